@@ -1,0 +1,68 @@
+"""Torch against the exported graph, and int8 against FP32 in both schemes, on the CIFAR-10 test images.
+
+    python benchmarks/exported.py [--config cifar10-resnet20] [--quick]
+
+Builds the config once per scheme (first: python benchmarks/unpack_mosaics.py); compression is done once.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from edgec.core.progress import Silent
+from edgec.models.infer import logits_of
+from edgec.pipeline.build import build
+from edgec.pipeline.config import read_config
+from edgec.pipeline.device import Device
+from edgec.pipeline.plan import plan_build
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.store import Store
+from rows import Row, arguments, show
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--config", default="cifar10-resnet20")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    rows: list[Row] = []
+    steps = [("compress.steps", 50)] if given.quick else []
+    with tempfile.TemporaryDirectory() as folder:
+        for scheme in ("u8s8", "s8s8"):
+            settings = [("quantize.scheme", scheme), ("seed", given.seed), *steps]
+            config = read_config(CONFIGS / f"{given.config}.toml", settings)
+            plan = plan_build(config, device=Device.AUTO)
+            store = Store(Path(folder) / "cache")
+            build(plan, store=store, output=Path(folder) / scheme, progress=Silent())
+            with np.load(store.path(plan.evaluated) / "logits.npz") as logits:
+                fp32, int8, labels = (logits[name] for name in ("compressed", "artifact", "labels"))
+            if not rows and plan.compressed is not None:
+                sources = Sources(plan, Silent())
+                torch_logits = logits_of(sources.student(store.path(plan.compressed)), sources.test)
+                same = float((torch_logits.argmax(1) == fp32.argmax(1)).mean())
+                rows.append(Row(what="torch and ONNX: same class", value=same, unit="share", n=len(labels)))
+            rows += _drops(scheme, fp32, int8, labels)
+            print(f"{scheme} done", file=sys.stderr)
+    show(rows, as_json=given.json)
+
+
+def _drops(scheme: str, fp32: np.ndarray, int8: np.ndarray, labels: np.ndarray) -> list[Row]:
+    before, after = (rows.argmax(1) == labels for rows in (fp32, int8))
+    by_class = [float(before[labels == label].mean() - after[labels == label].mean()) for label in np.unique(labels)]
+    whole = float(before.mean() - after.mean())
+    return [
+        Row(what=f"{scheme}: top-1 lost", value=whole, unit="share", n=len(labels), against="its FP32"),
+        Row(
+            what=f"{scheme}: most lost by a class", value=max(by_class), unit="share", n=len(labels), against="its FP32"
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()

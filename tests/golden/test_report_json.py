@@ -1,0 +1,72 @@
+"""`report.json` as scripts and later versions read it: changing a byte here is changing the format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.evaluate.gates import Gates
+from edgec.evaluate.report import (
+    CalibrationFacts,
+    DataFacts,
+    LineageStep,
+    OperatorLatency,
+    Overlap,
+    Report,
+    Split,
+    encode_report,
+    parse_report,
+)
+
+GOLDEN = Path(__file__).with_name("report.json")
+
+
+def row(name: str, value: float, label: str | None = None, **more: object) -> Measurement:
+    fields = {"stage": Stage.ARTIFACT, "unit": "share", "n": 20, "where": "onnxruntime 1.31"} | more
+    return Measurement(name=name, value=value, label=label, **fields)
+
+
+REPORT = Report(
+    title="Pets",
+    target="board",
+    target_title="A small board",
+    labels=("cat", "dog", "Käfer"),
+    train_counts=(12, 3, 1),
+    measurements=(
+        row("accuracy", 0.95, n=60, stage=Stage.TEACHER, low=0.863, high=0.983),
+        row("accuracy", 0.9, n=60, low=0.798, high=0.953),
+        row("accuracy", 1.0, "cat", low=0.839, high=1.0),
+        row("accuracy", 0.9, "dog", low=0.699, high=0.972),
+        row("accuracy", 0.8, "Käfer", low=0.584, high=0.919),
+        row("worst_class_accuracy", 0.8, low=0.584, high=0.919),
+        row("accuracy_drop", 0.05, n=60, low=-0.02, high=0.12),
+        row("accuracy_drop", 0.0, "cat", low=-0.16, high=0.16),
+        row("accuracy_drop", 0.05, "dog", low=-0.12, high=0.23),
+        row("accuracy_drop", 0.1, "Käfer", low=-0.11, high=0.3),
+        row("size_bytes", 20480, unit="bytes", n=1, where="on disk"),
+        row("latency_ms_p50", 0.25, unit="ms", n=0, kind=Kind.PREDICTED, where="A small board"),
+    ),
+    confusion={Stage.ARTIFACT: ((20, 0, 0), (2, 18, 0), (1, 3, 16))},
+    operators=(OperatorLatency(name="conv1", op="Conv", ms=0.2),),
+    data=DataFacts(
+        splits=(
+            Split(name="train", n=16, counts=(12, 3, 1), digest="ab" * 32, source="photos/train"),
+            Split(name="ood", n=40, digest="cd" * 32, source="photos/other"),
+        ),
+        overlaps=(Overlap(first="train", second="ood", shared=0),),
+        purity={"exact": 1, "near": 2},
+    ),
+    calibration=CalibrationFacts(few_counts=(12, 3, 1), ood_counts=(0, 9, 11), facts={"observer": "entropy"}),
+    lineage=(LineageStep(name="load", config="ef" * 32, facts={"parameters": 1234}, seconds=0.5),),
+    gates=Gates(min_accuracy=0.85, max_class_drop=0.1),
+    notes=("No board was at hand.",),
+    tools={"edgec": "0.1.0"},
+)
+
+
+def test_the_file_is_byte_for_byte_what_it_was() -> None:
+    assert encode_report(REPORT).decode() == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_file_of_this_schema_is_read_for_ever() -> None:
+    assert parse_report(GOLDEN.read_bytes()) == REPORT

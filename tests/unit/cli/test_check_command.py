@@ -1,0 +1,172 @@
+"""`edgec check`: verdicts, exit codes, and a check that checks nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edgec.cli.check import command
+from edgec.core.errors import ConfigError, DataError, EdgecError, GateFailed
+from edgec.package import write_archive
+
+REPORT = Path(__file__).parents[2] / "golden" / "report.json"
+
+
+@pytest.fixture
+def checked(make_bundle: Callable[..., Path]) -> Path:
+    """A bundle with the golden report: 90 % accuracy, 80 % in the worst class, a predicted latency, two gates."""
+    return make_bundle(files={"report.json": REPORT.read_bytes()})
+
+
+@pytest.fixture
+def ungated(make_bundle: Callable[..., Path]) -> Path:
+    fields = json.loads(REPORT.read_bytes()) | {"gates": None}
+    return make_bundle("ungated", files={"report.json": json.dumps(fields).encode()})
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(command, [str(argument) for argument in arguments])
+
+
+def failure(result: Result) -> EdgecError:
+    assert isinstance(result.exception, EdgecError), result.output
+    return result.exception
+
+
+def found(result: Result) -> dict[str, Any]:
+    return json.loads(result.stdout)
+
+
+def test_gates_that_are_met_exit_0(checked: Path) -> None:
+    result = run(checked, "--min-accuracy", 0.9, "--min-worst-class", 0.8)
+    assert result.exit_code == 0, result.output
+    assert "min_worst_class_accuracy" in result.stdout
+    assert "Käfer" in result.stdout
+
+
+def test_json_is_one_object_with_a_record_a_gate(checked: Path) -> None:
+    result = run(checked, "--min-accuracy", 0.9, "--class-floor", "dog=0.5", "--json")
+    assert found(result) == {
+        "passed": True,
+        "gates": [
+            {
+                "name": "min_accuracy",
+                "label": None,
+                "limit": 0.9,
+                "value": 0.9,
+                "low": 0.798,
+                "high": 0.953,
+                "verdict": "pass",
+            },
+            {
+                "name": "min_class_accuracy",
+                "label": "dog",
+                "limit": 0.5,
+                "value": 0.9,
+                "low": 0.699,
+                "high": 0.972,
+                "verdict": "pass",
+            },
+        ],
+    }
+
+
+def test_a_failed_gate_exits_3_after_the_table(checked: Path) -> None:
+    result = run(checked, "--min-worst-class", 0.81, "--min-accuracy", 0.5)
+    error = failure(result)
+    assert isinstance(error, GateFailed)
+    assert error.exit_code == 3
+    assert str(error) == "1 of 2 gates not passed, first: min_worst_class_accuracy of 'Käfer' fail"
+    assert "81.0 %" in result.stdout
+
+
+def test_a_failed_gate_prints_its_json_first(checked: Path) -> None:
+    result = run(checked, "--max-class-drop", 0.04, "--json")
+    assert isinstance(failure(result), GateFailed)
+    assert not found(result)["passed"]
+    assert [(gate["label"], gate["verdict"]) for gate in found(result)["gates"]] == [
+        ("cat", "pass"),
+        ("dog", "fail"),
+        ("Käfer", "fail"),
+    ]
+
+
+def test_a_predicted_latency_is_inconclusive_and_so_does_not_pass(checked: Path) -> None:
+    result = run(checked, "--max-latency-ms", 5)
+    assert "inconclusive" in str(failure(result))
+    assert "not measured" in result.stdout
+    assert run(checked, "--max-latency-ms", 5, "--allow-predicted").exit_code == 0
+
+
+def test_without_options_the_gates_of_the_bundle_are_checked(checked: Path) -> None:
+    result = run(checked, "--json")
+    assert result.exit_code == 0, result.output
+    assert {gate["name"] for gate in found(result)["gates"]} == {"min_accuracy", "max_class_drop"}
+
+
+def test_a_check_that_checks_nothing_does_not_pass(ungated: Path) -> None:
+    for arguments in ((), ("--allow-predicted",)):
+        error = failure(run(ungated, *arguments))
+        assert isinstance(error, ConfigError)
+        assert str(error) == "no gate to check: none was given, and the bundle carries none"
+        assert "--min-worst-class 0.7" in str(error.hint)
+
+
+def test_gates_come_from_a_config_and_options_go_first(ungated: Path, tmp_path: Path) -> None:
+    config = tmp_path / "edgec.toml"
+    config.write_text('target = "host"\n[gates]\nmin_accuracy = 0.99\nmin_class_accuracy = { cat = 0.9 }\n')
+    assert isinstance(failure(run(ungated, "--config", config)), GateFailed)
+    result = run(ungated, "--config", config, "--min-accuracy", 0.5, "--json")
+    assert [(gate["name"], gate["limit"]) for gate in found(result)["gates"]] == [
+        ("min_accuracy", 0.5),
+        ("min_class_accuracy", 0.9),
+    ]
+
+
+def test_an_archive_is_checked_like_a_folder(checked: Path, tmp_path: Path) -> None:
+    archive = write_archive(checked, tmp_path / "one.edgec")
+    assert run(archive, "--min-accuracy", 0.9, "--json").stdout == run(checked, "--min-accuracy", 0.9, "--json").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("--min-accuracy", 90), "--min-accuracy: got 90, expected a share from 0 to 1", "write 0.9 for 90 %"),
+        (("--min-accuracy", "high"), "--min-accuracy: could not convert", "write 0.9"),
+        (("--class-floor", "dog"), "--class-floor dog: expected NAME=SHARE", "--class-floor cat=0.8"),
+        (("--class-floor", "dog=80"), "--class-floor: got 80, expected a share", "write 0.9"),
+        (("--class-floor", "dgo=0.8"), "unknown class 'dgo'", "did you mean 'dog'?"),
+        (("--max-size-bytes", 0), "gates: field 'max_size_bytes': got 0, expected greater than 0", "correct"),
+        (("--config", "absent.toml"), "cannot read config 'absent.toml'", "check the path"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    checked: Path, arguments: tuple[object, ...], message: str, hint: str
+) -> None:
+    error = failure(run(checked, *arguments))
+    assert error.exit_code == 2
+    assert str(error).startswith(message)
+    assert hint in str(error.hint)
+
+
+def test_a_config_without_gates_is_refused(checked: Path, tmp_path: Path) -> None:
+    (tmp_path / "edgec.toml").write_text('target = "host"\n')
+    error = failure(run(checked, "--config", tmp_path / "edgec.toml"))
+    assert "field 'gates' is missing" in str(error)
+
+
+def test_a_bundle_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    error = failure(run(tmp_path / "absent", "--min-accuracy", 0.9))
+    assert isinstance(error, DataError)
+
+
+def test_passes_of_many_classes_take_one_line(checked: Path) -> None:
+    result = run(checked, "--max-class-drop", 0.2)
+    assert result.exit_code == 0, result.output
+    assert "Käfer and 2 more" in result.stdout
+    assert result.stdout.count("max_class_drop") == 1

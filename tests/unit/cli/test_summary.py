@@ -1,0 +1,76 @@
+"""The table at the end of a build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgec.cli.summary import print_summary
+from edgec.core.measurement import Measurement, Stage
+from edgec.evaluate.report import Report, write_report
+from edgec.pipeline.build import Built
+
+CLASSES = (*(f"class {number:02}" for number in range(24)), "[/b]")
+"""The last one looks like markup."""
+
+
+def row(stage: Stage, name: str, value: float, label: str | None = None, unit: str = "share") -> Measurement:
+    return Measurement(stage=stage, name=name, label=label, value=value, unit=unit, n=10, where="here")
+
+
+@pytest.fixture
+def report() -> Report:
+    rows = [
+        row(Stage.ARTIFACT, "size_bytes", 1_250_000, unit="bytes"),
+        row(Stage.COMPRESSED, "size_bytes", 5e6, unit="bytes"),
+    ]
+    for stage in (Stage.TEACHER, Stage.COMPRESSED, Stage.ARTIFACT):
+        rows.append(row(stage, "accuracy", 0.9))
+        rows += [row(stage, "accuracy", (number + 1) / 25, name) for number, name in enumerate(CLASSES)]
+    rows.append(row(Stage.ARTIFACT, "latency_ms_p50", 0.0503, unit="ms"))
+    return Report(
+        title="x",
+        target="host",
+        target_title="This machine",
+        labels=CLASSES,
+        train_counts=tuple(range(25, 0, -1)),
+        measurements=tuple(rows),
+        notes=("a note",),
+    )
+
+
+def lines_of(report: Report, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    write_report(folder / "report.json", report)
+    print_summary(Built(bundle=folder, seconds=1.0, cached=()))
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_of_many_classes_the_worst_are_shown_and_the_rest_are_counted(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = lines_of(report, tmp_path, capsys)
+    assert [line.split()[1] for line in lines if line.startswith("class ")][1:] == [f"{n:02}" for n in range(20)]
+    assert "(5 better ones)" in lines
+
+
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worst = [row(Stage.ARTIFACT, "accuracy", 0, "[/b]"), row(Stage.ARTIFACT, "accuracy", 0)]
+    few = [*(m for m in report.measurements if (m.stage, m.label) != (Stage.ARTIFACT, "[/b]")), *worst]
+    lines = lines_of(report.model_copy(update={"measurements": tuple(few)}), tmp_path, capsys)
+    assert any(line.startswith("[/b] ") for line in lines)
+
+
+def test_stages_are_called_as_in_the_report_and_absent_ones_are_left_out(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lines_of(report, tmp_path, capsys)[0].split() == ["class", "few", "teacher", "compressed", "artifact"]
+
+
+def test_latency_and_size_have_units(report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(report, tmp_path, capsys)
+    assert "Latency, median: 0.0503 ms, measured on here" in lines
+    assert "Size: 1.25 MB, 5.00 MB in FP32" in lines
+    assert lines[-1] == "note: a note"

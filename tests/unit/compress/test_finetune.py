@@ -1,0 +1,212 @@
+"""Fine-tuning: the loss of OE-FSMC eq. 9, the guard's measure, and that the guard holds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from edgec.compress import finetune as module
+from edgec.compress.config import FinetuneConfig
+from edgec.compress.finetune import Labelled, Tuned, disagreement, finetune, open_sampling_loss
+from edgec.core.classifier import Classifier
+from edgec.core.progress import Silent
+from edgec.core.samples import Images, Samples
+from edgec.models.infer import to_tensor
+
+SOUND = {"learning_rate": 1e-4, "eta": 0.3, "steps": 16}
+"""Settings under which training repairs the damage that is done here."""
+
+
+def cross_entropy(logits: np.ndarray, label: int) -> float:
+    return float(np.log(np.exp(logits - logits.max()).sum()) - (logits[label] - logits.max()))
+
+
+@pytest.fixture
+def parts() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
+    """Logits and labels of 4 few and 6 auxiliary images, and gamma of 3 classes."""
+    generator = torch.Generator().manual_seed(0)
+    few = torch.randn(4, 3, generator=generator) * 3, torch.tensor([0, 0, 0, 1])
+    auxiliary = torch.randn(6, 3, generator=generator) * 3, torch.tensor([1, 1, 2, 2, 2, 0])
+    return few, auxiliary, torch.tensor([0.5, 1.0, 1.5])
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.1, 2.5])
+def test_the_loss_agrees_with_a_loop(parts, eta: float) -> None:
+    few, auxiliary, gamma = parts
+    first = sum(cross_entropy(row.numpy(), int(label)) for row, label in zip(*few, strict=True)) / 4
+    second = sum(
+        float(gamma[label]) * cross_entropy(row.numpy(), int(label)) for row, label in zip(*auxiliary, strict=True)
+    )
+    got = open_sampling_loss(few, auxiliary, gamma=gamma, eta=eta)
+    assert float(got) == pytest.approx(first + eta * second / 6, rel=1e-5)
+
+
+def test_the_expectation_is_the_batchs_mean_and_not_pytorchs_weighted_one(parts) -> None:
+    few, auxiliary, gamma = parts
+    term = float(open_sampling_loss(few, auxiliary, gamma=gamma, eta=1) - F.cross_entropy(*few))
+    weighted = float(F.cross_entropy(*auxiliary, weight=gamma))
+    assert term == pytest.approx(weighted * float(gamma[auxiliary[1]].sum()) / 6, rel=1e-5)
+    assert term != pytest.approx(weighted, rel=1e-2)
+
+
+def slow_disagreement(student: np.ndarray, teacher: np.ndarray) -> float:
+    by_class: dict[int, list[float]] = {}
+    for got, wanted in zip(student, teacher, strict=True):
+        p, q = (np.exp(row - row.max()) / np.exp(row - row.max()).sum() for row in (wanted, got))
+        divergence = sum(p[j] * (np.log(p[j]) - np.log(q[j])) for j in range(len(p)))
+        by_class.setdefault(int(np.argmax(wanted)), []).append(divergence)
+    return float(np.mean([np.mean(errors) for errors in by_class.values()]))
+
+
+def test_disagreement_agrees_with_a_loop_and_every_class_has_the_same_say(fabric: Fabric) -> None:
+    student, teacher = nn.Linear(4, 5).eval(), nn.Linear(4, 5).eval()
+    images = torch.randn(600, 4) * 3
+    with torch.no_grad():
+        teacher.bias[0] += 4  # most images
+        wanted = slow_disagreement(student(images).double().numpy(), teacher(images).double().numpy())
+        classes = teacher(images).argmax(1).bincount(minlength=5)
+    assert classes.max() > 3 * classes[classes > 0].min()
+    assert disagreement(student, teacher, images, fabric=fabric) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_net_agrees_with_itself(teacher: Classifier, fabric: Fabric) -> None:
+    other = copy.deepcopy(teacher.module)
+    assert disagreement(other, teacher.module, torch.rand(20, 1, 8, 8), fabric=fabric) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.fixture
+def student(teacher: Classifier) -> nn.Module:
+    """The teacher with a damaged head, which training can repair."""
+    student = copy.deepcopy(teacher.module)
+    with torch.no_grad():
+        student.head.weight.add_(0.5 * torch.randn(student.head.weight.shape))
+    return student
+
+
+@pytest.fixture
+def tune(teacher: Classifier, few: Samples, ood: Images, fabric: Fabric) -> Callable[..., Tuned]:
+    """Labels are the teacher's, so that training helps where its rate is sound."""
+    images = to_tensor(ood.decoded(), teacher.input)
+    with torch.no_grad():
+        labels = teacher.module(images).argmax(1)
+
+    def run(student: nn.Module, **fields: Any) -> Tuned:
+        return finetune(
+            student,
+            teacher.module,
+            (
+                Labelled(images=to_tensor(few.decoded(), teacher.input), labels=torch.as_tensor(few.labels)),
+                Labelled(images=images[:30], labels=labels[:30]),
+            ),
+            images[30:],
+            FinetuneConfig(**{"steps": 6, "check_every": 2, "batch_size": 16, **fields}),
+            fabric=fabric,
+            generator=torch.Generator().manual_seed(0),
+            progress=Silent(),
+        )
+
+    return run
+
+
+def test_training_that_helps_is_let_through(student, teacher, ood, tune, fabric) -> None:
+    tuned = tune(student, **SOUND)
+    held_out = to_tensor(ood.decoded(), teacher.input)[30:]
+    assert tuned.steps > 0
+    assert tuned.after < tuned.before
+    assert tuned.before == pytest.approx(disagreement(student, teacher.module, held_out, fabric=fabric))
+    assert tuned.after == pytest.approx(disagreement(tuned.module, teacher.module, held_out, fabric=fabric))
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-2, 1.0, 1e6, 1e30])
+def test_what_comes_back_never_disagrees_more_than_what_was_given(
+    student, teacher, ood, tune, fabric, rate: float
+) -> None:
+    """Also where training ends in NaN."""
+    tuned = tune(student, learning_rate=rate)
+    held_out = to_tensor(ood.decoded(), teacher.input)[30:]
+    before, after = (disagreement(net, teacher.module, held_out, fabric=fabric) for net in (student, tuned.module))
+    assert after <= before
+    assert (tuned.before, tuned.after) == pytest.approx((before, after))
+
+
+def test_training_that_harms_gives_back_what_was_given(student, tune) -> None:
+    tuned = tune(student, learning_rate=1e6)
+    assert (tuned.steps, tuned.after) == (0, tuned.before)
+    assert tuned.module is student
+
+
+def test_the_best_look_counts_and_not_the_last(student, tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([0.9, 0.5, 0.2, 0.4])
+    monkeypatch.setattr(module, "disagreement", lambda *_, **__: next(looks))
+    tuned = tune(student, steps=6, check_every=2)
+    assert (tuned.before, tuned.after, tuned.steps) == (0.9, 0.2, 4)
+
+
+def test_the_guard_looks_at_the_end_too(student, tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([0.9, 0.5, 0.2])
+    monkeypatch.setattr(module, "disagreement", lambda *_, **__: next(looks))
+    assert tune(student, steps=5, check_every=3).steps == 5
+
+
+def test_teacher_and_student_given_are_left_as_they_were(student, teacher, tune, snapshot) -> None:
+    before = snapshot(teacher.module), snapshot(student)
+    tune(student, learning_rate=1e-2)
+    assert (snapshot(teacher.module), snapshot(student)) == before
+
+
+def test_batch_norm_statistics_stay_frozen(student, tune) -> None:
+    tuned = tune(student, **SOUND).module
+    for name, buffer in tuned.named_buffers():
+        assert torch.equal(buffer, student.get_buffer(name))
+
+
+def test_the_same_seed_gives_the_same_bytes(student, tune) -> None:
+    one, two = (tune(student, **SOUND).module.state_dict() for _ in range(2))
+    assert [tensor.numpy().tobytes() for tensor in one.values()] == [
+        tensor.numpy().tobytes() for tensor in two.values()
+    ]
+
+
+def test_gamma_is_k_times_the_rate_of_each_label_with_k_all_classes(
+    student, teacher, fabric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes that no image has count too: of ten classes here, two have labels."""
+    seen: list[Tensor] = []
+
+    def remember(few: tuple, auxiliary: tuple, *, gamma: Tensor, eta: float) -> Tensor:
+        seen.append(gamma)
+        return open_sampling_loss(few, auxiliary, gamma=gamma, eta=eta)
+
+    monkeypatch.setattr(module, "open_sampling_loss", remember)
+    part = Labelled(images=torch.rand(4, 1, 8, 8), labels=torch.tensor([0, 0, 0, 1]))
+    finetune(
+        student,
+        teacher.module,
+        (part, part),
+        torch.rand(2, 1, 8, 8),
+        FinetuneConfig(steps=1, batch_size=2),
+        fabric=fabric,
+        generator=torch.Generator().manual_seed(0),
+        progress=Silent(),
+    )
+    assert seen[0].tolist() == pytest.approx([7.5, 2.5, *[0] * 8])
+    assert seen[0].mean().item() == pytest.approx(1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_gpu_measures_what_the_cpu_does_and_gives_the_nets_back(student, teacher, ood, fabric, snapshot) -> None:
+    images = to_tensor(ood.decoded(), teacher.input)
+    before = snapshot(teacher.module), snapshot(student)
+    there = disagreement(student, teacher.module, images, fabric=Fabric(accelerator="cuda", devices=1))
+    # Convolutions take TF32 on the GPU: 10 bits of mantissa.
+    assert there == pytest.approx(disagreement(student, teacher.module, images, fabric=fabric), rel=2e-2)
+    assert (snapshot(teacher.module), snapshot(student)) == before

@@ -1,0 +1,232 @@
+"""Structured pruning: what is coupled, how much may stay, and what a pruned net computes."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from edgec.compress.flops import layer_flops, total_flops
+from edgec.compress.prune import Coupled, _flops_left, coupled_channels, kept_channels, prune
+from edgec.core.classifier import Classifier
+from edgec.core.errors import ConfigError, UnsupportedError
+from edgec.models.cifar_resnet import resnet20
+from edgec.models.digits import digits_net
+from edgec.models.taps import find_tap
+
+IMAGE = torch.zeros(1, 1, 8, 8)
+
+
+def torchvision_net(name: str) -> nn.Module:
+    return torchvision.models.get_model(name, num_classes=10)
+
+
+# Shapes alone: on the meta device nothing is computed.
+NETS = {
+    "digits": (digits_net, 8, 1),
+    "cifar-resnet20": (resnet20, 32, 3),
+    **{
+        name: (lambda name=name: torchvision_net(name), 64, 3)
+        for name in ("resnet18", "mobilenet_v2", "vgg11_bn", "densenet121")
+    },
+}
+
+
+@dataclass
+class Net:
+    """A net, an example for it, its head's name and what is coupled in it."""
+
+    module: nn.Module
+    example: Tensor
+    head: str
+    coupled: list[Coupled]
+
+
+@pytest.fixture(scope="module", params=NETS)
+def net(request: pytest.FixtureRequest) -> Net:
+    factory, side, channels = NETS[request.param]
+    with torch.device("meta"):
+        module, example = factory().eval(), torch.zeros(1, channels, side, side)
+    head = find_tap(module, torch.cat([example, example])).head
+    return Net(module, example, head, coupled_channels(module, head, example))
+
+
+@pytest.mark.parametrize(("multiple", "keep_flops"), [(1, 0.55), (8, 0.7)])
+def test_the_predicted_multiply_adds_are_those_after_pruning(net: Net, multiple: int, keep_flops: float) -> None:
+    module, example, coupled = net.module, net.example, net.coupled
+    widths = kept_channels(module, coupled, example, keep_flops=keep_flops, channel_multiple=multiple)
+    flops = layer_flops(module, example)
+    predicted = _flops_left(flops, dict(module.named_modules()), coupled, widths)
+    pruned = prune(module, {name: torch.arange(width, device="cpu") for name, width in widths.items()}, example)
+    # Sums of exact integers scaled by shares in double precision.
+    assert predicted == pytest.approx(total_flops(pruned, example), rel=1e-9)
+    assert predicted <= keep_flops * sum(flops.values())
+    assert sum(p.numel() for p in pruned.parameters()) < sum(p.numel() for p in module.parameters())
+    for group in coupled:
+        width = widths[group.producer]
+        assert pruned.get_submodule(group.producer).weight.shape[0] == width
+        assert width % multiple == 0 or width == group.channels
+
+
+def test_what_judges_a_channel_has_just_these_channels(net: Net) -> None:
+    for group in net.coupled:
+        assert net.module.get_submodule(group.judge).weight.shape[0] == group.channels
+
+
+def test_keeping_all_multiply_adds_keeps_every_channel(net: Net) -> None:
+    for multiple in (1, 8, 12, 100):
+        widths = kept_channels(net.module, net.coupled, net.example, keep_flops=1, channel_multiple=multiple)
+        assert widths == {group.producer: group.channels for group in net.coupled}
+
+
+def test_what_the_head_takes_and_gives_stays_whole(net: Net) -> None:
+    kept = {group.producer: torch.arange(1, device="cpu") for group in net.coupled}
+    pruned = prune(net.module, kept, net.example)
+    assert pruned.get_submodule(net.head).weight.shape == net.module.get_submodule(net.head).weight.shape
+    assert pruned(net.example).shape == net.module(net.example).shape
+
+
+def test_residual_streams_stay_whole() -> None:
+    for module, inner in ((resnet20(), r"layer\d\.\d\.conv1"), (torchvision_net("resnet18"), r"layer\d\.\d\.conv1")):
+        example = torch.rand(1, 3, 64, 64)
+        head = "linear" if hasattr(module, "linear") else "fc"
+        coupled = coupled_channels(module.eval(), head, example)
+        assert all(re.fullmatch(inner, group.producer) for group in coupled)
+        pruned = prune(module, {group.producer: torch.arange(3) for group in coupled}, example)
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.Conv2d):
+                was, now = layer.weight.shape, pruned.get_submodule(name).weight.shape
+                is_inner, follows = bool(re.fullmatch(inner, name)), bool(re.fullmatch(r"layer\d\.\d\.conv2", name))
+                assert now == (3 if is_inner else was[0], 3 if follows else was[1], *was[2:])
+
+
+def test_judges_are_the_batch_norms_behind_the_convolutions() -> None:
+    judges = {g.producer: g.judge for g in coupled_channels(digits_net().eval(), "head", IMAGE)}
+    assert judges == {"features.0": "features.1", "features.3": "features.4", "features.6": "features.7"}
+
+
+def test_without_batch_norm_a_layer_judges_itself() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 6), nn.ReLU(), nn.Linear(6, 2))
+    assert [(g.producer, g.judge) for g in coupled_channels(net.eval(), "5", IMAGE)] == [("0", "0")]
+
+
+def test_a_pruned_net_computes_what_the_whole_one_does_with_the_channels_cut_off(teacher: Classifier) -> None:
+    kept = {"features.0": [0, 3, 31], "features.3": list(range(5, 20)), "features.6": [*range(0, 64, 2)]}
+    reference = copy.deepcopy(teacher.module)
+    for taker, maker in (("features.3", "features.0"), ("features.6", "features.3"), ("features.9", "features.6")):
+        weight = reference.get_submodule(taker).weight.data
+        weight[:, [k for k in range(weight.shape[1]) if k not in kept[maker]]] = 0
+    pruned = prune(teacher.module, {name: torch.tensor(stay) for name, stay in kept.items()}, IMAGE)
+    images = torch.rand(5, 1, 8, 8)
+    # The same products, summed in another order.
+    torch.testing.assert_close(pruned(images), reference(images), atol=1e-4, rtol=1e-4)
+
+
+def test_keeping_every_channel_changes_nothing(teacher: Classifier) -> None:
+    pruned = prune(teacher.module, {"features.0": torch.arange(32)}, IMAGE)
+    images = torch.rand(3, 1, 8, 8)
+    assert torch.equal(pruned(images), teacher.module(images))
+
+
+def test_the_order_of_the_channels_asked_for_does_not_matter(teacher: Classifier) -> None:
+    images = torch.rand(3, 1, 8, 8)
+    one, two = (
+        prune(teacher.module, {"features.0": torch.tensor(stay)}, IMAGE)(images) for stay in ([1, 7, 30], [30, 1, 7])
+    )
+    assert torch.equal(one, two)
+
+
+def test_the_module_given_is_left_as_it_was(teacher: Classifier, snapshot: Callable) -> None:
+    before = snapshot(teacher.module)
+    coupled = coupled_channels(teacher.module, "head", IMAGE)
+    kept_channels(teacher.module, coupled, IMAGE, keep_flops=0.5, channel_multiple=1)
+    prune(teacher.module, {group.producer: torch.arange(2) for group in coupled}, IMAGE)
+    assert snapshot(teacher.module) == before
+
+
+def test_a_frozen_module_can_be_pruned_and_its_copy_trained(teacher: Classifier) -> None:
+    frozen = teacher.module.requires_grad_(requires_grad=False)
+    coupled = coupled_channels(frozen, "head", IMAGE)
+    assert [group.producer for group in coupled] == ["features.0", "features.3", "features.6"]
+    pruned = prune(frozen, {"features.0": torch.arange(2)}, IMAGE)
+    assert all(parameter.requires_grad for parameter in pruned.parameters())
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+def slowly_kept(module: nn.Module, coupled: list, *, keep_flops: float, multiple: int) -> list[dict[str, int]]:
+    """All plans with one share everywhere that fit, by pruning for real and counting, smallest first."""
+    shares = sorted({i / group.channels for group in coupled for i in range(1, group.channels + 1)})
+    fits: list[dict[str, int]] = []
+    for share in shares:
+        plan = {
+            g.producer: g.channels
+            if share == 1
+            else min(g.channels, max(multiple, round(share * g.channels / multiple) * multiple))
+            for g in coupled
+        }
+        pruned = prune(module, {name: torch.arange(width) for name, width in plan.items()}, IMAGE)
+        if total_flops(pruned, IMAGE) <= keep_flops * total_flops(module, IMAGE):
+            fits.append(plan)
+    return fits
+
+
+@pytest.mark.parametrize(("keep_flops", "multiple"), [(0.5, 1), (0.4, 8), (0.77, 5)])
+def test_the_largest_share_that_fits_is_taken(keep_flops: float, multiple: int) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 20, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(20, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)),
+    ).eval()
+    coupled = coupled_channels(net, "7", IMAGE)
+    fits = slowly_kept(net, coupled, keep_flops=keep_flops, multiple=multiple)
+    assert kept_channels(net, coupled, IMAGE, keep_flops=keep_flops, channel_multiple=multiple) == fits[-1]
+
+
+def test_a_share_that_cannot_be_reached_says_what_can_and_its_hint_works(teacher: Classifier) -> None:
+    coupled = coupled_channels(teacher.module, "head", IMAGE)
+    with pytest.raises(ConfigError) as caught:
+        kept_channels(teacher.module, coupled, IMAGE, keep_flops=0.05, channel_multiple=8)
+    # 8 of 32, 8 of 32 and 8 of 64 channels: 4608 + 36864 + 9216 + 73728 + 640 of 1,493,632.
+    assert str(caught.value) == (
+        "keep_flops = 0.05: pruning inside the blocks in multiples of 8 channels leaves at least 0.08 of the "
+        "multiply-adds"
+    )
+    hint = re.fullmatch(r"set compress\.keep_flops to (0\.\d\d) or more", str(caught.value.hint))
+    assert hint
+    widths = kept_channels(teacher.module, coupled, IMAGE, keep_flops=float(hint[1]), channel_multiple=8)
+    assert set(widths.values()) == {8}
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
+    ],
+)
+def test_a_net_without_channels_of_its_own_is_refused(net: nn.Sequential) -> None:
+    with pytest.raises(UnsupportedError, match="the model has no channels that can be pruned on their own") as caught:
+        coupled_channels(net.eval(), str(len(net) - 1), IMAGE)
+    assert caught.value.hint == "use compress.method = 'none' to quantise it alone"
+
+
+def test_a_net_that_torch_pruning_cannot_follow_is_refused_in_one_line() -> None:
+    net, example = torchvision_net("shufflenet_v2_x0_5").eval(), torch.zeros(1, 3, 64, 64)
+    with pytest.raises(UnsupportedError, match="torch-pruning cannot follow the model's channels: ") as caught:
+        coupled_channels(net, "fc", example)
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint == "use compress.method = 'none' to quantise it alone"
+
+
+def test_grouped_convolutions_that_mix_channels_stay_whole() -> None:
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ReLU()),
+        *(nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
+    )
+    assert [group.producer for group in coupled_channels(net.eval(), "9", IMAGE)] == ["4"]

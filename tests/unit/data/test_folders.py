@@ -1,0 +1,133 @@
+"""Class folders: what is read, in which order, under which labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgec.core.digest import digest_image
+from edgec.core.errors import DataError
+from edgec.core.inputs import InputSpec
+from edgec.core.samples import Samples
+from edgec.data import load_samples
+from edgec.data.folders import FolderPixels
+
+MakeFolders = Callable[..., Path]
+
+
+def read(folder: Path, spec: InputSpec, progress, **options) -> Samples:
+    return load_samples(folder, spec, **({"split": "train", "progress": progress} | options))
+
+
+def test_folder_names_are_the_classes_in_sorted_order(class_folders: MakeFolders, spec, progress) -> None:
+    samples = read(class_folders({"dog": 2, "cat": 3, "Zebra": 1}), spec, progress)
+    assert samples.classes == ("Zebra", "cat", "dog")
+    assert samples.counts.tolist() == [1, 3, 2]
+    assert samples.labels.tolist() == [0, 1, 1, 1, 2, 2]
+    assert samples.labels.dtype == np.int64
+    assert progress.lines == []
+    assert progress.tracked == [(6, 6)]
+
+
+def test_labels_are_positions_among_the_models(class_folders: MakeFolders, spec, progress) -> None:
+    samples = read(class_folders({"dog": 2, "cat": 3}), spec, progress, classes=("eel", "dog", "cat"))
+    assert samples.classes == ("eel", "dog", "cat")
+    assert samples.counts.tolist() == [0, 2, 3]
+
+
+def test_pixels_are_those_of_the_files(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 3, "dog": 2})
+    files = [np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))]
+    samples = read(folder, spec, progress)
+    assert isinstance(samples.pixels, FolderPixels)
+    assert samples.pixels.shape == (5, 8, 8, 3)
+    np.testing.assert_array_equal(samples.pixels[np.array([4, 0, 0])], np.stack([files[4], files[0], files[0]]))
+    np.testing.assert_array_equal(np.concatenate(list(samples.batches(2))), np.stack(files))
+    assert samples.digests == tuple(digest_image(file) for file in files)
+
+
+def test_taking_some_keeps_what_belongs_together(class_folders: MakeFolders, spec, progress) -> None:
+    samples = read(class_folders({"cat": 3, "dog": 3}), spec, progress)
+    some = samples.take(np.array([5, 1]))
+    assert some.labels.tolist() == [1, 0]
+    assert some.digests == tuple(digest_image(image) for image in some.pixels[np.arange(2)])
+
+
+def test_no_images_taken_are_no_images(class_folders: MakeFolders, spec, progress) -> None:
+    samples = read(class_folders({"cat": 1, "dog": 1}), spec, progress)
+    assert samples.pixels[np.array([], dtype=int)].shape == (0, 8, 8, 3)
+
+
+def test_all_four_formats_are_read_and_folders_below_a_class_are_its(tmp_path: Path, noise, spec, progress) -> None:
+    for number, ending in enumerate(("jpg", "JPEG", "png", "webp", "bmp")):
+        place = tmp_path / "images" / ("cat" if number % 2 else "dog") / "monday"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(1, seed=number, side=9)[0]).save(place / f"{number}.{ending}")
+    assert read(tmp_path / "images", spec, progress).counts.tolist() == [2, 3]
+
+
+def test_hidden_names_are_passed_over_and_strays_are_reported(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 2, "dog": 2, ".cache": 2})
+    (folder / "cat" / "._000.png").write_bytes(b"resource fork")
+    (folder / "cat" / "notes.txt").write_text("mine")
+    (folder / "000.png").write_bytes((folder / "cat" / "000.png").read_bytes())
+    assert read(folder, spec, progress).counts.tolist() == [2, 2]
+    assert len(progress.lines) == 2
+    assert "1 files do not end like an image and are left out, as" in progress.lines[0]
+    assert "notes.txt" in progress.lines[0]
+    assert "1 images outside the class folders are left out" in progress.lines[1]
+
+
+def test_links_to_folders_are_followed(class_folders: MakeFolders, tmp_path: Path, spec, progress) -> None:
+    folder = class_folders({"cat": 2, "dog": 2})
+    (folder / "dog").rename(tmp_path / "elsewhere")
+    (folder / "dog").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert read(folder, spec, progress).counts.tolist() == [2, 2]
+
+
+def test_few_unreadable_files_are_named_and_left_out(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 10, "dog": 10})
+    for number in range(2):
+        (folder / "cat" / f"{number:03}.png").write_bytes(b"")
+    samples = read(folder, spec, progress, max_unreadable=0.1)
+    assert samples.counts.tolist() == [8, 10]
+    assert progress.lines == [f"left out: image '{folder}/cat/{number:03}.png' is empty (0 bytes)" for number in (0, 1)]
+    with pytest.raises(
+        DataError, match=r"2 of 20 images cannot be read \(10.0%, allowed are 9.0%\); first: image '.*/cat/000"
+    ):
+        read(folder, spec, progress, max_unreadable=0.09)
+
+
+def test_the_lines_do_not_grow_with_the_damage(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 30, "dog": 30})
+    for number in range(25):
+        (folder / "cat" / f"{number:03}.png").write_bytes(b"")
+    read(folder, spec, progress, max_unreadable=0.5)
+    assert len(progress.lines) == 11
+    assert progress.lines[-1] == f"left out: 15 more unreadable images in '{folder}'"
+
+
+def test_an_image_that_vanished_is_named_when_it_is_asked_for(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 2, "dog": 2})
+    samples = read(folder, spec, progress)
+    (folder / "dog" / "001.png").unlink()
+    with pytest.raises(DataError, match=r"dog/001\.png' does not exist"):
+        list(samples.batches(4))
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    class_folders: MakeFolders, spec, progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = class_folders({"cat": 2, "dog": 2})
+
+    def walk(top: Path, *, onerror, followlinks: bool = False):
+        del followlinks
+        onerror(PermissionError(13, "Permission denied", str(top)))
+
+    monkeypatch.setattr("edgec.data.folders.os.walk", walk)
+    with pytest.raises(DataError, match=r"images' cannot be read: Permission denied"):
+        read(folder, spec, progress)

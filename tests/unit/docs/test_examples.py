@@ -1,0 +1,121 @@
+"""README and docs: commands run, configs bind, code works.
+
+In a block of `console`, lines that begin with `$ edgec` or `$ .venv/bin/edgec` are run one after another, page by page;
+`build` as a dry run. A block of `toml` is a config, unless its first line names another schema; where it names a file, the
+commands of the page find it there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edgec.calibrate.recipe import Recipe
+from edgec.cli import main
+from edgec.core.declaration import read_declaration
+from edgec.core.target import Target
+from edgec.package import write_archive
+from edgec.pipeline.config import BuildConfig, read_config
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
+SCHEMAS = {"target": Target, "recipe": Recipe}
+BUNDLE = "build/digits-jetson-orin-nano-8gb"
+STAND_INS = ("weights.safetensors", "network.onnx", "data/train/cat.png", "data/test/cat.png", "data/any/cat.png")
+"""Files that commands and configs name. A dry run takes their digests and does not look inside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A fenced block."""
+
+    page: Path
+    language: str
+    words: tuple[str, ...]
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        return next((word for word in self.words if "." in word), None)
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    fences = re.finditer(r"^```(\w+)([^\n]*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for fence in fences:
+        yield Block(page=page, language=fence[1], words=tuple(fence[2].split()), text=fence[3])
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def of(language: str) -> list[object]:
+    chosen = [block for block in BLOCKS if block.language == language]
+    return [pytest.param(block, id=f"{block.page.stem}-{number}") for number, block in enumerate(chosen)]
+
+
+@pytest.fixture
+def sandbox(make_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with all that the pages name."""
+    report = ROOT / "tests" / "golden" / "report.json"
+    bundle = make_bundle(BUNDLE, files={"report.json": report.read_bytes()})
+    write_archive(bundle, tmp_path / f"{BUNDLE}.edgec")
+    shutil.copytree(ROOT / "docs" / "images", tmp_path / "docs" / "images")
+    for name in STAND_INS:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line for block in blocks(page) if block.language == "console" for line in block.text.splitlines()]
+    calls = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]
+    edgec = [call[1:] for call in calls if call[0] in ("edgec", ".venv/bin/edgec")]
+    return [[*call, "--dry-run"] if call[0] == "build" else call for call in edgec]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+def test_commands_of_a_page_succeed_one_after_another(page: Path, sandbox: Path) -> None:
+    for block in blocks(page):
+        if block.file:
+            (sandbox / block.file).write_text(block.text, encoding="utf-8")
+    for call in commands(page):
+        with pytest.raises(SystemExit) as left:
+            main(call)
+        assert not left.value.code, shlex.join(call)
+
+
+@pytest.mark.parametrize("block", of("toml"))
+def test_a_file_binds(block: Block, sandbox: Path) -> None:
+    path = sandbox / "example.toml"
+    path.write_text(block.text, encoding="utf-8")
+    schema = next((SCHEMAS[word] for word in block.words if word in SCHEMAS), BuildConfig)
+    if schema is BuildConfig:
+        read_config(path)
+    else:
+        read_declaration(path, schema, what="example")
+
+
+@pytest.mark.usefixtures("sandbox")
+@pytest.mark.parametrize("block", of("python"))
+def test_code_runs(block: Block) -> None:
+    exec(compile(block.text, str(block.page), "exec"), {})  # noqa: S102  the docs are ours
+
+
+@pytest.mark.parametrize("block", of("json"))
+def test_json_is_json(block: Block) -> None:
+    json.loads(block.text)
+
+
+def test_the_two_commands_stand_in_the_readme_word_for_word() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    environment = "$ python3 -m venv .venv && .venv/bin/pip install -e"
+    assert f"\n{environment} '.[build]' && .venv/bin/edgec build --target jetson\n" in readme
+    assert f"\n{environment} '.[build,dev]' && .venv/bin/pytest\n" in readme

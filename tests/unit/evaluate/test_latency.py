@@ -1,0 +1,81 @@
+"""Latency with a clock that the test turns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from edgec.core.measurement import Kind, Stage
+from edgec.evaluate.latency import Latency, latency_measurements, measure_latency
+
+
+class Machine:
+    """A clock, and an inference that moves it on by the next of some durations."""
+
+    def __init__(self, durations_ms: Iterator[float]) -> None:
+        self.now = 0.0
+        self.runs = 0
+        self._durations_ms = durations_ms
+
+    def run(self) -> None:
+        self.now += next(self._durations_ms) / 1e3
+        self.runs += 1
+
+    def measure(self, **limits: float) -> Latency:
+        return measure_latency(self.run, clock=lambda: self.now, **limits)
+
+
+def test_percentiles_are_those_of_the_timed_runs() -> None:
+    timed = np.random.default_rng(0).permutation(np.arange(1.0, 402.0))
+    machine = Machine(itertools.chain([200.0] * 20, timed))
+    latency = machine.measure(warmup_s=0, min_runs=401, max_seconds=1000)
+    assert (latency.warmup_runs, latency.runs) == (20, 401)
+    assert latency.p50.value_ms == pytest.approx(201)
+    assert latency.p90.value_ms == pytest.approx(361)
+    assert latency.p99.value_ms == pytest.approx(397)
+    # The normal approximation of the median's ranks: 200.5 ± 1.96 √(401 / 4).
+    assert (latency.p50.low_ms, latency.p50.high_ms) == pytest.approx((181, 221), abs=1)
+
+
+def test_warm_up_ends_when_times_have_settled() -> None:
+    machine = Machine(itertools.chain([9.0] * 10, [5.0] * 10, [3.0] * 10, itertools.repeat(2.0)))
+    latency = machine.measure(warmup_s=0, min_runs=5, max_seconds=10)
+    assert latency.steady
+    assert latency.warmup_runs == 50
+    assert latency.p99.value_ms == pytest.approx(2)
+
+
+def test_warm_up_lasts_at_least_as_long_as_asked() -> None:
+    machine = Machine(itertools.repeat(1.0))
+    assert machine.measure(warmup_s=0.25, min_runs=5, max_seconds=10).warmup_runs == 250
+
+
+def test_a_machine_that_never_settles_is_measured_and_said_to_be_unsteady() -> None:
+    machine = Machine(itertools.cycle([1.0] * 10 + [2.0] * 10))
+    latency = machine.measure(warmup_s=0, min_runs=40, max_seconds=1)
+    assert not latency.steady
+    assert latency.runs == 40
+
+
+def test_slow_inference_stops_at_the_time_limit_but_runs_once() -> None:
+    machine = Machine(itertools.repeat(60_000.0))
+    latency = machine.measure(warmup_s=0, min_runs=400, max_seconds=10)
+    assert (latency.runs, latency.p50.value_ms) == (1, pytest.approx(60_000))
+    assert machine.runs == latency.warmup_runs + 1
+
+
+def test_too_few_runs_leave_the_upper_end_of_the_99th_percentile_open() -> None:
+    latency = Machine(itertools.repeat(1.0)).measure(warmup_s=0, min_runs=100, max_seconds=10)
+    assert latency.p50.high_ms == pytest.approx(1)
+    assert latency.p99.high_ms is None
+
+
+def test_rows_are_measured_and_carry_the_number_of_runs() -> None:
+    latency = Machine(itertools.repeat(1.5)).measure(warmup_s=0, min_runs=400, max_seconds=10)
+    rows = latency_measurements(latency, where="this machine")
+    assert [row.name for row in rows] == ["latency_ms_p50", "latency_ms_p90", "latency_ms_p99"]
+    assert {(row.stage, row.kind, row.unit, row.n) for row in rows} == {(Stage.ARTIFACT, Kind.MEASURED, "ms", 400)}
+    assert all(row.low == pytest.approx(1.5) and row.high == pytest.approx(1.5) for row in rows)

@@ -1,0 +1,84 @@
+"""Where features are: the head and the last map before pooling, in models of several kinds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from edgec.core.errors import UnsupportedError
+from edgec.models.cifar_resnet import resnet20
+from edgec.models.digits import digits_net
+from edgec.models.taps import Tap, find_tap, tapped
+
+
+@pytest.mark.parametrize(
+    ("factory", "shape", "tap"),
+    [
+        (digits_net, (1, 8, 8), Tap(head="head", features="features")),
+        (resnet20, (3, 32, 32), Tap(head="linear", features="layer3")),
+        (lambda: torchvision.models.resnet18(num_classes=10), (3, 64, 64), Tap(head="fc", features="layer4")),
+        (
+            lambda: torchvision.models.mobilenet_v2(num_classes=10),
+            (3, 64, 64),
+            Tap(head="classifier.1", features="features"),
+        ),
+        # The maps have 512 channels, the head takes 4,096 features: there is none of its width.
+        (lambda: torchvision.models.vgg11_bn(num_classes=10), (3, 32, 32), Tap(head="classifier.6", features=None)),
+        # At this size the last maps are single pixels: nothing to mimic that the head's input does not say.
+        (lambda: torchvision.models.resnet18(num_classes=10), (3, 32, 32), Tap(head="fc", features=None)),
+    ],
+)
+def test_the_head_and_the_last_map_before_pooling_are_found(factory, shape: tuple[int, ...], tap: Tap) -> None:
+    with torch.device("meta"):  # shapes say it all
+        net, example = factory().eval(), torch.zeros(2, *shape)
+    assert find_tap(net, example) == tap
+
+
+def test_no_trace_is_left_in_the_model() -> None:
+    net = digits_net().eval()
+    find_tap(net, torch.zeros(2, 1, 8, 8))
+    with tapped(net, Tap(head="head", features="features")), tapped(net, Tap(head="head", features=None)):
+        pass
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in net.modules())
+
+
+def test_no_trace_is_left_in_a_model_that_fails() -> None:
+    net = digits_net().eval()
+    with pytest.raises(RuntimeError):
+        find_tap(net, torch.zeros(2, 3, 8, 8))
+    assert not any(layer._forward_hooks for layer in net.modules())
+
+
+def test_a_model_without_a_linear_head_is_refused() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 10, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(UnsupportedError, match="the model has no linear layer that gives its logits") as caught:
+        find_tap(net, torch.zeros(2, 3, 8, 8))
+    assert caught.value.hint == "use compress.method = 'none' to quantise it alone"
+
+
+def test_a_linear_layer_inside_the_model_is_not_taken_for_the_head() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 5), nn.Softmax(1))
+    assert find_tap(net, torch.zeros(2, 3, 2, 2)) == Tap(head="3", features=None)
+
+
+@torch.no_grad()
+def test_what_is_tapped_is_what_the_head_makes_its_logits_of() -> None:
+    net, images = digits_net().eval(), torch.rand(3, 1, 8, 8)
+    with (
+        tapped(net, Tap(head="head", features="features")) as maps,
+        tapped(net, Tap(head="head", features=None)) as ins,
+    ):
+        logits = net(images)
+    assert maps[0].shape == (3, 64, 4, 4)
+    torch.testing.assert_close(net.head(maps[0].mean(dim=(2, 3))), logits)
+    torch.testing.assert_close(net.head(ins[0]), logits)
+
+
+def test_each_pass_leaves_only_its_own_features() -> None:
+    net = digits_net().eval()
+    with tapped(net, Tap(head="head", features="features")) as features:
+        for n in (3, 2):
+            net(torch.rand(n, 1, 8, 8))
+            assert [len(map_) for map_ in features] == [n]

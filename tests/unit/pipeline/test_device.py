@@ -1,0 +1,37 @@
+"""Where training runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgec.core.errors import ConfigError
+from edgec.pipeline.device import Device, open_fabric
+
+
+def test_cuda_that_is_asked_for_and_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError) as caught:
+        open_fabric(Device.CUDA)
+    assert str(caught.value) == "--device cuda: no CUDA device here"
+    assert caught.value.hint == "use --device auto, or check the driver"
+
+
+def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert open_fabric(Device.AUTO).device.type == "cpu"
+
+
+def test_the_cpu_trains_in_full_precision() -> None:
+    fabric = open_fabric(Device.CPU)
+    assert fabric.device.type == "cpu"
+    with fabric.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype is torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("device", [Device.AUTO, Device.CUDA])
+def test_the_gpu_is_taken_where_there_is_one(device: Device) -> None:
+    assert open_fabric(device).device.type == "cuda"

@@ -1,0 +1,120 @@
+"""The stage cache: a stage is made once, and one that was killed leaves nothing under its name."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgec.core.digest import digest_bytes
+from edgec.core.measurement import Kind
+from edgec.pipeline.store import Recipe, Store
+
+RECIPE = Recipe(stage="export", settings={"opset": 18}, sources={"data": "a" * 64})
+
+
+def write_one(folder: Path) -> dict[str, int]:
+    (folder / "below").mkdir()
+    (folder / "below" / "file").write_bytes(b"one")
+    return {"files": 1}
+
+
+def never(_: Path) -> dict[str, int]:
+    raise AssertionError("made again")
+
+
+def test_a_stage_is_made_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert not store.holds(RECIPE)
+    first = store.get(RECIPE, write_one)
+    again = Store(tmp_path).get(RECIPE, never)
+    assert (first.cached, again.cached) == (False, True)
+    assert first.facts == again.facts == {"files": 1}
+    assert first.files == again.files == {"below/file": digest_bytes(b"one")}
+    assert (again.folder / "below" / "file").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "record"])
+def test_a_stage_that_is_no_longer_what_it_was_is_made_again(tmp_path: Path, damage: str) -> None:
+    """Power may fail before the disk has everything that was renamed."""
+    store = Store(tmp_path)
+    folder = store.get(RECIPE, write_one).folder
+    match damage:
+        case "changed":
+            (folder / "below" / "file").write_bytes(b"")
+        case "gone":
+            (folder / "below" / "file").unlink()
+        case "record":
+            (folder / "stage.json").write_bytes(b"")
+    assert not store.holds(RECIPE)
+    assert store.get(RECIPE, write_one).cached is False
+    assert store.get(RECIPE, never).cached is True
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Recipe(stage="quantize", settings=RECIPE.settings, sources=RECIPE.sources),
+        Recipe(stage="export", settings={"opset": 19}, sources=RECIPE.sources),
+        Recipe(stage="export", settings=RECIPE.settings, sources={"data": "b" * 64}),
+        Recipe(stage="export", settings=RECIPE.settings, sources={"test": "a" * 64}),
+        Recipe(stage="export", settings=RECIPE.settings, sources={}),
+    ],
+)
+def test_another_recipe_is_another_stage(tmp_path: Path, other: Recipe) -> None:
+    store = Store(tmp_path)
+    store.get(RECIPE, write_one)
+    assert other.key != RECIPE.key
+    assert not store.holds(other)
+
+
+def test_keys_do_not_depend_on_the_order_of_settings() -> None:
+    one = Recipe(stage="a", settings={"x": 1, "y": [Kind.MEASURED, Path("b/c")]}, sources={"p": "1", "q": "2"})
+    two = Recipe(stage="a", settings={"y": [Kind.MEASURED, Path("b/c")], "x": 1}, sources={"q": "2", "p": "1"})
+    assert one.key == two.key
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_stage_that_fails_leaves_nothing_and_can_be_made_again(tmp_path: Path, failure: type[BaseException]) -> None:
+    store = Store(tmp_path)
+
+    def fail(folder: Path) -> dict[str, int]:
+        write_one(folder)
+        raise failure
+
+    with pytest.raises(failure):
+        store.get(RECIPE, fail)
+    assert not store.holds(RECIPE)
+    assert list((tmp_path / "export").iterdir()) == []
+    assert store.get(RECIPE, write_one).cached is False
+
+
+def test_facts_that_are_no_json_leave_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="Out of range float"):
+        store.get(RECIPE, lambda _: {"loss": float("nan")})
+    assert not store.holds(RECIPE)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edgec.pipeline.store import Recipe, Store
+def make(folder):
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+Store(Path(sys.argv[1])).get(Recipe(stage="export", settings={"opset": 18}, sources={"data": "a" * 64}), make)
+"""
+
+
+def test_a_stage_that_was_killed_leaves_nothing_under_its_name(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    store = Store(tmp_path)
+    assert not store.holds(RECIPE)
+    assert all(path.name.startswith(".") for path in (tmp_path / "export").iterdir())
+    output = store.get(RECIPE, write_one)
+    assert set(output.files) == {"below/file"}

@@ -1,0 +1,76 @@
+"""Where a graph is rounded, engine by engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgec.calibrate import place, prepare
+
+
+def placed(path, target):
+    return place(prepare(path), target)
+
+
+def test_onnxruntime_rounds_inputs_and_outputs_but_not_logits(net, target):
+    placement = placed(net(), target("u8s8"))
+    assert placement.tensors == ("input", "x", "a1_relu", "a2", "a_out", "b1_relu", "down", "b2", "b_out", "pooled")
+    assert placement.kept == {"logits"}
+
+
+def test_what_only_a_relu_reads_shares_its_range(net, target):
+    shared = placed(net(), target("u8s8")).shared
+    assert {name: shared[name] for name in ("stem", "a_sum")} == {"stem": "x", "a_sum": "a_out"}
+
+
+def test_what_is_merely_moved_shares_the_range_of_its_source(net, target):
+    assert placed(net(), target("u8s8")).shared["flat"] == "pooled"
+
+
+def test_tensorrt_rounds_what_weighted_operators_take_and_the_shortcuts(net, target):
+    placement = placed(net(), target("s8s8", "tensorrt"))
+    assert placement.tensors == ("input", "x", "a1_relu", "a_out", "b1_relu", "down", "flat")
+    assert placement.shortcuts == ("x", "down")
+    assert not placement.rounds_outputs
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt"])
+def test_scaling_by_constants_stays_in_floating_point(net, target, engine):
+    placement = placed(net(raw=True), target("s8s8", engine))
+    assert "input" not in placement.tensors
+    assert "centred" in placement.tensors
+
+
+def test_batch_norm_is_folded_first(net):
+    prepared = prepare(net(batch_norm=True))
+    assert "BatchNormalization" not in {node.op_type for node in prepared.graph.node}
+
+
+def test_preparing_keeps_opset_and_drops_the_exporters_notes(tmp_path, net):
+    model = onnx.load(net(opset=17))
+    model.doc_string = "written on some machine"
+    model.graph.node[0].metadata_props.add(key="stack_trace", value="/home/somebody/net.py")
+    onnx.save(model, tmp_path / "noted.onnx")
+    prepared = prepare(tmp_path / "noted.onnx")
+    assert [(entry.domain, entry.version) for entry in prepared.opset_import] == [("", 17)]
+    assert b"some" not in prepared.SerializeToString()
+
+
+def test_chain_of_moves_ends_where_it_began(tmp_path, target):
+    shape = numpy_helper.from_array(np.array([0, -1]), "shape")
+    weight = numpy_helper.from_array(np.ones((2, 8), "float32"), "weight")
+    nodes = [
+        helper.make_node("MaxPool", ["input"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Transpose", ["pooled"], ["turned"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["turned", "shape"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight"], ["logits"], transB=1),
+    ]
+    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 2, 4, 4])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])
+    graph = helper.make_graph(nodes, "moves", [source], [logits], [shape, weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "m.onnx")
+    placement = placed(tmp_path / "m.onnx", target("u8s8"))
+    assert placement.shared == {"pooled": "input", "turned": "input", "flat": "input"}
+    assert placement.tensors == ("input",)

@@ -1,0 +1,214 @@
+"""What DESIGN and STYLE promise of the code as a whole: who imports whom, what stays light, what is public."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+import edgec
+from edgec.cli import COMMANDS, group
+
+ROOT = Path(edgec.__file__).parent
+STAGES = {
+    *("data", "models", "compress", "calibrate", "quantize"),
+    *("export", "evaluate", "package", "runtime", "deploy"),
+}
+RANKS = {"core": 0} | dict.fromkeys(STAGES, 1) | {"pipeline": 2, "cli": 3, "__main__": 4}
+STAGE_TO_STAGE = {
+    ("quantize", "calibrate"),
+    ("evaluate", "runtime"),
+    ("runtime", "package"),
+    ("deploy", "package"),
+    ("compress", "models"),
+}
+HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "tensorrt", "ray", "sklearn", "lightning_fabric", "jinja2"}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "tools", "lib"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A module, parsed."""
+
+    path: Path
+    tree: ast.Module
+
+    @property
+    def part(self) -> str:
+        """The package below edgec that it lies in, or its own name."""
+        first = self.path.relative_to(ROOT).parts[0]
+        return first.removesuffix(".py")
+
+    @property
+    def name(self) -> str:
+        """As in `edgec.core.errors`."""
+        parts = self.path.relative_to(ROOT.parent).with_suffix("").parts
+        return ".".join(parts).removesuffix(".__init__")
+
+    def imports(self) -> Iterator[str]:
+        """Dotted names of what is imported anywhere in it."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+SOURCES = [Source(path=path, tree=ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(ROOT.rglob("*.py"))]
+
+
+def lines_with(source: Source, found: Callable[[ast.AST], bool]) -> list[str]:
+    """Places in a module as `name:line`."""
+    return [f"{source.name}:{getattr(node, 'lineno', 0)}" for node in ast.walk(source.tree) if found(node)]
+
+
+def test_every_part_has_its_place() -> None:
+    """A new package must be put into an order before anything may import it."""
+    assert {source.part for source in SOURCES} <= {*RANKS, "__init__"}
+
+
+def test_imports_run_from_the_command_line_to_the_core() -> None:
+    wrong = []
+    for source in SOURCES:
+        for name in source.imports():
+            whole, _, rest = name.partition(".")
+            imported = rest.partition(".")[0]
+            if whole != "edgec" or imported not in RANKS or imported == source.part:
+                continue
+            if RANKS[imported] >= RANKS[source.part] and (source.part, imported) not in STAGE_TO_STAGE:
+                wrong.append(f"{source.name} imports {name}")
+    assert wrong == []
+
+
+def test_no_import_is_relative() -> None:
+    def relative(node: ast.AST) -> bool:
+        return isinstance(node, ast.ImportFrom) and node.level > 0
+
+    assert [place for source in SOURCES for place in lines_with(source, relative)] == []
+
+
+def test_modules_are_named_for_what_they_do() -> None:
+    assert [s.name for s in SOURCES if VAGUE & set(s.name.split("."))] == []
+
+
+def test_modules_say_what_they_are_for() -> None:
+    assert [source.name for source in SOURCES if not ast.get_docstring(source.tree)] == []
+
+
+def test_every_public_name_is_there() -> None:
+    wrong = []
+    for source in SOURCES:
+        if source.path in (ROOT / "__init__.py", ROOT / "__main__.py"):
+            continue
+        module = importlib.import_module(source.name)
+        public = getattr(module, "__all__", None)
+        if public is None:
+            wrong.append(f"{source.name} has no __all__")
+        wrong += [f"{source.name}.{name}" for name in public or () if not hasattr(module, name)]
+    assert wrong == []
+
+
+def test_modules_are_short() -> None:
+    assert [s.name for s in SOURCES if s.path.read_text(encoding="utf-8").count("\n") > 400] == []
+
+
+def test_the_product_has_no_assert() -> None:
+    """`python -O` drops it."""
+    found = [place for source in SOURCES for place in lines_with(source, lambda node: isinstance(node, ast.Assert))]
+    assert found == []
+
+
+def test_the_library_never_prints() -> None:
+    def prints(node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+
+    assert [place for source in SOURCES for place in lines_with(source, prints)] == []
+
+
+def test_only_the_command_line_s_boundary_catches_everything() -> None:
+    def broad(node: ast.AST) -> bool:
+        if not isinstance(node, ast.ExceptHandler):
+            return False
+        caught = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)} if node.type else {"Exception"}
+        return not caught.isdisjoint({"Exception", "BaseException"})
+
+    found = [place for source in SOURCES for place in lines_with(source, broad)]
+    assert [place.partition(":")[0] for place in found] == ["edgec.cli"]
+
+
+@pytest.mark.parametrize("part", ["cli", "core/errors.py"])
+def test_the_command_line_and_the_errors_import_nothing_heavy_by_themselves(part: str) -> None:
+    for source in SOURCES:
+        if source.path.is_relative_to(ROOT / part):
+            assert not HEAVY & {name.partition(".")[0] for name in source.imports()}, source.name
+
+
+def modules_after(*statements: str) -> set[str]:
+    """Top-level packages in a fresh process after these statements."""
+    code = "\n".join(("import json, sys", *statements, "print(json.dumps([m.partition('.')[0] for m in sys.modules]))"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_help_loads_neither_torch_nor_pydantic_nor_rich() -> None:
+    found = modules_after("from edgec.cli import main", "try: main(['--help'])", "except SystemExit: pass")
+    assert not found & (HEAVY | {"pydantic", "rich", "numpy", "PIL"})
+
+
+@pytest.mark.parametrize("module", ["edgec.core.errors", "edgec.package", "edgec.runtime", "edgec.core.target"])
+def test_what_a_device_installs_needs_no_build_tools(module: str) -> None:
+    assert not modules_after(f"import {module}") & (HEAVY - {"onnxruntime"})
+
+
+def test_help_answers_in_a_third_of_a_second() -> None:
+    """The bar is the issue's, put on processor time, which other processes of a busy machine do not add to."""
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "edgec", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert statistics.median(seconds) <= 0.3
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command and subcommand by its whole name."""
+    for name in COMMANDS:
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", found) for inner, found in command.commands.items())
+
+
+def test_every_command_and_option_is_explained() -> None:
+    silent = [name for name, command in commands() if not command.help]
+    for name, command in commands():
+        options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+        silent += [f"{name} {option.opts[0]}" for option in options if not option.help]
+    assert silent == []
+
+
+def test_the_list_of_commands_is_what_there_is() -> None:
+    modules = {path.stem for path in (ROOT / "cli").glob("*.py")} - {"__init__", "console", "summary"}
+    assert set(COMMANDS) == modules
+    assert group.list_commands(click.Context(group)) == sorted(COMMANDS)
+
+
+def test_the_version_is_written_once() -> None:
+    try:
+        installed = importlib.metadata.version("edgec")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("edgec is not installed here: it runs from the checkout")
+    assert edgec.__version__ == installed

@@ -1,0 +1,68 @@
+"""The graph as the quantiser sees it: constants and batch norms folded, shapes known, the exporter's notes gone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+__all__ = ["prepare", "producers", "readers"]
+
+
+def prepare(model: Path) -> ModelProto:
+    """Folds and shape-infers an FP32 model, without touching the file or its folder.
+
+    The rewrites are those that onnxruntime makes in standard operators only, so the opset stays. Equal files give
+    equal graphs, and names of tensors that survive stay as they are.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        folded = onnx.load(_fold(model, Path(folder) / "folded.onnx"))
+    _forget_notes(folded)
+    for node in folded.graph.node:
+        node.name = node.name or f"node_of_{node.output[0]}"
+    return onnx.shape_inference.infer_shapes(folded, data_prop=True)
+
+
+def producers(graph: GraphProto) -> dict[str, NodeProto]:
+    """The node that makes each tensor."""
+    return {output: node for node in graph.node for output in node.output}
+
+
+def readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
+    """The nodes that take each tensor, once per input that takes it."""
+    taken = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            taken[name].append(node)
+    return taken
+
+
+def _fold(model: Path, folded: Path) -> Path:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return folded
+
+
+def _forget_notes(model: ModelProto) -> None:
+    """Drops what differs between machines (stack traces, paths) and the operator sets that no node uses."""
+    import onnx
+
+    used = {node.domain for node in model.graph.node} | {""}
+    sets = [onnx.helper.make_opsetid(o.domain, o.version) for o in model.opset_import if o.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(sets)
+    for holder in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        holder.ClearField("doc_string")
+        holder.ClearField("metadata_props")
+    del model.graph.value_info[:]

@@ -1,0 +1,181 @@
+"""Which operators of a graph compute in int8 on a target, and which activations are rounded for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from edgec.calibrate.graph import producers, readers
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+    from edgec.core.target import Target
+
+__all__ = ["WEIGHTED", "Placement", "place"]
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+_ELEMENTWISE = frozenset({"Add", "Mul"})
+_CLAMPS = frozenset({"Relu", "Clip"})
+# Their outputs hold no value outside the range of their input, and onnxruntime gives both the same scale.
+_POOLS = frozenset({"MaxPool", "AveragePool"})
+_SHAPERS = frozenset({"Pad", "Slice", "Split", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
+_MOVERS = _POOLS | _SHAPERS
+# onnxruntime's CPU provider has int8 kernels for all of these.
+_OTHERS = frozenset({"Concat", "GlobalAveragePool", "LeakyRelu", "Resize", "Sigmoid"})
+_ONNXRUNTIME = frozenset({"Conv", "Gemm", "MatMul"}) | _ELEMENTWISE | _CLAMPS | _MOVERS | _OTHERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """What becomes int8.
+
+    Attributes:
+        operators: Operator types that may compute in int8.
+        excluded: Names of nodes of these types that stay in floating point.
+        tensors: Activations whose ranges must be observed, in the order of the graph.
+        shared: Activations that take the range of another: what only a ReLU or a clip reads, that of its output; what
+            an operator merely moved, that of its input.
+        kept: Activations that are never rounded.
+        shortcuts: Inputs of residual additions to round although no weighted operator reads them.
+        rounds_outputs: Whether operators round what they produce, or only what they take.
+    """
+
+    operators: frozenset[str]
+    excluded: tuple[str, ...]
+    tensors: tuple[str, ...]
+    shared: dict[str, str] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+    shortcuts: tuple[str, ...] = ()
+    rounds_outputs: bool = True
+
+
+def place(model: ModelProto, target: Target) -> Placement:
+    """Decides where to round.
+
+    onnxruntime fuses an operator that has integers on all sides, so every input and output is rounded, but not the
+    logits: 256 levels would make ties between classes.
+
+    TensorRT fuses what lies between two roundings, so only the inputs of weighted operators are rounded, and of an
+    addition behind a convolution the other input, the shortcut; the convolution, the addition and the ReLU after it
+    then become one kernel (as NVIDIA's ModelOpt places them).
+    """
+    graph = _Graph(model.graph)
+    if target.runtime.engine == "tensorrt":
+        excluded = graph.unfit(WEIGHTED)
+        shortcuts = graph.shortcuts()
+        taken = [node.input[0] for node in graph.nodes(WEIGHTED, excluded)]
+        return Placement(
+            operators=WEIGHTED,
+            excluded=excluded,
+            tensors=graph.in_order([*taken, *shortcuts]),
+            shortcuts=shortcuts,
+            rounds_outputs=False,
+        )
+    excluded = graph.unfit(_ONNXRUNTIME)
+    nodes = graph.nodes(_ONNXRUNTIME, excluded)
+    kept = frozenset(output.name for output in model.graph.output)
+    shared = graph.shared(nodes, kept)
+    touched = {name for node in nodes for name in (*node.input, *node.output)}
+    return Placement(
+        operators=_ONNXRUNTIME,
+        excluded=excluded,
+        tensors=graph.in_order(touched - kept - shared.keys()),
+        shared=shared,
+        kept=kept,
+    )
+
+
+class _Graph:
+    """Questions that placement asks of a graph."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self._graph = graph
+        self._constants = {tensor.name for tensor in graph.initializer}
+        self._producers = producers(graph)
+        self._readers = readers(graph)
+
+    def nodes(self, operators: frozenset[str], excluded: Iterable[str]) -> list[NodeProto]:
+        """The nodes of these types that are not excluded."""
+        left_out = set(excluded)
+        return [node for node in self._graph.node if node.op_type in operators and node.name not in left_out]
+
+    def unfit(self, operators: frozenset[str]) -> tuple[str, ...]:
+        """Names of nodes that would lose by int8: constants added or multiplied, weights that are not constant."""
+        return tuple(node.name for node in self.nodes(operators, ()) if self._is_unfit(node))
+
+    def shared(self, nodes: Iterable[NodeProto], kept: frozenset[str]) -> dict[str, str]:
+        """Activations that take another's range, each with that other; `kept` neither give nor take."""
+        source: dict[str, str] = {}
+        for node in nodes:
+            if node.op_type in _MOVERS and not self._pads_with_a_value(node):
+                source.update(dict.fromkeys(node.output, node.input[0]))
+            elif node.op_type in _CLAMPS and len(self._readers[node.input[0]]) == 1:
+                source[node.input[0]] = node.output[0]
+        free = set(self._activations) - kept
+        source = {name: other for name, other in source.items() if {name, other} <= free}
+        return {name: _last(name, source) for name in source}
+
+    def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The floating-point activations among these, in the order in which the graph makes them."""
+        wanted = set(names)
+        return tuple(name for name in self._activations if name in wanted)
+
+    def shortcuts(self) -> tuple[str, ...]:
+        """Of each residual addition the input that does not come straight from its convolution.
+
+        Where both do, as when the shortcut is a strided 1x1 convolution, the one with fewer convolutions behind it.
+        """
+        found = []
+        for node in self._graph.node:
+            if node.op_type == "Add" and not self._constants & set(node.input):
+                straight = [name for name in node.input if self._is_fusable(name)]
+                if len(straight) == 1:
+                    found += [name for name in node.input if name not in straight]
+                elif straight:
+                    found.append(min(node.input, key=lambda name: self._depths[name]))
+        return tuple(found)
+
+    def _is_unfit(self, node: NodeProto) -> bool:
+        constant = [name in self._constants or not name for name in node.input]
+        if node.op_type in _ELEMENTWISE:
+            return any(constant)
+        if node.op_type == "MatMul":
+            return not constant[1]
+        return node.op_type in WEIGHTED and not all(constant[1:])
+
+    def _pads_with_a_value(self, node: NodeProto) -> bool:
+        return node.op_type == "Pad" and any(node.input[2:3])
+
+    def _is_fusable(self, name: str) -> bool:
+        node = self._producers.get(name)
+        return node is not None and node.op_type == "Conv" and len(self._readers[name]) == 1
+
+    @cached_property
+    def _depths(self) -> dict[str, int]:
+        """Weighted operators on the longest way to each tensor."""
+        depths: dict[str, int] = {}
+        for node in self._graph.node:
+            before = max((depths.get(name, 0) for name in node.input), default=0)
+            depths.update(dict.fromkeys(node.output, before + (node.op_type in WEIGHTED)))
+        return depths
+
+    @cached_property
+    def _activations(self) -> list[str]:
+        from onnx import TensorProto
+
+        graph = self._graph
+        known = [*graph.input, *graph.value_info, *graph.output]
+        floats = {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+        made = [*(value.name for value in graph.input), *(name for node in graph.node for name in node.output)]
+        return [name for name in made if name in floats and name not in self._constants]
+
+
+def _last(name: str, source: Mapping[str, str]) -> str:
+    """Where a chain ends; moving leads up the graph and clamping down it, so there is no circle."""
+    while name in source:
+        name = source[name]
+    return name

@@ -1,0 +1,169 @@
+"""The calibration set: few-sample and out-of-distribution images in which every class has the same say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgec.core.digest import digest_value
+from edgec.core.errors import DataError
+
+if TYPE_CHECKING:
+    from edgec.calibrate.recipe import Recipe
+    from edgec.core.samples import Images, Samples
+
+__all__ = ["CalibrationFacts", "CalibrationSet", "calibration_set"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationFacts:
+    """What calibrated a model, for the manifest and the report; JSON values throughout.
+
+    Attributes:
+        recipe: The recipe's name.
+        images: How many images in all.
+        digest: One digest over the images' digests, order included.
+        sources: Where the images came from, for people.
+        few_per_class: Labelled images by class name.
+        ood_per_class: Out-of-distribution images by the class that eq. 4 gave them.
+        say_per_class: Share of the total weight by class name.
+    """
+
+    recipe: str
+    images: int
+    digest: str
+    sources: tuple[str, ...]
+    few_per_class: dict[str, int]
+    ood_per_class: dict[str, int]
+    say_per_class: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSet:
+    """The images that activation ranges are read from.
+
+    Attributes:
+        pixels: uint8 [n, height, width, channels].
+        labels: int64 [n]; of an out-of-distribution image the class that it stands for.
+        weights: float64 [n], sum 1.
+        is_ood: bool [n].
+        digests: SHA-256 of each image.
+        classes: Class names.
+        recipe: The recipe's name.
+        sources: Where the images came from.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    is_ood: np.ndarray
+    digests: tuple[str, ...]
+    classes: tuple[str, ...]
+    recipe: str
+    sources: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [classes]: images per class, zeros included."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def facts(self) -> CalibrationFacts:
+        """What the manifest says about this set."""
+
+        def by_class(values: np.ndarray) -> dict:
+            return dict(zip(self.classes, values.tolist(), strict=True))
+
+        n = len(self.classes)
+        return CalibrationFacts(
+            recipe=self.recipe,
+            images=len(self),
+            digest=digest_value(self.digests),
+            sources=self.sources,
+            few_per_class=by_class(np.bincount(self.labels[~self.is_ood], minlength=n)),
+            ood_per_class=by_class(np.bincount(self.labels[self.is_ood], minlength=n)),
+            say_per_class=by_class(np.bincount(self.labels, weights=self.weights, minlength=n)),
+        )
+
+
+def calibration_set(few: Samples, ood: Images, ood_labels: np.ndarray, recipe: Recipe, *, seed: int) -> CalibrationSet:
+    """Draws the calibration set within the recipe's budget.
+
+    The labelled images come first, all of them where they fit; out-of-distribution images fill up, as many as the
+    recipe's share allows. A balanced recipe takes next, at each step, an image of the class that has fewest so far,
+    and weighs the images of class j with 1 / (K n_j), K being the number of classes that have any image.
+
+    Args:
+        few: The labelled few samples.
+        ood: Out-of-distribution images, of the same size; may be none.
+        ood_labels: int [len(ood)], the classes that eq. 4 (OE-FSMC, arXiv 2502.05832) assigned to them.
+        recipe: Budget, balance and share.
+        seed: Decides which images of a class are drawn, unless the recipe fixes its own seed.
+
+    Raises:
+        DataError: No labelled image, or images of two sizes.
+    """
+    _check(few, ood, ood_labels)
+    rng = np.random.default_rng(seed if recipe.seed is None else recipe.seed)
+    balanced = recipe.class_balance == "balanced"
+    none = np.zeros(len(few.classes), dtype=np.int64)
+    few_indices = _draw(few.labels, recipe.budget, taken=none, balanced=balanced, rng=rng)
+    taken = np.bincount(few.labels[few_indices], minlength=len(few.classes))
+    ood_indices = _draw(ood_labels, _room(len(few_indices), recipe), taken=taken, balanced=balanced, rng=rng)
+
+    parts = [few.take(few_indices), *([ood.take(ood_indices)] if len(ood_indices) else [])]
+    labels = np.concatenate([few.labels[few_indices], ood_labels[ood_indices]]).astype(np.int64)
+    return CalibrationSet(
+        pixels=np.concatenate([part.decoded() for part in parts]),
+        labels=labels,
+        weights=_equal_say(labels) if balanced else np.full(len(labels), 1 / len(labels)),
+        is_ood=np.arange(len(labels)) >= len(few_indices),
+        digests=tuple(digest for part in parts for digest in part.digests),
+        classes=few.classes,
+        recipe=recipe.name,
+        sources=tuple(part.source for part in parts),
+    )
+
+
+def _check(few: Samples, ood: Images, ood_labels: np.ndarray) -> None:
+    if len(few) == 0:
+        raise DataError("calibration: no labelled image at all, expected at least one", hint="check --train")
+    if len(ood_labels) != len(ood):
+        raise ValueError(f"{len(ood_labels)} labels for {len(ood)} out-of-distribution images")
+    if len(ood) and few.pixels.shape[1:] != ood.pixels.shape[1:]:
+        raise DataError(
+            f"calibration: labelled images are {few.pixels.shape[1:]}, out-of-distribution images "
+            f"{ood.pixels.shape[1:]} (height, width, channels)",
+            hint="resize one of the two",
+        )
+
+
+def _room(labelled: int, recipe: Recipe) -> int:
+    """How many out-of-distribution images budget and share leave room for."""
+    room = recipe.budget - labelled
+    if recipe.ood_share < 1:
+        room = min(room, round(labelled * recipe.ood_share / (1 - recipe.ood_share)))
+    return room
+
+
+def _draw(labels: np.ndarray, count: int, *, taken: np.ndarray, balanced: bool, rng: np.random.Generator) -> np.ndarray:
+    """Positions of `count` images, ascending; balanced: so that `taken` plus the drawn is as flat as it can be."""
+    order = rng.permutation(len(labels))
+    if balanced:
+        # The size that its class would reach with this image; the lowest levels first is filling from below.
+        rank = np.empty(len(labels), dtype=np.int64)
+        for cls in np.unique(labels):
+            of_class = order[labels[order] == cls]
+            rank[of_class] = taken[cls] + np.arange(len(of_class))
+        order = order[np.argsort(rank[order], kind="stable")]
+    return np.sort(order[:count])
+
+
+def _equal_say(labels: np.ndarray) -> np.ndarray:
+    """Weights float64 [n], sum 1, the same total for every class that has an image."""
+    _, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1 / (len(counts) * counts[positions])

@@ -1,0 +1,98 @@
+"""The command line: one file per command, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from edgec import __version__
+from edgec.core.errors import EdgecError, unknown_name
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "build": "Compress, calibrate, quantise, export, evaluate and package a classifier.",
+    "check": "Hold a bundle against gates; exit 3 when one fails.",
+    "completion": "Print the shell's completion script.",
+    "init": "Write a commented edgec.toml that builds.",
+    "predict": "Classify images with a bundle, on this machine.",
+    "report": "Write a bundle's report as one HTML page.",
+    "targets": "List device profiles, or show one.",
+}
+
+
+INTERRUPTED = 130
+"""What shells expect of a program that Ctrl-C ended: 128 and the signal's number."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is called: `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"edgec.cli.{cmd_name}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise unknown_name("command", name, COMMANDS)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="edgec")
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """Bring an image classifier to an edge device without losing its rare classes."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The console script: runs a command and turns a failure into a line, a hint and an exit code."""
+    try:
+        sys.exit(group.main(arguments, prog_name="edgec", standalone_mode=False))
+    except EdgecError as error:
+        _fail(str(error), hint=error.hint, exit_code=error.exit_code)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "edgec"
+        _fail(error.format_message(), hint=f"{command} --help", exit_code=error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("EDGEC_DEBUG"):
+            raise
+        advice = "check disk space and permissions" if isinstance(error, OSError) else "report it, a fault of edgec"
+        _fail(f"unexpected {type(error).__name__}: {error}", hint=f"{advice}; EDGEC_DEBUG=1 shows where", exit_code=1)
+
+
+def _fail(message: str, *, hint: str | None, exit_code: int) -> NoReturn:
+    """Prints the two lines that every failure has, and ends the process."""
+    color = False if os.environ.get("NO_COLOR") else None
+    for word, style, text in (("error:", "red", message), ("hint:", "cyan", hint)):
+        if text:
+            click.echo(f"{click.style(word, fg=style, bold=True)} {' '.join(text.splitlines())}", err=True, color=color)
+    sys.exit(exit_code)

@@ -1,0 +1,144 @@
+"""`edgec build`: the main job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edgec.pipeline.build import Built
+    from edgec.pipeline.plan import Plan
+    from edgec.pipeline.store import Store
+
+__all__ = ["command"]
+
+FLAGS = {
+    "target": "target",
+    "seed": "seed",
+    "model": "model.name",
+    "weights": "model.weights",
+    "train": "data.train",
+    "test": "data.test",
+    "calibration": "data.calibration",
+    "ood": "data.ood",
+}
+"""Flags that stand for a setting of the config, by its dotted name."""
+
+
+@click.command("build")
+@click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; write one with: edgec init.")
+@click.option("--target", metavar="NAME|FILE", help="Device profile; see: edgec targets list. [default: host]")
+@click.option("--model", metavar="NAME", help="torchvision:NAME, module:factory, or a FILE.onnx.")
+@click.option("--weights", type=click.Path(), help="The model's .safetensors or .pt file.")
+@click.option("--train", type=click.Path(), help="Labelled samples: class folders, .npz, or a CIFAR folder.")
+@click.option("--test", type=click.Path(), help="Labelled test images.")
+@click.option("--calibration", type=click.Path(), help="Labelled images for the ranges alone.")
+@click.option("--ood", type=click.Path(), help="Unlabelled images of anything: a folder or .npz.")
+@click.option("--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: build/NAME-TARGET]")
+@click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a setting, as in compress.steps=500."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seeds every draw. [default: 0]")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
+)
+@click.option(
+    "--cache", type=click.Path(path_type=Path), default=Path(".edgec/cache"), show_default=True, help="Stage cache."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def command(
+    *,
+    config: Path | None,
+    output: Path | None,
+    settings: tuple[str, ...],
+    device: str,
+    cache: Path,
+    dry_run: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Compress, calibrate, quantise, export, evaluate and package a classifier.
+
+    Without a model and data, the embedded digits demonstration is built.
+    """
+    from edgec.cli.console import ConsoleProgress
+    from edgec.pipeline.build import build
+    from edgec.pipeline.config import read_config
+    from edgec.pipeline.device import Device
+    from edgec.pipeline.plan import plan_build
+    from edgec.pipeline.store import Store
+
+    given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
+    plan = plan_build(read_config(config, [*given, *map(_setting, settings)]), device=Device(device))
+    store = Store(cache)
+    if dry_run:
+        _print_plan(plan, store, as_json=as_json)
+        return
+    progress = ConsoleProgress()
+    for line in _announcements(plan):
+        progress.note(line)
+    built = build(plan, store=store, output=output or _default_output(plan), progress=progress)
+    _print_result(built, as_json=as_json)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`compress.steps=500` as a dotted name and a value; values are read as TOML, else as text."""
+    from edgec.core.errors import ConfigError
+    from edgec.pipeline.config import parse_value
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {text}: expected KEY=VALUE", hint="as in --set compress.keep_flops=0.4")
+    return name.strip(), parse_value(value.strip())
+
+
+def _default_output(plan: Plan) -> Path:
+    return Path("build") / f"{plan.config.name}-{plan.target.name}"
+
+
+def _announcements(plan: Plan) -> list[str]:
+    """What a person should know before anything runs."""
+    from edgec.pipeline.embedded import is_embedded
+
+    lines = [f"target: {plan.target.title}, {plan.target.quantization.scheme.value}"]
+    few = plan.data.few
+    if plan.data.embedded:
+        given = "no model and no data given" if is_embedded(plan.model) else "no data given"
+        drawn = f", {few.total} samples at imbalance {few.imbalance:g}" if few else ""
+        lines.insert(0, f"{given}: building the embedded default, handwritten digits{drawn}")
+    return lines
+
+
+def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
+    if as_json:
+        stages = [{"stage": r.stage, "key": r.key, "cached": store.holds(r)} for r in plan.stages]
+        click.echo(json.dumps({"target": plan.target.name, "stages": stages}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("stage", "key", "state", box=None, pad_edge=False)
+    for recipe in plan.stages:
+        table.add_row(recipe.stage, recipe.key[:12], "cached" if store.holds(recipe) else "to do")
+    Console().print(Text(f"plan for {plan.target.title}"), table, sep="\n")
+
+
+def _print_result(built: Built, *, as_json: bool) -> None:
+    if as_json:
+        answer = {
+            "bundle": str(built.bundle),
+            "report": str(built.bundle / "report.json"),
+            "seconds": round(built.seconds, 3),
+            "cached": list(built.cached),
+        }
+        click.echo(json.dumps(answer))
+        return
+    from edgec.cli.summary import print_summary
+
+    print_summary(built)
+    click.echo(built.bundle)

@@ -1,0 +1,163 @@
+"""`edgec check`: holds a bundle against gates, for CI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgec.core.errors import ConfigError, GateFailed
+
+if TYPE_CHECKING:
+    from edgec.evaluate.gates import GateResult, Gates
+    from edgec.evaluate.report import Report
+
+__all__ = ["command"]
+
+
+class ShareType(click.ParamType):
+    """A share from 0 to 1."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; 90 is refused, because it was meant as a percentage."""
+        from edgec.evaluate.gates import require_share
+
+        del ctx
+        try:
+            return require_share(float(value))
+        except ValueError as error:
+            flag = param.opts[0] if param else "share"
+            raise ConfigError(f"{flag}: {error}", hint="shares run from 0 to 1: write 0.9 for 90 %") from error
+
+
+class FloorType(click.ParamType):
+    """A class and the share that it must reach."""
+
+    name = "name=share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """Name and share; a name may hold `=`, because the last one parts them."""
+        label, found, share = value.rpartition("=")
+        if not found or not label:
+            raise ConfigError(f"--class-floor {value}: expected NAME=SHARE", hint="as in --class-floor cat=0.8")
+        return label, ShareType().convert(share, param, ctx)
+
+
+@click.command("check")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Take the [gates] of an edgec.toml.")
+@click.option("--min-accuracy", type=ShareType(), help="Least accuracy on the test images.")
+@click.option("--min-worst-class", "min_worst_class_accuracy", type=ShareType(), help="Least accuracy of any class.")
+@click.option("--min-tail", "min_tail_accuracy", type=ShareType(), help="Least accuracy over the rarest third.")
+@click.option("--min-macro-f1", type=ShareType(), help="Least macro F1.")
+@click.option(
+    "--class-floor", "floors", type=FloorType(), multiple=True, help="Least accuracy of one class; repeatable."
+)
+@click.option("--max-drop", "max_accuracy_drop", type=ShareType(), help="Most accuracy lost against the teacher.")
+@click.option("--max-class-drop", type=ShareType(), help="The same, in any class.")
+@click.option("--max-latency-ms", "max_latency_ms_p50", type=float, metavar="MS", help="Most median latency.")
+@click.option("--max-latency-p99-ms", "max_latency_ms_p99", type=float, metavar="MS", help="Most 99th percentile.")
+@click.option("--max-size-bytes", type=int, metavar="BYTES", help="Largest model file.")
+@click.option("--max-memory-mb", "max_peak_memory_mb", type=float, metavar="MB", help="Most peak memory.")
+@click.option("--allow-predicted", is_flag=True, default=None, help="Let a predicted latency decide.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    bundle: Path, *, config: Path | None, floors: Sequence[tuple[str, float]], as_json: bool, **limits: float | None
+) -> None:
+    """Hold a BUNDLE against gates; exit 3 when one fails or cannot be decided.
+
+    BUNDLE is a folder or an archive. Gates come from the options and --config, options first; with neither, from the
+    configuration that the bundle was built with.
+    """
+    from edgec.evaluate.gates import Verdict, check_gates
+    from edgec.evaluate.report import parse_report
+    from edgec.package import open_bundle
+
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))
+    report = parse_report(open_bundle(bundle).read_bytes("report.json"), where=f"{bundle}/report.json")
+    results = check_gates(report, _or_stored(asked, report))
+    failed = [result for result in results if result.verdict is not Verdict.PASS]
+    if as_json:
+        click.echo(json.dumps({"passed": not failed, "gates": [result.as_json() for result in results]}))
+    else:
+        _print_table(results)
+    if failed:
+        raise GateFailed(_summary(failed, len(results)), hint=f"edgec report {bundle} shows every class")
+
+
+def _asked(config: Path | None, given: dict[str, Any]) -> Gates:
+    """The gates of the options over those of the config file."""
+    from pydantic import BaseModel, ConfigDict
+
+    from edgec.core.declaration import bind, read_declaration
+    from edgec.evaluate.gates import Gates
+
+    class Declared(BaseModel):
+        """An edgec.toml, of which only the gates matter here."""
+
+        model_config = ConfigDict(extra="ignore")
+        gates: Gates
+
+    declared = read_declaration(config, Declared, what="config").gates if config else Gates()
+    return bind(declared.model_dump(exclude_defaults=True) | given, Gates, where="gates")
+
+
+def _or_stored(asked: Gates, report: Report) -> Gates:
+    """The gates that were asked for, else those that the bundle carries.
+
+    Raises:
+        ConfigError: Neither names a gate: a check that checks nothing must not pass.
+    """
+    if not asked.empty:
+        return asked
+    if report.gates is None or report.gates.empty:
+        raise ConfigError(
+            "no gate to check: none was given, and the bundle carries none",
+            hint="name one, such as --min-worst-class 0.7, or --config with a [gates] table",
+        )
+    return report.gates.model_copy(update={"allow_predicted": asked.allow_predicted or report.gates.allow_predicted})
+
+
+def _summary(failed: Sequence[GateResult], total: int) -> str:
+    """One line: how many, and the first by name."""
+    first = failed[0]
+    what = f"{first.name} of '{first.label}'" if first.label else first.name
+    return f"{len(failed)} of {total} gates not passed, first: {what} {first.verdict.value}"
+
+
+def _print_table(results: Sequence[GateResult]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgec.evaluate.gates import Verdict, fold_passes
+    from edgec.evaluate.wording import format_amount
+
+    styles = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    table.add_column("gate", overflow="fold")
+    for column in ("limit", "found", "verdict"):
+        table.add_column(column, justify="right" if column != "verdict" else "left", no_wrap=True)
+    reasons: dict[str, None] = {}
+    for result, others in fold_passes(results):
+        sign = "≥" if result.name.startswith("min_") else "≤"
+        label = f" {result.label or ''}{f' and {others} more' if others else ''}"
+        table.add_row(
+            Text.assemble(result.name, (label, "bold")),
+            f"{sign} {format_amount(result.name, result.limit)}",
+            "–" if result.value is None else format_amount(result.name, result.value),
+            Text(result.verdict.value, style=styles[result.verdict]),
+        )
+        if result.reason:
+            reasons[f"{result.name}: {result.reason}"] = None
+    console = Console(highlight=False)
+    console.print(table)
+    for reason in reasons:
+        console.print(Text(reason, style="dim"))

@@ -1,0 +1,114 @@
+"""`edgec predict`: what the device does, on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgec.core.errors import DataError
+
+if TYPE_CHECKING:
+    from edgec.runtime import Model
+
+__all__ = ["command"]
+
+
+@click.command("predict")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Show the K best labels (table: 1, JSON: all).")
+def command(bundle: Path, files: tuple[Path, ...], *, as_json: bool, top: int | None) -> None:
+    """Classify images with a BUNDLE, as the device would.
+
+    FILE is an image (JPEG, PNG, WebP, BMP) or a folder, which stands for the images below it.
+    """
+    from edgec.runtime import load_model
+
+    model = load_model(bundle)
+    if model.note:
+        click.echo(f"note: {model.note}", err=True)
+    answers: list[_Answer] = []
+    errors: list[DataError] = []
+    for outcome in _outcomes(model, files):
+        if isinstance(outcome, DataError):
+            errors.append(outcome)
+        elif as_json:
+            click.echo(_json_line(outcome, top))
+        else:
+            answers.append(outcome)
+    if answers:
+        _print_table(answers, top or 1)
+    _require_none(errors)
+
+
+def _require_none(errors: Sequence[DataError]) -> None:
+    """Raises the one error, or names all of them and raises their sum."""
+    if len(errors) == 1:
+        raise errors[0]
+    for error in errors:
+        click.echo(f"left out: {error}", err=True)
+    if errors:
+        raise DataError(f"{len(errors)} of the inputs could not be predicted", hint="each is named in a line above")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """An image and its scores by label, best first."""
+
+    file: Path
+    scores: Mapping[str, float]
+
+
+def _outcomes(model: Model, files: Iterable[Path]) -> Iterator[_Answer | DataError]:
+    """What became of each image, in order."""
+    from edgec.core.images import SUFFIXES, decode_image
+
+    for given in files:
+        images = _images(given, SUFFIXES)
+        if not images:
+            yield DataError(
+                f"folder '{given}' holds no image ({', '.join(sorted(SUFFIXES))})", hint="name image files, or a folder"
+            )
+        for file in images:
+            try:
+                scores = model.predict(decode_image(file, model.bundle.manifest.input)[None])[0]
+            except DataError as error:
+                yield error
+                continue
+            best_first = scores.argsort(kind="stable")[::-1]
+            yield _Answer(file=file, scores={model.labels[i]: float(scores[i]) for i in best_first})
+
+
+def _images(given: Path, suffixes: Collection[str]) -> list[Path]:
+    """A file itself; a folder's images, by name, those of its folders included."""
+    if not given.is_dir():
+        return [given]
+    return sorted(path for path in given.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _json_line(answer: _Answer, top: int | None) -> str:
+    label, score = next(iter(answer.scores.items()))
+    scores = dict(islice(answer.scores.items(), top))
+    return json.dumps({"file": str(answer.file), "label": label, "score": score, "scores": scores})
+
+
+def _print_table(answers: Iterable[_Answer], top: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("file", "label")
+    table.add_column("score", justify="right")
+    for answer in answers:
+        name = click.format_filename(answer.file)
+        for label, score in islice(answer.scores.items(), top):
+            table.add_row(Text(name, overflow="fold"), Text(label, overflow="fold"), f"{score:.4f}")
+            name = ""
+    Console().print(table)

@@ -1,0 +1,72 @@
+"""What a build prints at its end: a table per class, then the whole in a few lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgec.cli.console import print_paragraph
+from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.evaluate.report import Report, parse_report
+from edgec.evaluate.wording import STAGES, format_amount, format_share, measure_title
+
+if TYPE_CHECKING:
+    from edgec.pipeline.build import Built
+
+__all__ = ["print_summary"]
+
+MOST = 20
+"""Classes in the table; of more, those with the lowest accuracy."""
+_KINDS = {Kind.MEASURED: "measured on", Kind.PREDICTED: "predicted for"}
+
+
+def print_summary(built: Built) -> None:
+    """Prints a bundle's accuracy class by class, sorted by training count, with latency and size."""
+    report = parse_report((built.bundle / "report.json").read_bytes(), where=str(built.bundle / "report.json"))
+    console = Console(highlight=False)
+    console.print(_table(report), "", sep="\n")
+    for lead, text in _lines(report):
+        print_paragraph(console, text, lead=f"{lead}: ")
+    for note in report.notes:
+        print_paragraph(console, note, lead="note: ", style="dim")
+
+
+def _table(report: Report) -> Table:
+    stages = [stage for stage in STAGES if report.find(stage, "accuracy")]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("class", overflow="fold")
+    table.add_column("few", justify="right")
+    for stage in stages:
+        table.add_column(STAGES[stage][0].lower(), justify="right")
+    by_class = {stage: report.by_class(stage, "accuracy") for stage in stages}
+    counts = dict(zip(report.labels, report.train_counts or [0] * len(report.labels), strict=True))
+    shown = sorted(report.labels, key=lambda label: by_class[Stage.ARTIFACT][label].value)[:MOST]
+    for label in sorted(shown, key=lambda label: -counts[label]):
+        table.add_row(Text(label), str(counts[label]), *(_percent(by_class[stage].get(label)) for stage in stages))
+    if len(shown) < len(report.labels):
+        table.add_row(f"({len(report.labels) - len(shown)} better ones)", "")
+    table.add_section()
+    for name in ("accuracy", "worst_class_accuracy", "macro_f1"):
+        table.add_row(measure_title(name), "", *(_percent(report.find(stage, name)) for stage in stages), style="bold")
+    return table
+
+
+def _percent(measurement: Measurement | None) -> str:
+    return "" if measurement is None else format_share(measurement.value)
+
+
+def _lines(report: Report) -> list[tuple[str, str]]:
+    """What else a person asks first, each with its title."""
+    latencies = [m for m in report.measurements if m.name == "latency_ms_p50" and m.stage is Stage.ARTIFACT]
+    lines = [
+        (measure_title(m.name), f"{format_amount(m.name, m.value)}, {_KINDS[m.kind]} {m.where}") for m in latencies
+    ]
+    size, before = (report.find(stage, "size_bytes") for stage in (Stage.ARTIFACT, Stage.COMPRESSED))
+    if size and before:
+        amounts = [format_amount(m.name, m.value) for m in (size, before)]
+        lines.append((measure_title(size.name), f"{amounts[0]}, {amounts[1]} in FP32"))
+    return lines

@@ -1,0 +1,7 @@
+"""Compression: few-sample methods, one file each, and OE-FSMC, which wraps any of them."""
+
+from __future__ import annotations
+
+from edgec.compress.config import Budget, DistillConfig, FinetuneConfig, MirConfig, OefsmcConfig
+
+__all__ = ["Budget", "DistillConfig", "FinetuneConfig", "MirConfig", "OefsmcConfig"]

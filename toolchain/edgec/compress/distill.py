@@ -1,0 +1,196 @@
+"""Recovery by distillation: the student mimics the teacher's features and logits on few and OOD images.
+
+The joint loss is OE-FSMC eq. 7, L = lambda L_few + (1 - lambda) L_OOD, with the features' mean squared error of
+MiR (arXiv 2201.02620) and, where asked for, the logits' divergence of Hinton et al. 2015.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from edgec.compress.config import Budget, DistillConfig
+from edgec.core.errors import ConfigError
+from edgec.core.progress import Progress
+from edgec.models.infer import placed
+from edgec.models.taps import find_tap, tapped
+
+__all__ = ["Pool", "augment", "distill", "mimic_loss", "mixed"]
+
+
+TINY = 1e-12
+"""Keeps the error of a teacher with silent features finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Images to draw from, float32 [n, channel, height, width], and each one's chance, summing to 1."""
+
+    images: Tensor
+    chances: Float[Tensor, "n"]
+
+
+def distill(
+    student: nn.Module,
+    teacher: nn.Module,
+    pools: tuple[Pool, Pool | None],
+    config: DistillConfig,
+    *,
+    budget: Budget,
+    fabric: Fabric,
+    generator: torch.Generator,
+    progress: Progress,
+) -> nn.Module:
+    """A copy of the student, trained to do what the teacher does.
+
+    The teacher's head takes the place of the student's and is not trained (MiR's replacing step).
+
+    Args:
+        student: Pruned, with the teacher's feature size.
+        teacher: In evaluation mode.
+        pools: Few samples and OOD images; None in the second place is the plain method.
+        config: How.
+        budget: Steps and augmentation.
+        fabric: Device and precision.
+        generator: Draws batches, blends and augmentations.
+        progress: Shown per step.
+    """
+    student = copy.deepcopy(student)
+    tap = find_tap(teacher, pools[0].images[:2])
+    student.get_submodule(tap.head).load_state_dict(teacher.get_submodule(tap.head).state_dict())
+    trained = [p for name, p in student.named_parameters() if not name.startswith(f"{tap.head}.")]
+    optimiser = torch.optim.SGD(trained, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
+    schedule = _schedule(optimiser, config, steps=budget.steps)
+    model, optimiser = fabric.setup(_learning(student), optimiser)
+    with (
+        placed(teacher, fabric.device),
+        tapped(student, tap) as student_features,
+        tapped(teacher, tap) as teacher_features,
+    ):
+        steps = _batches(pools, config, budget, generator)
+        for images, share in progress.track(steps, total=budget.steps, what="distilling", unit="step"):
+            images, share = fabric.to_device((images, share))
+            with torch.no_grad(), fabric.autocast():
+                wanted_logits = teacher(images)
+            logits = model(images)
+            loss = mimic_loss((student_features[0], logits), (teacher_features[0], wanted_logits), share, config=config)
+            optimiser.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimiser.step()
+            schedule.step()
+    _require_finite(student, config)
+    return student.eval().to("cpu")
+
+
+def _require_finite(student: nn.Module, config: DistillConfig) -> None:
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in student.parameters()):
+        raise ConfigError(
+            f"the student's weights became NaN or infinite: learning_rate = {config.learning_rate} is too high for it",
+            hint="lower learning_rate, in [compress.mir] for plain compression, else in [compress.oefsmc.recovery]",
+        )
+
+
+def mimic_loss(
+    student: tuple[Tensor, Tensor],
+    teacher: tuple[Tensor, Tensor],
+    share: Float[Tensor, "batch"],
+    *,
+    config: DistillConfig,
+) -> Float[Tensor, ""]:
+    """Eq. 7 over features and logits: the sum over images of `share` times their error.
+
+    The features' squared error is taken relative to the batch's mean square of the teacher's, where MiR has it bare:
+    then one learning rate and one weight of the logits serve every net, whatever the scale of its features.
+
+    Args:
+        student: Features [batch, ...] and logits [batch, class].
+        teacher: Likewise.
+        share: What each image counts for, summing to 1 over the batch: lambda over the few samples, 1 - lambda
+            over the OOD images.
+        config: Weights and temperature.
+    """
+    wanted = teacher[0].float()
+    features = (student[0].float() - wanted).square().flatten(1).mean(1) / wanted.square().mean().clamp(min=TINY)
+    heat = config.temperature
+    divergence = F.kl_div(
+        F.log_softmax(student[1].float() / heat, dim=1),
+        F.log_softmax(teacher[1].float() / heat, dim=1),
+        reduction="none",
+        log_target=True,
+    ).sum(1)
+    return (share * (features + config.logit_weight * heat**2 * divergence)).sum()
+
+
+def _learning(student: nn.Module) -> nn.Module:
+    """Batch norm in training mode, the rest in evaluation mode.
+
+    Dropout and stochastic depth would blur the features that are compared, and draw from torch's global generator.
+    """
+    student.eval()
+    for layer in student.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  the common base has no public name
+            layer.train()
+    return student
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, config: DistillConfig, *, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "one-cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=steps, cycle_momentum=False
+        )
+    milestones = [int(steps * 0.4), int(steps * 0.8)]
+    return torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
+
+
+def _batches(
+    pools: tuple[Pool, Pool | None], config: DistillConfig, budget: Budget, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A batch a step: images [batch, ...] and what each counts for [batch]."""
+    few, ood = pools
+    for _ in range(budget.steps):
+        parts = [_draw(few, config.few_per_step + (0 if ood else config.ood_per_step), generator)]
+        shares = [torch.full((len(parts[0]),), (config.joint if ood else 1.0) / len(parts[0]))]
+        if ood is not None:
+            parts.append(_draw(ood, config.ood_per_step, generator))
+            shares.append(torch.full((config.ood_per_step,), (1 - config.joint) / config.ood_per_step))
+        images = augment(torch.cat(parts), shift=budget.shift, flip=budget.flip, generator=generator)
+        yield (mixed(images, generator) if config.mix else images), torch.cat(shares)
+
+
+def _draw(pool: Pool, n: int, generator: torch.Generator) -> Tensor:
+    return pool.images[torch.multinomial(pool.chances, n, replacement=True, generator=generator)]
+
+
+def augment(
+    images: Float[Tensor, "batch channel height width"], *, shift: float, flip: bool, generator: torch.Generator
+) -> Float[Tensor, "batch channel height width"]:
+    """Each image moved by up to a share of its size, the gap filled with its edge's reflection, and maybe mirrored."""
+    n, _, height, width = images.shape
+    if flip:
+        mirrored = torch.rand(n, generator=generator) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    pad = int(shift * min(height, width))
+    if pad == 0:
+        return images
+    padded = F.pad(images, (pad, pad, pad, pad), mode="reflect")
+    tops, lefts = torch.randint(0, 2 * pad + 1, (2, n), generator=generator)
+    rows = (tops[:, None] + torch.arange(height))[:, None, :, None]
+    columns = (lefts[:, None] + torch.arange(width))[:, None, None, :]
+    return padded[torch.arange(n)[:, None, None, None], torch.arange(images.shape[1])[:, None, None], rows, columns]
+
+
+def mixed(
+    images: Float[Tensor, "batch channel height width"], generator: torch.Generator
+) -> Float[Tensor, "batch channel height width"]:
+    """Each image blended with another of the batch, by a share drawn uniformly from [0.5, 1] for itself."""
+    own = 0.5 + 0.5 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    return own * images + (1 - own) * images[torch.randperm(len(images), generator=generator)]

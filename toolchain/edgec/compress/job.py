@@ -1,0 +1,66 @@
+"""What a compression method is given, and the registry that methods are found in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from lightning_fabric import Fabric
+
+from edgec.compress.config import Budget, DistillConfig
+from edgec.core.classifier import Classifier
+from edgec.core.registry import Registry
+from edgec.core.samples import Images, Samples
+
+__all__ = ["Auxiliary", "CompressJob", "methods"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auxiliary:
+    """What OE-FSMC adds to a method.
+
+    Attributes:
+        pool: OOD images to distil on.
+        chances: How often each image of the pool is drawn, summing to 1.
+        labelled: The auxiliary set: m images of the pool with labels by eq. 4.
+        labels: Their labels.
+        class_weights: w_j of eq. 5; None where channels are ranked without regard to classes.
+        few_chances: How often each few sample is drawn, summing to 1.
+        recovery: How to distil, in place of the method's own way.
+    """
+
+    pool: Images
+    chances: Float[np.ndarray, "pool"]
+    labelled: Images
+    labels: Int[np.ndarray, "m"]
+    class_weights: Float[np.ndarray, "class"] | None
+    few_chances: Float[np.ndarray, "few"]
+    recovery: DistillConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressJob:
+    """One compression.
+
+    Attributes:
+        teacher: What is compressed, and what the student learns from.
+        few: The few labelled samples.
+        auxiliary: What OE-FSMC adds; None for the plain method.
+        budget: Size to reach, steps, augmentation.
+        channel_multiple: Channel counts of pruned layers are multiples of this where the layer is wide enough.
+        seed: Seeds every draw.
+        fabric: Device and precision.
+    """
+
+    teacher: Classifier
+    few: Samples
+    budget: Budget
+    auxiliary: Auxiliary | None = None
+    channel_multiple: int = 1
+    seed: int = 0
+    fabric: Fabric
+
+
+methods: Registry[Callable[..., Classifier]] = Registry("compression method")

@@ -1,0 +1,8 @@
+"""All compression methods that ship with edgec; importing this module registers them."""
+
+from __future__ import annotations
+
+from edgec.compress import mir
+from edgec.compress.job import methods
+
+__all__ = ["methods", "mir"]

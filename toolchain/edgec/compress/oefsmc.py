@@ -1,0 +1,112 @@
+"""OE-FSMC: few-sample compression rebalanced with out-of-distribution images (Wu et al., arXiv 2502.05832).
+
+Wraps any registered method: labels OOD images so that the class prior becomes flat, lets them take part in
+pruning and recovery, then fine-tunes behind a guard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel
+
+from edgec.compress.config import OefsmcConfig
+from edgec.compress.draws import balanced_chances, flattening_chances
+from edgec.compress.finetune import Labelled, finetune
+from edgec.compress.importance import class_weights
+from edgec.compress.job import Auxiliary, CompressJob
+from edgec.compress.labels import assign_labels
+from edgec.core.classifier import Classifier, Step
+from edgec.core.errors import DataError
+from edgec.core.progress import Progress
+from edgec.core.registry import Registered
+from edgec.core.samples import Images
+from edgec.models.infer import logits_of, to_tensor
+
+__all__ = ["compress"]
+
+
+def compress(
+    job: CompressJob,
+    ood: Images,
+    method: Registered,
+    method_config: BaseModel,
+    config: OefsmcConfig,
+    *,
+    progress: Progress,
+) -> Classifier:
+    """Runs a method with OOD images beside the few samples, then fine-tunes.
+
+    Args:
+        job: The compression, without an auxiliary set.
+        ood: The purified pool.
+        method: What is wrapped.
+        method_config: Its settings.
+        config: What is added.
+        progress: Where to report.
+
+    Raises:
+        DataError: Too few OOD images.
+    """
+    rng = np.random.default_rng(job.seed)
+    order = rng.permutation(len(ood))
+    if len(ood) < 2:
+        raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
+    held_out = min(max(round(config.held_out * len(ood)), 1), len(ood) - 1)
+    guard, pool = ood.take(order[:held_out]), ood.take(order[held_out:])
+    auxiliary = _auxiliary(job, pool, config, rng)
+    student = method.function(replace(job, auxiliary=auxiliary), method_config, progress=progress)
+    return _finetuned(student, replace(job, auxiliary=auxiliary), guard, config, progress=progress)
+
+
+def _auxiliary(job: CompressJob, pool: Images, config: OefsmcConfig, rng: np.random.Generator) -> Auxiliary:
+    m = min(config.auxiliary or len(job.few), len(pool))
+    labels = assign_labels(job.few.counts, m, rng)
+    assigned = np.bincount(labels, minlength=len(job.few.classes))
+    flat = config.draws == "balanced"
+    even = np.full(len(job.few), 1 / len(job.few))
+    return Auxiliary(
+        pool=pool,
+        chances=flattening_chances(_predicted(job, pool), rounds=20 if flat else 0),
+        labelled=pool.take(np.arange(m)),
+        labels=labels,
+        class_weights=None
+        if config.importance == "l1"
+        else class_weights(config.class_weights, job.few.counts, assigned),
+        few_chances=balanced_chances(job.few.labels) if flat else even,
+        recovery=config.recovery,
+    )
+
+
+def _predicted(job: CompressJob, images: Images) -> Float[np.ndarray, "n class"]:
+    logits = torch.as_tensor(logits_of(job.teacher, images, device=job.fabric.device))
+    return logits.double().softmax(1).numpy()
+
+
+def _finetuned(
+    student: Classifier, job: CompressJob, guard: Images, config: OefsmcConfig, *, progress: Progress
+) -> Classifier:
+    auxiliary = job.auxiliary
+    if config.finetune.steps == 0 or auxiliary is None:
+        return student
+    data = (
+        Labelled(images=to_tensor(job.few.decoded(), student.input), labels=torch.as_tensor(job.few.labels)),
+        Labelled(
+            images=to_tensor(auxiliary.labelled.decoded(), student.input), labels=torch.as_tensor(auxiliary.labels)
+        ),
+    )
+    tuned = finetune(
+        student.module,
+        job.teacher.module,
+        data,
+        to_tensor(guard.decoded(), student.input),
+        config.finetune,
+        fabric=job.fabric,
+        generator=torch.Generator().manual_seed(job.seed),
+        progress=progress,
+    )
+    facts = {"kept_steps": tuned.steps, "guard_before": round(tuned.before, 6), "guard_after": round(tuned.after, 6)}
+    return student.after(tuned.module.cpu(), Step(method="finetune", facts=facts))

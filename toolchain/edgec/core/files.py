@@ -1,0 +1,139 @@
+"""Files and folders that appear whole or not at all, also when the process is killed while it writes them."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from edgec.core.errors import ConfigError
+
+__all__ = ["new_folder", "read_json", "require_writable", "write_bytes", "write_json"]
+
+DRAFT = ".edgec-draft"
+"""Ending of the hidden names under which things are written."""
+YOUNG_S = 60
+"""A draft of this age may belong to a process that has not locked it yet."""
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its name when the block ends well.
+
+    A folder that stood there before is replaced; on an error, or a kill, it stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _draft(Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent))) as draft:
+        yield draft
+        draft.chmod(0o755)
+        _swap_in(draft, path)
+
+
+def _swap_in(draft: Path, path: Path) -> None:
+    """Gives the draft its name. What stood there takes the draft's, and goes with it."""
+    if _exchange(draft, path):
+        return
+    if not path.exists():
+        draft.rename(path)
+        return
+    # Neither macOS nor some network file systems can exchange names: there, for a moment, nothing stands at `path`.
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent))
+    path.rename(old)
+    draft.rename(path)
+    _remove(old)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swaps two names in one step where the system can: Linux' renameat2, which Python does not offer."""
+    at_fdcwd, rename_exchange = -100, 2
+    libc = ctypes.CDLL(None)
+    names = os.fsencode(first), os.fsencode(second)
+    return hasattr(libc, "renameat2") and libc.renameat2(at_fdcwd, names[0], at_fdcwd, names[1], rename_exchange) == 0
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name, then renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent)
+    with os.fdopen(handle, "wb") as file, _draft(Path(name)) as draft:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        draft.chmod(0o644)
+        draft.rename(path)
+
+
+@contextmanager
+def _draft(draft: Path) -> Iterator[Path]:
+    """Marks a draft as ours while the block runs, and removes what then stands under its name.
+
+    The mark is a lock, which the system takes back when the process ends, however it ends. Drafts without one are
+    left over from kills; they are removed here, so that a cache does not fill with them.
+    """
+    for other in draft.parent.glob(f".*{DRAFT}"):
+        if _is_dead(other):
+            _remove(other)
+    handle = os.open(draft, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: there, no draft is ever taken for dead
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield draft
+    finally:
+        _remove(draft)
+        os.close(handle)
+
+
+def _is_dead(draft: Path) -> bool:
+    try:
+        if time.time() - draft.stat().st_mtime < YOUNG_S:
+            return False
+        handle = os.open(draft, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(handle)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir() and not draft.is_symlink():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON with sorted keys, so that equal values give equal bytes."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def require_writable(path: Path) -> None:
+    """Makes the folder that is to hold `path` and tries to write there.
+
+    Raises:
+        ConfigError: The folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to '{path.parent}': {error.strerror or error}",
+            hint="choose another folder with --output or --cache",
+        ) from error

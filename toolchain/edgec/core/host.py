@@ -1,0 +1,80 @@
+"""What this machine is: the text that stands beside a measurement, and the CPU features that pick a number format."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Host", "describe_host", "parse_host", "this_host"]
+
+_CPUINFO = Path("/proc/cpuinfo")
+_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Names that other systems give to the two architectures of the profiles."""
+_ARM_PARTS = {"0xd03": "Cortex-A53", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72", "0xd0b": "Cortex-A76"}
+"""`CPU part` of implementer 0x41: Arm's MIDR_EL1 part numbers, as in Linux' arch/arm64/include/asm/cputype.h."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A machine as its operating system describes it.
+
+    Attributes:
+        cpu: The CPU's or the board's name.
+        cores: Logical CPUs that this process may use.
+        architecture: `x86_64`, `aarch64` or whatever the machine calls itself.
+        features: CPU feature flags, in Linux' spelling; empty where the system does not list them.
+    """
+
+    cpu: str
+    cores: int
+    architecture: str
+    features: frozenset[str]
+
+    @property
+    def text(self) -> str:
+        """One line, as in `AMD EPYC, 2 cores, x86_64`."""
+        return f"{self.cpu}, {self.cores} core{'' if self.cores == 1 else 's'}, {self.architecture}"
+
+    @property
+    def has_vnni(self) -> bool:
+        """Whether x86's 8-bit dot products add up in 32 bits (AVX512-VNNI, AVX-VNNI) and so cannot saturate."""
+        return not self.features.isdisjoint({"avx512_vnni", "avx_vnni"})
+
+
+def describe_host() -> str:
+    """This machine in one line."""
+    return this_host().text
+
+
+def this_host() -> Host:
+    """This machine."""
+    cpuinfo = _CPUINFO.read_text(encoding="utf-8", errors="replace") if _CPUINFO.is_file() else ""
+    return parse_host(cpuinfo, machine=platform.machine(), cores=_usable_cores())
+
+
+def parse_host(cpuinfo: str, *, machine: str, cores: int) -> Host:
+    """A machine from the text of `/proc/cpuinfo` (empty where there is none), its architecture and its cores."""
+    fields: dict[str, str] = {}
+    for key, value in re.findall(r"^([^\t\n:]+?)[ \t]*:[ \t]*(.*)$", cpuinfo, flags=re.MULTILINE):
+        fields.setdefault(key, value.strip())
+    part = _ARM_PARTS.get(fields.get("CPU part", ""))
+    name = fields.get("model name") or fields.get("Model") or part or "unknown processor"
+    return Host(
+        cpu=_shorten(name),
+        cores=cores,
+        architecture=_ARCHITECTURES.get(machine.lower(), machine.lower()),
+        features=frozenset((fields.get("flags") or fields.get("Features") or "").split()),
+    )
+
+
+def _shorten(name: str) -> str:
+    """A CPU's name without trade marks and its nominal clock."""
+    return " ".join(re.sub(r"\((R|TM|tm)\)| CPU\b| @.*$", " ", name).split())
+
+
+def _usable_cores() -> int:
+    """Logical CPUs that this process may run on; macOS has no affinity to ask for."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

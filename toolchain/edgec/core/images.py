@@ -1,0 +1,149 @@
+"""Image files to the pixels that a model takes, the same on the machine that builds and on the device.
+
+Needs Pillow only. A file is opened by the decoders of four formats and no others: some that Pillow knows run
+programs (EPS) or are read by seldom-tested code.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from edgec.core.errors import DataError
+from edgec.core.inputs import InputSpec
+
+__all__ = ["SUFFIXES", "decode_image", "decode_images", "fit_pixels"]
+
+SUFFIXES = frozenset({".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
+"""Endings of the files that are taken for images, in lower case."""
+
+_FORMATS = tuple(str(kind.format) for kind in (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile))
+
+_HINT = "replace the file or take it out"
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
+"""What Pillow's decoders raise on bytes that are not what the header promises."""
+
+
+def decode_image(path: Path, spec: InputSpec) -> np.ndarray:
+    """Reads a JPEG, PNG, WebP or BMP file as the model wants it.
+
+    The camera's orientation (EXIF) is respected, transparency is dropped, 16-bit samples keep their high byte.
+    An image of another size is scaled by its shorter side (bilinear, antialiased) and cropped around its centre.
+
+    Args:
+        path: The file. Of a file with several pictures the first is taken.
+        spec: Size and channels that are wanted.
+
+    Returns:
+        uint8 [height, width, channels].
+
+    Raises:
+        DataError: The file is missing, empty, truncated, no such image, or too large to be decoded safely.
+    """
+    pixels = decode_images([path], spec)[0]
+    if isinstance(pixels, DataError):
+        raise pixels
+    return pixels
+
+
+def decode_images(paths: Sequence[Path], spec: InputSpec) -> list[np.ndarray | DataError]:
+    """Reads files as `decode_image` does, several at a time; a file that cannot be read gives its error.
+
+    Args:
+        paths: The files; a batch of them, as all the results are held in memory.
+        spec: Size and channels that are wanted.
+
+    Returns:
+        Per file, in order: uint8 [height, width, channels], or why there is none.
+    """
+    decode = partial(_attempt, spec=spec)
+    # The filter is the process's, not the thread's: it is set here, once, around all the threads.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if len(paths) < 2:
+            return [decode(path) for path in paths]
+        with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
+            return list(pool.map(decode, paths))
+
+
+def fit_pixels(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Brings decoded pixels to the model's size and channels, as `decode_image` does with a file's.
+
+    Args:
+        pixels: uint8 [height, width], [height, width, 1] or [height, width, 3].
+        spec: Size and channels that are wanted.
+
+    Returns:
+        uint8 [height, width, channels].
+    """
+    plain = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    return _fit(Image.fromarray(plain), spec)
+
+
+def _attempt(path: Path, spec: InputSpec) -> np.ndarray | DataError:
+    try:
+        return _decode(path, spec)
+    except DataError as error:
+        return error
+
+
+def _decode(path: Path, spec: InputSpec) -> np.ndarray:
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise DataError(f"image '{path}' {what}", hint="give the path of a JPEG, PNG, WebP or BMP file")
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"image '{path}' is empty (0 bytes)", hint=_HINT)
+        with Image.open(path, formats=_FORMATS) as image:
+            _require_moderate(path, image)
+            return _fit(_eight_bit(ImageOps.exif_transpose(image)), spec)
+    except UnidentifiedImageError as error:
+        raise DataError(f"image '{path}' is not a readable JPEG, PNG, WebP or BMP file", hint=_HINT) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, "far too many") from error
+    except PermissionError as error:
+        raise DataError(f"image '{path}' cannot be opened: {error.strerror}", hint="check its permissions") from error
+    except _DAMAGED as error:
+        raise DataError(f"image '{path}' is truncated or damaged: {error}", hint=_HINT) from error
+
+
+def _require_moderate(path: Path, image: Image.Image) -> None:
+    """Pillow only warns below twice its limit; a device has little memory, so the limit itself counts here."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise _too_large(path, f"{image.width}x{image.height}")
+
+
+def _too_large(path: Path, size: str) -> DataError:
+    return DataError(
+        f"image '{path}' claims {size} pixels, at most {Image.MAX_IMAGE_PIXELS} are decoded",
+        hint="scale the image down, or take it out if you do not know where it comes from",
+    )
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """The high byte of 16-bit grey, which Pillow's own conversion would clip at 255."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _fit(image: Image.Image, spec: InputSpec) -> np.ndarray:
+    image = image.convert("L" if spec.channels == 1 else "RGB")
+    size = (spec.width, spec.height)
+    if image.size != size:
+        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    return np.array(image, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)

@@ -1,0 +1,51 @@
+"""A number that says what it is: unit, how many, interval, measured or predicted, where."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Kind", "Measurement", "Stage"]
+
+
+class Stage(str, Enum):
+    """What was measured: the model given, plain compression, ours in FP32, the file that ships."""
+
+    TEACHER = "teacher"
+    BASELINE = "baseline"
+    COMPRESSED = "compressed"
+    ARTIFACT = "artifact"
+
+
+class Kind(str, Enum):
+    """How a number came to be."""
+
+    MEASURED = "measured"
+    PREDICTED = "predicted"
+
+
+class Measurement(BaseModel):
+    """One row of `report.json`.
+
+    Attributes:
+        name: `accuracy`, `worst_class_accuracy`, `macro_f1`, `latency_ms_p50`, …; shares run from 0 to 1.
+        label: The class, or None for the whole.
+        n: Images, runs or whatever was counted.
+        low: Lower end of the 95 % interval, where there is one.
+        high: Upper end.
+        where: The machine or runtime that the number speaks of.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: Stage
+    name: str
+    label: str | None = None
+    value: float
+    unit: str
+    n: int
+    low: float | None = None
+    high: float | None = None
+    kind: Kind = Kind.MEASURED
+    where: str

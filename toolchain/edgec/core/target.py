@@ -1,0 +1,223 @@
+"""A device's profile: what it runs, which numbers are fast there, how fast it is, and who says so."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+from edgec.core.declaration import field_names, is_file_name, read_declaration
+from edgec.core.errors import unknown_name
+from edgec.core.host import Host, this_host
+from edgec.core.resources import declarations
+
+__all__ = [
+    "Compute",
+    "Efficiency",
+    "Gpu",
+    "Quantization",
+    "Rules",
+    "Runtime",
+    "Scheme",
+    "Source",
+    "Target",
+    "known_targets",
+    "load_target",
+    "resolve",
+]
+
+
+class Scheme(str, Enum):
+    """Number formats of the deployed graph (METHODS.md §5)."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    S8S8 = "s8s8"
+    """int8 activations, symmetric int8 weights: TensorRT, which takes no zero-point but 0, and onnxruntime on Arm."""
+    U8S8 = "u8s8"
+    """uint8 asymmetric activations, int8 symmetric weights: onnxruntime on x86."""
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether activations and weights are stored in 8 bits."""
+        return self in (Scheme.S8S8, Scheme.U8S8)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Runtime(_Frozen):
+    """What runs the model there."""
+
+    engine: Literal["onnxruntime", "tensorrt"]
+    version: str | None = None
+    """The engine's version on the device, where the profile fixes it."""
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """onnxruntime execution providers, best first."""
+    opset: int = Field(ge=13, le=24)
+    threads: int | None = Field(default=None, ge=1)
+
+
+class Quantization(_Frozen):
+    """Which scheme is fast there."""
+
+    scheme: Scheme
+    per_channel: bool = True
+    """A weight scale per output channel."""
+    reduce_range: bool = False
+    """Weights in 7 bits. onnxruntime multiplies U8S8 with VPMADDUBSW on x86 without VNNI, which adds pairs of
+    products in saturating int16: 2 * 255 * 127 does not fit, 2 * 255 * 63 does (onnxruntime's quantization guide,
+    "When to use reduce-range and per-channel quantization?")."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.reduce_range and self.scheme is not Scheme.U8S8:
+            raise ValueError(f"reduce_range with scheme '{self.scheme.value}'; expected scheme 'u8s8'")
+        return self
+
+
+class Rules(_Frozen):
+    """What pruning must respect."""
+
+    channel_multiple: int = Field(default=1, ge=1)
+
+
+class Gpu(_Frozen):
+    """The GPU. Engines are built for, and cached by, its compute capability."""
+
+    compute_capability: str = Field(pattern=r"^\d+\.\d$")
+    cuda_cores: int = Field(gt=0)
+    tensor_cores: int = Field(ge=0)
+    clock_ghz: float = Field(gt=0)
+    dla_units: int = Field(default=0, ge=0)
+    """Deep-learning accelerators beside the GPU."""
+
+
+class Efficiency(_Frozen):
+    """Share of the peak that operators of a class reach once their launch is paid."""
+
+    dense: float = Field(gt=0, le=1)
+    """Convolutions over more than one pixel that mix channels."""
+    pointwise: float = Field(gt=0, le=1)
+    """1x1 convolutions and matrix products."""
+    depthwise: float = Field(gt=0, le=1)
+    """Convolutions that do not mix channels."""
+    elementwise: float = Field(gt=0, le=1)
+    """Everything else: pooling, additions, activations that no convolution absorbs."""
+
+
+class Compute(_Frozen):
+    """Dense peaks and the roofline's parameters; None where the device has no such unit."""
+
+    fp32_tflops: float = Field(gt=0)
+    """Of the path that float32 graphs take there: TensorRT uses TF32 tensor cores where the GPU has them."""
+    fp16_tflops: float | None = Field(default=None, gt=0)
+    int8_tops: float | None = Field(default=None, gt=0)
+    bandwidth_gb_per_s: float = Field(gt=0)
+    floor_us: float = Field(ge=0)
+    """Time that any operator takes, launch included."""
+    efficiency: Efficiency
+
+
+class Source(_Frozen):
+    """Who says so. `derived` marks figures that nobody published: computed, fitted or remembered by us."""
+
+    fields: tuple[str, ...] = Field(min_length=1)
+    """Dotted names of fields of this profile, or of tables: `compute.int8_tops`, `gpu`."""
+    text: str = Field(min_length=1)
+    derived: bool = False
+
+
+class Target(_Frozen):
+    """A device profile, one TOML file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str = Field(min_length=1)
+    aliases: tuple[str, ...] = ()
+    family: Literal["jetson", "raspberry-pi", "x86", "host"]
+    architecture: Literal["aarch64", "x86_64", "any"]
+    """`any` for a profile that is completed from the machine that loads it."""
+    memory_mb: int | None = Field(default=None, gt=0)
+    power_modes_w: tuple[float, ...] = ()
+    runtime: Runtime
+    quantization: Quantization
+    rules: Rules = Rules()
+    gpu: Gpu | None = None
+    compute: Compute | None = None
+    """None for a kind of machine that has no one peak: latency is measured there, never predicted."""
+    sources: tuple[Source, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        scheme = self.quantization.scheme
+        if self.runtime.engine == "tensorrt" and scheme is Scheme.U8S8:
+            raise ValueError("scheme 'u8s8' with engine 'tensorrt', which takes zero-point 0 only; expected 's8s8'")
+        if self.compute and scheme.is_int8 and self.compute.int8_tops is None:
+            raise ValueError(f"scheme '{scheme.value}' needs compute.int8_tops")
+        if self.compute and scheme is Scheme.FLOAT16 and self.compute.fp16_tflops is None:
+            raise ValueError("scheme 'float16' needs compute.fp16_tflops")
+        known = set(field_names(Target))
+        unknown = [field for source in self.sources for field in source.fields if field not in known]
+        if unknown:
+            raise ValueError(f"sources speak of '{unknown[0]}', which no profile has")
+        return self
+
+    def source_of(self, field: str) -> Source | None:
+        """Who says what a dotted field holds: the source of the field itself, else of a table around it."""
+        while field:
+            for source in self.sources:
+                if field in source.fields:
+                    return source
+            field = field.rpartition(".")[0]
+        return None
+
+
+def load_target(name_or_path: str) -> Target:
+    """The profile with this name or alias, or the one in this TOML file.
+
+    Raises:
+        ConfigError: No such profile or file, or the file does not fit the schema.
+    """
+    if is_file_name(name_or_path):
+        return _read(Path(name_or_path))
+    targets = known_targets().values()
+    by_name = {name: target for target in targets for name in (target.name, *target.aliases)}
+    if name_or_path not in by_name:
+        raise unknown_name("target", name_or_path, by_name)
+    return by_name[name_or_path]
+
+
+def known_targets() -> dict[str, Target]:
+    """All profiles that ship with the package, by name."""
+    profiles = (_read(path) for path in sorted(declarations("targets").glob("*.toml")))
+    return {profile.name: profile for profile in profiles}
+
+
+def _read(path: Path) -> Target:
+    target = read_declaration(path, Target, what="target profile")
+    return resolve(target, this_host()) if target.architecture == "any" else target
+
+
+def resolve(target: Target, host: Host) -> Target:
+    """The profile of `any` machine completed for one: its name, its architecture, the scheme that is fast on its CPU.
+
+    x86 gets U8S8, in 7 bits unless the CPU has VNNI; Arm, and any other CPU, S8S8 (METHODS.md §5).
+    """
+    is_x86 = host.architecture == "x86_64"
+    quantization = target.quantization.model_copy(
+        update={
+            "scheme": Scheme.U8S8 if is_x86 else Scheme.S8S8,
+            "reduce_range": is_x86 and not host.has_vnni,
+        }
+    )
+    return target.model_copy(
+        update={
+            "title": f"{target.title}: {host.text}",
+            "architecture": host.architecture if host.architecture in ("aarch64", "x86_64") else "any",
+            "quantization": quantization,
+        }
+    )

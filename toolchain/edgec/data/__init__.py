@@ -1,0 +1,24 @@
+"""Labelled and unlabelled images from folders, arrays and CIFAR sets; few-sample draws; splits that share nothing."""
+
+from __future__ import annotations
+
+from edgec.data.digits import load_digits_splits
+from edgec.data.few import Profile, draw_few, imbalance_counts
+from edgec.data.loading import load_samples
+from edgec.data.ood import load_ood
+from edgec.data.purity import PurityReport, purify
+from edgec.data.splits import Split, check_samples, require_disjoint
+
+__all__ = [
+    "Profile",
+    "PurityReport",
+    "Split",
+    "check_samples",
+    "draw_few",
+    "imbalance_counts",
+    "load_digits_splits",
+    "load_ood",
+    "load_samples",
+    "purify",
+    "require_disjoint",
+]

@@ -1,0 +1,193 @@
+"""Image folders: one folder per class, or any tree of unlabelled images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgec.core.digest import digest_image
+from edgec.core.errors import DataError
+from edgec.core.images import SUFFIXES, decode_images
+from edgec.core.inputs import InputSpec
+from edgec.core.progress import Progress
+from edgec.core.samples import Samples
+from edgec.data.classes import class_positions
+
+__all__ = ["FolderPixels", "Readable", "image_files", "read_class_folders", "read_files"]
+
+_BATCH = 256
+"""Images held decoded at a time."""
+_NAMED = 10
+"""Unreadable files that are named before the rest is only counted."""
+_SPLIT_NAMES = frozenset({"calibration", "test", "train", "training", "val", "valid", "validation"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderPixels:
+    """Image files, decoded whenever they are asked for.
+
+    Attributes:
+        paths: One file per image.
+        spec: Size and channels that they are brought to.
+    """
+
+    paths: tuple[Path, ...]
+    spec: InputSpec
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n, height, width, channels."""
+        return len(self.paths), self.spec.height, self.spec.width, self.spec.channels
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """The images at these positions, uint8 [len(indices), height, width, channels].
+
+        Raises:
+            DataError: A file cannot be read any more.
+        """
+        pixels = np.empty((len(indices), *self.shape[1:]), dtype=np.uint8)
+        for position, image in enumerate(decode_images([self.paths[i] for i in indices], self.spec)):
+            if isinstance(image, DataError):
+                raise image
+            pixels[position] = image
+        return pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readable:
+    """The files of a source that decode.
+
+    Attributes:
+        pixels: The images.
+        digests: SHA-256 per image.
+        positions: int64 [n], where they stood among the files that were tried.
+    """
+
+    pixels: FolderPixels
+    digests: tuple[str, ...]
+    positions: np.ndarray
+
+
+def read_class_folders(
+    folder: Path, spec: InputSpec, *, classes: tuple[str, ...] | None, max_unreadable: float, progress: Progress
+) -> Samples:
+    """Labelled images from one folder per class, whose name is the class; folders inside these count as theirs.
+
+    Args:
+        folder: Holds the class folders. Hidden files and folders are passed over.
+        spec: What the model takes.
+        classes: The model's labels; None takes the folders' names in sorted order.
+        max_unreadable: Share of files that may be unreadable, from 0 to 1.
+        progress: Told which files are left out.
+
+    Returns:
+        Samples that decode lazily; their order is that of the sorted paths.
+
+    Raises:
+        DataError: No class folder, no image, an unknown class, or too many unreadable files.
+    """
+    names = _class_names(folder)
+    positions = class_positions(names, classes or names, where=f"'{folder}'")
+    position_of = dict(zip(names, positions, strict=True))
+    found = image_files(folder, progress=progress)
+    files = [path for path in found if path.parent != folder]
+    if len(files) < len(found):
+        progress.note(f"'{folder}': {len(found) - len(files)} images outside the class folders are left out")
+    readable = read_files(files, spec, where=folder, max_unreadable=max_unreadable, progress=progress)
+    labels = [position_of[path.relative_to(folder).parts[0]] for path in readable.pixels.paths]
+    return Samples(
+        pixels=readable.pixels,
+        digests=readable.digests,
+        source=f"'{folder}'",
+        labels=np.array(labels, dtype=np.int64),
+        classes=tuple(classes or names),
+    )
+
+
+def _class_names(folder: Path) -> list[str]:
+    _, folders, _ = next(os.walk(folder, onerror=_refuse))
+    names = sorted(name for name in folders if not name.startswith("."))
+    if not names:
+        raise DataError(
+            f"'{folder}' has no class folders", hint="put the images of each class into a folder of its name"
+        )
+    if _SPLIT_NAMES.issuperset(name.lower() for name in names):
+        raise DataError(
+            f"'{folder}' holds splits ({', '.join(names)}), not classes",
+            hint=f"give the folder of one split, '{folder / names[0]}'",
+        )
+    return names
+
+
+def image_files(folder: Path, *, progress: Progress) -> list[Path]:
+    """All files below a folder that end like an image, sorted; links are followed, hidden names passed over."""
+    found: list[Path] = []
+    strays: list[Path] = []
+    for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith("."):
+                (found if Path(name).suffix.lower() in SUFFIXES else strays).append(Path(parent, name))
+    if strays:
+        progress.note(f"'{folder}': {len(strays)} files do not end like an image and are left out, as '{min(strays)}'")
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"folder '{error.filename}' cannot be read: {error.strerror}", hint="check its permissions")
+
+
+def read_files(
+    paths: Sequence[Path], spec: InputSpec, *, where: Path, max_unreadable: float, progress: Progress
+) -> Readable:
+    """Decodes every file once, to know that it can be read and what its digest is.
+
+    Args:
+        paths: Image files.
+        spec: What the model takes.
+        where: The source, for messages.
+        max_unreadable: Share of files that may be unreadable, from 0 to 1.
+        progress: Told which files are left out.
+
+    Raises:
+        DataError: No file can be read, or too many cannot.
+    """
+    digests: dict[int, str] = {}
+    errors: list[DataError] = []
+    images = progress.track(_decoded(paths, spec), total=len(paths), what=f"reading {where.name}", unit="image")
+    for position, image in enumerate(images):
+        if isinstance(image, DataError):
+            errors.append(image)
+        else:
+            digests[position] = digest_image(image)
+    _judge(errors, of=len(paths), where=where, max_unreadable=max_unreadable, progress=progress)
+    return Readable(
+        pixels=FolderPixels(paths=tuple(paths[position] for position in digests), spec=spec),
+        digests=tuple(digests.values()),
+        positions=np.array(list(digests), dtype=np.int64),
+    )
+
+
+def _decoded(paths: Sequence[Path], spec: InputSpec) -> Iterator[np.ndarray | DataError]:
+    for start in range(0, len(paths), _BATCH):
+        yield from decode_images(paths[start : start + _BATCH], spec)
+
+
+def _judge(errors: Sequence[DataError], *, of: int, where: Path, max_unreadable: float, progress: Progress) -> None:
+    if len(errors) == of:
+        first = f"; first: {errors[0]}" if errors else ""
+        raise DataError(f"'{where}' has no readable image{first}", hint="JPEG, PNG, WebP and BMP files are read")
+    if len(errors) > max_unreadable * of:
+        raise DataError(
+            f"'{where}': {len(errors)} of {of} images cannot be read ({len(errors) / of:.1%}, allowed are "
+            f"{max_unreadable:.1%}); first: {errors[0]}",
+            hint="replace them or take them out, or raise max_unreadable",
+        )
+    for error in errors[:_NAMED]:
+        progress.note(f"left out: {error}")
+    if len(errors) > _NAMED:
+        progress.note(f"left out: {len(errors) - _NAMED} more unreadable images in '{where}'")

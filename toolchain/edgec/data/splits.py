@@ -1,0 +1,67 @@
+"""What a split must hold to be of use, and that no image is in two of them."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from edgec.core.errors import DataError
+from edgec.core.samples import Images, Samples
+from edgec.data.folders import FolderPixels
+
+__all__ = ["Split", "check_samples", "require_disjoint"]
+
+Split = Literal["train", "test", "calibration"]
+
+_SHOWN = 5
+"""Classes that an error names."""
+
+
+def check_samples(samples: Samples, *, split: Split) -> None:
+    """Refuses labelled images that a stage could not work with.
+
+    Raises:
+        DataError: All images are of one class; or a class has no image to test on, so that its accuracy, which is
+            what the whole build is about, could not be shown.
+    """
+    counts = samples.counts
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        only = f"images of one class only ('{samples.classes[present[0]]}')" if len(present) else "no images"
+        raise DataError(f"{samples.source}: {only}, expected two classes or more", hint=f"add to the {split} images")
+    missing = [samples.classes[position] for position in np.flatnonzero(counts == 0)]
+    if split == "test" and missing:
+        named = ", ".join(f"'{name}'" for name in missing[:_SHOWN]) + (" and others" if len(missing) > _SHOWN else "")
+        raise DataError(
+            f"{samples.source}: no test image of {len(missing)} of {len(counts)} classes: {named}",
+            hint="add test images of every class: accuracy per class cannot be shown without them",
+        )
+
+
+def require_disjoint(*splits: Images) -> None:
+    """Refuses splits that share an image, whatever the files are called or how they are encoded.
+
+    Args:
+        splits: Two or more; their `source` names them in the error.
+
+    Raises:
+        DataError: Two of them share an image (equal digests of the decoded pixels).
+    """
+    for first, second in combinations(splits, 2):
+        shared = set(first.digests).intersection(second.digests)
+        if shared:
+            position = next(i for i, digest in enumerate(first.digests) if digest in shared)
+            twin = second.digests.index(first.digests[position])
+            raise DataError(
+                f"{len(shared)} images are in both {first.source} and {second.source}; "
+                f"the first: {_name(first, position)} and {_name(second, twin)}",
+                hint="take them out of one of the two: an accuracy on images that were learnt from means nothing",
+            )
+
+
+def _name(images: Images, position: int) -> str:
+    """The file of an image, or its position where it has none."""
+    pixels = images.pixels
+    return f"'{pixels.paths[position]}'" if isinstance(pixels, FolderPixels) else f"image {position}"

@@ -1,0 +1,214 @@
+"""Accuracy of a classifier over its test images: as a whole, per class, per group of classes, each with an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgec.core.errors import DataError
+from edgec.core.measurement import Measurement, Stage
+from edgec.evaluate.intervals import Z95, Interval, wilson_interval
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+__all__ = [
+    "ClassGroups",
+    "accuracy_measurements",
+    "agreement_measurement",
+    "confusion_counts",
+    "group_classes",
+    "require_scores",
+]
+
+_ROUNDING = 1e-14
+"""Variance of macro F1 that is 0 but for rounding: a spread of 1e-7, while one image in a million moves it by 1e-6."""
+
+
+def accuracy_measurements(
+    logits: Float[np.ndarray, "n class"],
+    labels: Int[np.ndarray, " n"],
+    classes: Sequence[str],
+    *,
+    stage: Stage,
+    where: str,
+    train_counts: Int[np.ndarray, " class"] | None = None,
+) -> list[Measurement]:
+    """Every accuracy that a report holds of one model.
+
+    `accuracy` (whole, then per class), `worst_class_accuracy`, `macro_f1` and, where the training counts differ,
+    `head_accuracy`, `medium_accuracy` and `tail_accuracy` over the images of the group. Intervals are Wilson's, that
+    of macro F1 follows from the delta method. A class without test images has no row, and cannot be the worst.
+    The worst class's interval is its own: it does not allow for having been picked as the lowest.
+
+    Args:
+        logits: One row of scores per test image.
+        labels: Positions in `classes`.
+        classes: Names in the order of the scores.
+        stage: The model that was run.
+        where: The runtime and machine that ran it.
+        train_counts: Training images per class; sorts them into head, medium and tail.
+
+    Raises:
+        DataError: Shapes disagree, there are no images, a score is not finite or a label names no class.
+    """
+    confusion = confusion_counts(logits, labels, classes)
+    right, images = confusion.diagonal(), confusion.sum(axis=1)
+    row = _Rows(stage=stage, where=where)
+    per_class = [row.share("accuracy", right[i], images[i], classes[i]) for i in map(int, np.flatnonzero(images))]
+    worst = min(per_class, key=lambda measurement: measurement.value)
+    return [
+        row.share("accuracy", right.sum(), images.sum()),
+        *per_class,
+        worst.model_copy(update={"name": "worst_class_accuracy", "label": None}),
+        row.macro_f1(logits.argmax(axis=1), labels, confusion),
+        *_group_rows(row, right, images, train_counts),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """Makes the rows of one model."""
+
+    stage: Stage
+    where: str
+
+    def share(self, name: str, right: int, n: int, label: str | None = None) -> Measurement:
+        return self._row(name, value=float(right / n), n=n, interval=wilson_interval(int(right), int(n)), label=label)
+
+    def macro_f1(
+        self,
+        predictions: Int[np.ndarray, " n"],
+        labels: Int[np.ndarray, " n"],
+        confusion: Int[np.ndarray, "class class"],
+    ) -> Measurement:
+        """Mean F1 over the classes that have test images."""
+        from sklearn.metrics import f1_score
+
+        present = np.flatnonzero(confusion.sum(axis=1))
+        value = float(f1_score(labels, predictions, labels=present, average="macro"))
+        return self._row("macro_f1", value=value, n=len(labels), interval=_macro_f1_interval(confusion, value))
+
+    def _row(
+        self, name: str, *, value: float, n: int, interval: Interval | None, label: str | None = None
+    ) -> Measurement:
+        low, high = interval or (None, None)
+        return Measurement(
+            stage=self.stage,
+            name=name,
+            label=label,
+            value=value,
+            unit="share",
+            n=int(n),
+            low=low,
+            high=high,
+            where=self.where,
+        )
+
+
+def confusion_counts(
+    logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray, " n"], classes: Sequence[str]
+) -> Int[np.ndarray, "class class"]:
+    """Test images by true class (rows) and by the class with the highest score (columns).
+
+    Raises:
+        DataError: As `accuracy_measurements`.
+    """
+    require_scores(logits, labels, classes)
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(len(classes)))
+
+
+def require_scores(logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray, " n"], classes: Sequence[str]) -> None:
+    """Refuses scores and labels from which no accuracy follows.
+
+    Raises:
+        DataError: As `accuracy_measurements`.
+    """
+    expected = (len(labels), len(classes))
+    if logits.shape != expected:
+        raise DataError(f"logits {logits.shape} for {len(labels)} images: expected {expected}, a score per class")
+    if not len(labels):
+        raise DataError("no test images", hint="give at least one image per class")
+    if not np.isfinite(logits).all():
+        bad = int((~np.isfinite(logits)).any(axis=1).sum())
+        raise DataError(
+            f"{bad} of {len(labels)} images have scores that are NaN or infinite",
+            hint="look for such values in the weights, and check the input's mean and std",
+        )
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise DataError(f"labels from {labels.min()} to {labels.max()}: expected 0 to {len(classes) - 1}")
+
+
+def _macro_f1_interval(confusion: Int[np.ndarray, "class class"], value: float) -> Interval | None:
+    """Interval of macro F1 by the multivariate delta method; None where the sample shows no spread.
+
+    The counts are multinomial with shares p_ij. With s_i = p_i. + p_.i, F_i = 2 p_ii / s_i, and the gradient
+    g_ij = (2 [i = j] / s_i - F_i / s_i - F_j / s_j) / K, the variance is (Σ p g² - (Σ p g)²) / n.
+
+    Reference: Takahashi et al., Applied Intelligence 52 (2022), 4961.
+    """
+    n = confusion.sum()
+    shares = confusion / n
+    present = confusion.sum(axis=1) > 0
+    totals = shares.sum(axis=0) + shares.sum(axis=1)
+    scale = np.divide(1, totals, out=np.zeros_like(totals), where=present)
+    slope = 2 * shares.diagonal() * scale**2
+    gradient = (2 * np.diag(scale) - slope[:, None] - slope[None, :]) / present.sum()
+    variance = ((shares * gradient**2).sum() - (shares * gradient).sum() ** 2) / n
+    if variance < _ROUNDING:
+        return None
+    half = Z95 * math.sqrt(variance)
+    return Interval(low=max(0.0, value - half), high=min(1.0, value + half))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassGroups:
+    """Positions of the classes with the most, middling and fewest training images."""
+
+    head: Int[np.ndarray, " head"]
+    medium: Int[np.ndarray, " medium"]
+    tail: Int[np.ndarray, " tail"]
+
+
+def group_classes(train_counts: Int[np.ndarray, " class"]) -> ClassGroups:
+    """Classes by falling count: 33 % head, 34 % medium, 33 % tail (METHODS.md §3); equal counts keep their order.
+
+    Head and tail are rounded to whole classes, at least one each when there are two or more.
+    """
+    order = np.argsort(-np.asarray(train_counts), kind="stable")
+    size = min(max(1, round(0.33 * len(order))), len(order) // 2)
+    return ClassGroups(head=order[:size], medium=order[size : len(order) - size], tail=order[len(order) - size :])
+
+
+def _group_rows(
+    row: _Rows,
+    right: Int[np.ndarray, " class"],
+    images: Int[np.ndarray, " class"],
+    train_counts: Int[np.ndarray, " class"] | None,
+) -> Iterator[Measurement]:
+    """Rows of the groups that have test images; none where all classes are equally frequent."""
+    if train_counts is None or np.ptp(train_counts) == 0:
+        return
+    for name, members in vars(group_classes(train_counts)).items():
+        if n := images[members].sum():
+            yield row.share(f"{name}_accuracy", right[members].sum(), n)
+
+
+def agreement_measurement(
+    logits: Float[np.ndarray, "n class"], teacher_logits: Float[np.ndarray, "n class"], *, stage: Stage, where: str
+) -> Measurement:
+    """`teacher_agreement`: the share of images to which a model gives the teacher's class, right or wrong.
+
+    Raises:
+        DataError: The models were not run on the same images, or on none.
+    """
+    if logits.shape != teacher_logits.shape or not len(logits):
+        raise DataError(f"logits {logits.shape} against the teacher's {teacher_logits.shape}: expected equal shapes")
+    same = int((logits.argmax(axis=1) == teacher_logits.argmax(axis=1)).sum())
+    return _Rows(stage=stage, where=where).share("teacher_agreement", same, len(logits))

@@ -1,0 +1,47 @@
+"""What a model takes: bytes on disk, and memory of a process that runs nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from edgec.core.errors import UnsupportedError
+from edgec.core.inputs import InputSpec
+from edgec.core.measurement import Measurement, Stage
+
+__all__ = ["memory_measurement", "size_measurement"]
+
+
+def size_measurement(path: Path, *, stage: Stage) -> Measurement:
+    """`size_bytes`: a file's size on disk."""
+    size = path.stat().st_size
+    return Measurement(stage=stage, name="size_bytes", value=size, unit="bytes", n=1, where="on disk")
+
+
+def memory_measurement(
+    model: Path, spec: InputSpec, *, where: str, preprocessing_in_graph: bool = False, threads: int | None = None
+) -> Measurement:
+    """`peak_memory_mb`: the most memory that a fresh process holds while it loads the artifact and runs one image.
+
+    Python and onnxruntime are counted, torch is not there: it is what a device has to spare.
+
+    Args:
+        model: The ONNX file.
+        spec: The images that it takes.
+        where: This machine.
+        preprocessing_in_graph: As `edgec.runtime.Session`.
+        threads: As `edgec.runtime.Session`.
+
+    Raises:
+        UnsupportedError: The process failed.
+    """
+    options = ["--raw"] if preprocessing_in_graph else []
+    options += ["--threads", str(threads)] if threads else []
+    command = [sys.executable, "-m", "edgec.evaluate.memory", str(model), spec.model_dump_json(), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise UnsupportedError(f"memory of '{model}' could not be measured: {reason[0]}")
+    value = int(done.stdout) / 1e6
+    return Measurement(stage=Stage.ARTIFACT, name="peak_memory_mb", value=value, unit="MB", n=1, where=where)

@@ -1,0 +1,129 @@
+"""95 % intervals: one proportion (Wilson), two paired proportions (Newcombe), a quantile (order statistics)."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "Z95",
+    "Interval",
+    "PairedCounts",
+    "paired_interval",
+    "paired_p_value",
+    "quantile_ranks",
+    "wilson_interval",
+]
+
+Z95 = NormalDist().inv_cdf(0.975)
+"""Standard deviations that a two-sided 95 % interval reaches to either side."""
+_TAIL = 0.025
+
+
+class Interval(NamedTuple):
+    """Lower and upper end."""
+
+    low: float
+    high: float
+
+
+class PairedCounts(NamedTuple):
+    """What two models make of the same images: both right, only the first, only the second, neither."""
+
+    both: int
+    first: int
+    second: int
+    neither: int
+
+
+def wilson_interval(successes: int, n: int) -> Interval:
+    """Wilson's score interval for a proportion, without continuity correction.
+
+    (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n); never leaves [0, 1], and has a width at p = 0 and p = 1.
+
+    Raises:
+        ValueError: n < 1, or successes outside 0 … n.
+
+    Reference: E. B. Wilson, JASA 22 (1927), 209.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n}: expected n >= 1 and 0 <= successes <= n")
+    share = successes / n
+    shrink = 1 + Z95**2 / n
+    centre = (share + Z95**2 / (2 * n)) / shrink
+    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / shrink
+    return Interval(
+        low=max(0.0, centre - half) if successes else 0.0,
+        high=min(1.0, centre + half) if successes < n else 1.0,
+    )
+
+
+def paired_interval(counts: PairedCounts) -> Interval:
+    """Newcombe's interval for the first model's accuracy minus the second's, on the same images.
+
+    Squares and adds the distances from both proportions to their Wilson limits, less what their correlation φ explains.
+
+    Raises:
+        ValueError: No image at all.
+
+    Reference: R. G. Newcombe, Statistics in Medicine 17 (1998), 2635, method 10.
+    """
+    n = sum(counts)
+    right_first, right_second = counts.both + counts.first, counts.both + counts.second
+    first, second = wilson_interval(right_first, n), wilson_interval(right_second, n)
+    share_first, share_second = right_first / n, right_second / n
+    phi = _correlation(counts)
+    difference = share_first - share_second
+    return Interval(
+        low=difference - _joint(share_first - first.low, second.high - share_second, phi),
+        high=difference + _joint(first.high - share_first, share_second - second.low, phi),
+    )
+
+
+def _joint(one: float, other: float, phi: float) -> float:
+    """Length of the third side; rounding may take the square below 0 when φ is 1."""
+    return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
+
+
+def _correlation(counts: PairedCounts) -> float:
+    """φ of the two models' outcomes, with Newcombe's continuity correction where it is positive; 0 when undefined."""
+    both, first, second, neither = counts
+    scale = math.sqrt((both + first) * (second + neither) * (both + second) * (first + neither))
+    product = both * neither - first * second
+    if product > 0:
+        product = max(product - sum(counts) / 2, 0)
+    return product / scale if scale else 0.0
+
+
+def paired_p_value(counts: PairedCounts) -> float:
+    """Exact McNemar test that two models are right equally often: two-sided p of the images on which they disagree.
+
+    2 Σ_{i ≤ min(b, c)} C(b + c, i) / 2^(b + c), at most 1, with b and c the images that only one gets right.
+    """
+    disagreements = counts.first + counts.second
+    term = tail = 1
+    for i in range(min(counts.first, counts.second)):
+        term = term * (disagreements - i) // (i + 1)
+        tail += term
+    # Whole numbers divide without overflow whatever their size; floats above 2^1023 do not exist.
+    return min(1.0, 2 * tail / (1 << disagreements))
+
+
+def quantile_ranks(n: int, quantile: float) -> tuple[int | None, int | None]:
+    """Positions in n sorted values between which the quantile lies with at least 95 % probability.
+
+    Distribution-free: the number of values below a quantile q is binomial(n, q). A side has no rank (None) where
+    n values are too few to bound it, as the upper side of the 99th percentile with 300 values.
+
+    Returns:
+        Positions from 0 for the lower and the upper end.
+    """
+    counts = np.arange(n + 1)
+    log_choose = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts])
+    cumulative = np.cumsum(np.exp(log_choose + counts * math.log(quantile) + (n - counts) * math.log1p(-quantile)))
+    low = int(np.searchsorted(cumulative, _TAIL, side="right"))
+    high = int(np.searchsorted(cumulative, 1 - _TAIL, side="left"))
+    return (low - 1 if low >= 1 else None), (high if high < n else None)

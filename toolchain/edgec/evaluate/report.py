@@ -1,0 +1,229 @@
+"""`report.json`: every number about a bundle, and where the number comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from typing_extensions import Self
+
+from edgec.core.errors import IntegrityError
+from edgec.core.files import write_bytes
+from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.evaluate.gates import Gates
+
+__all__ = [
+    "CalibrationFacts",
+    "DataFacts",
+    "LineageStep",
+    "OperatorLatency",
+    "Overlap",
+    "Report",
+    "Split",
+    "encode_report",
+    "parse_report",
+    "write_report",
+]
+
+SCHEMA = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Split(_Frozen):
+    """One set of images: what it was used for, how many, and a digest that pins them down.
+
+    Attributes:
+        name: `train`, `ood`, `calibration`, `test`.
+        counts: Images per class in the order of the labels; None where they have no labels.
+        digest: SHA-256 over the images, and labels where there are any.
+        source: Where they came from, for people.
+    """
+
+    name: str
+    n: int = Field(ge=0)
+    counts: tuple[int, ...] | None = None
+    digest: str
+    source: str
+
+
+class Overlap(_Frozen):
+    """How many images two splits share, by the digests of their pixels; 0 is the proof that they are disjoint."""
+
+    first: str
+    second: str
+    shared: int = Field(ge=0)
+
+
+class DataFacts(_Frozen):
+    """What the data were.
+
+    Attributes:
+        purity: What was removed from the out-of-distribution pool and why, as in `{"near duplicates": 3}`.
+    """
+
+    splits: tuple[Split, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
+    purity: Mapping[str, int] = Field(default_factory=dict)
+
+
+class CalibrationFacts(_Frozen):
+    """What the ranges of the quantised graph were taken from.
+
+    Attributes:
+        few_counts: Labelled images per class.
+        ood_counts: Out-of-distribution images per class to which they were assigned.
+        facts: Recipe, observer, scheme and whatever else a person may ask.
+    """
+
+    few_counts: tuple[int, ...]
+    ood_counts: tuple[int, ...]
+    facts: Mapping[str, JsonValue] = Field(default_factory=dict)
+
+
+class LineageStep(_Frozen):
+    """One stage of the build.
+
+    Attributes:
+        config: Digest of the stage's config.
+        seconds: How long it took; None when its result came from the cache.
+    """
+
+    name: str
+    config: str
+    facts: Mapping[str, JsonValue] = Field(default_factory=dict)
+    seconds: float | None = None
+
+
+class OperatorLatency(_Frozen):
+    """An operator's part in a predicted latency."""
+
+    name: str
+    op: str
+    ms: float
+
+
+class Report(_Frozen):
+    """All that is known about a bundle.
+
+    Attributes:
+        title: What was built, for people.
+        target: Name of the device profile.
+        target_title: The device, for people; rows whose `where` is this text speak of the device itself.
+        labels: Class names in the order of the model's outputs.
+        train_counts: Labelled training images per class.
+        confusion: Test images by true class (rows) and given class (columns).
+        operators: Where a predicted latency goes, slowest first.
+        gates: What `edgec check` asks when it is given no gates.
+        notes: What was not done, and what the reader should know.
+        tools: Versions of what took part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    title: str
+    target: str
+    target_title: str
+    labels: tuple[str, ...] = Field(min_length=2)
+    train_counts: tuple[int, ...] | None = None
+    measurements: tuple[Measurement, ...]
+    confusion: Mapping[Stage, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
+    operators: tuple[OperatorLatency, ...] = ()
+    data: DataFacts = DataFacts()
+    calibration: CalibrationFacts | None = None
+    lineage: tuple[LineageStep, ...] = ()
+    gates: Gates | None = None
+    notes: tuple[str, ...] = ()
+    tools: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        size = len(self.labels)
+        if self.train_counts is not None and len(self.train_counts) != size:
+            raise ValueError(f"{len(self.train_counts)} train_counts for {size} labels")
+        for stage, rows in self.confusion.items():
+            if {len(rows), *map(len, rows)} != {size}:
+                raise ValueError(f"confusion of stage '{stage.value}': expected {size} rows of {size} counts")
+        unknown = {row.label for row in self.measurements} - {None, *self.labels}
+        if unknown:
+            raise ValueError(f"a measurement is of class '{min(map(str, unknown))}', which is not in labels")
+        return self
+
+    def find(self, stage: Stage, name: str, label: str | None = None) -> Measurement | None:
+        """The row with this name; None where there is none.
+
+        A latency may stand there twice, measured on the machine that built and predicted for the target. What was
+        measured on the target comes first, then a prediction for it, then what another machine measured.
+        """
+        found = (m for m in self.measurements if (m.stage, m.name, m.label) == (stage, name, label))
+        return min(found, key=self._distance, default=None)
+
+    def _distance(self, row: Measurement) -> int:
+        if row.kind is Kind.PREDICTED:
+            return 1
+        return 0 if row.where == self.target_title else 2
+
+    def by_class(self, stage: Stage, name: str) -> dict[str, Measurement]:
+        """The rows with this name that are of one class, by class."""
+        return {m.label: m for m in self.measurements if (m.stage, m.name) == (stage, name) and m.label is not None}
+
+    def worst_class(self, stage: Stage) -> str | None:
+        """The class with the lowest accuracy, the first of several; None where no class was measured."""
+        accuracy = self.by_class(stage, "accuracy")
+        return min(accuracy, key=lambda label: accuracy[label].value, default=None)
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes `report.json` whole or not at all."""
+    write_bytes(path, encode_report(report))
+
+
+def encode_report(report: Report) -> bytes:
+    """JSON with one measurement, split, step or matrix a line: short, and fit for a diff."""
+    fields = report.model_dump(mode="json", by_alias=True)
+    lines = [f"  {_json(name)}: {_block(value)}" for name, value in fields.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _block(value: Any) -> str:
+    """A field's value: a list of records or a table by name over several lines, all else on one."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f"    {_json(item)}" for item in value) + "\n  ]"
+    if isinstance(value, dict) and value:
+        return "{\n" + ",\n".join(f"    {_json(name)}: {_json(item)}" for name, item in value.items()) + "\n  }"
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def parse_report(data: bytes, *, where: str = "report.json") -> Report:
+    """Reads what `encode_report` wrote; `where` names it in messages.
+
+    Raises:
+        IntegrityError: Not JSON, another schema, or a field that is missing or wrong.
+    """
+    try:
+        fields = json.loads(data)
+    except ValueError as error:
+        raise IntegrityError(f"'{where}' is not valid JSON: {error}", hint="build or copy the bundle again") from error
+    found = fields.get("schema") if isinstance(fields, dict) else None
+    if found != SCHEMA:
+        raise IntegrityError(
+            f"'{where}': report schema {found!r}, expected {SCHEMA}",
+            hint="the bundle is damaged, or a newer edgec made it: upgrade edgec",
+        )
+    try:
+        return Report.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "report"
+        message = first["msg"].removeprefix("Value error, ")
+        raise IntegrityError(f"'{where}': {field}: {message}", hint="build or copy the bundle again") from error

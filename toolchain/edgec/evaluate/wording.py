@@ -1,0 +1,118 @@
+"""Numbers and names as people read them: on the terminal and on the report page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edgec.core.measurement import Measurement, Stage
+
+__all__ = [
+    "STAGES",
+    "format_amount",
+    "format_fact",
+    "format_interval",
+    "format_share",
+    "measure_title",
+]
+
+STAGES = {
+    Stage.TEACHER: ("Teacher", "the model as it was given"),
+    Stage.BASELINE: ("Plain", "compressed without out-of-distribution images"),
+    Stage.COMPRESSED: ("Compressed", "with them, before quantisation"),
+    Stage.ARTIFACT: ("Artifact", "the file that ships"),
+}
+"""Name and explanation of each stage, in the order of the build."""
+
+_TITLES = {
+    "accuracy": "Accuracy",
+    "worst_class_accuracy": "Worst class",
+    "macro_f1": "Macro F1",
+    "head_accuracy": "Head classes",
+    "medium_accuracy": "Medium classes",
+    "tail_accuracy": "Tail classes",
+    "teacher_agreement": "Same class as the teacher",
+    "accuracy_drop": "Lost against the teacher",
+    "class_accuracy": "Class",
+    "class_drop": "Lost against the teacher",
+    "size_bytes": "Size",
+    "peak_memory_mb": "Peak memory",
+    "latency_ms_p50": "Latency, median",
+    "latency_ms_p90": "Latency, 90th percentile",
+    "latency_ms_p99": "Latency, 99th percentile",
+}
+
+
+def measure_title(name: str) -> str:
+    """What a measurement's name means: `worst_class_accuracy` to `Worst class`."""
+    return _TITLES.get(name, name.replace("_", " ").capitalize())
+
+
+def format_amount(name: str, value: float) -> str:
+    """A measurement's value with its unit, as the measurement's name says."""
+    if "latency_ms" in name:
+        return f"{_significant(value)} ms"
+    if name.endswith("_bytes"):
+        return _format_bytes(value)
+    if name.endswith("_mb"):
+        return f"{_significant(value)} MB"
+    if name.endswith("_drop"):
+        return f"{100 * value:.1f} pp".replace("-", "−")
+    return format_share(value)
+
+
+def format_share(value: float) -> str:
+    """`0.914` to `91.4 %`."""
+    return f"{100 * value:.1f} %"
+
+
+def format_interval(row: Measurement) -> str:
+    """Both ends of the 95 % interval without unit, empty where there is none: `89.9–92.8`, `−1.0 to 2.5`."""
+    if row.low is None and row.high is None:
+        return ""
+    low, high = (_end(end, row.unit) for end in (row.low, row.high))
+    return f"{low} to {high}" if "−" in low else f"{low}–{high}"
+
+
+def _end(value: float | None, unit: str) -> str:
+    """One end of an interval."""
+    if value is None:
+        return "?"
+    text = f"{100 * value:.1f}" if unit == "share" else _significant(value)
+    return text.replace("-", "−")
+
+
+def format_fact(value: Any) -> str:
+    """A fact of unknown type on one line."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case str() | int():
+            return str(value)
+        case None:
+            return "none"
+        case list() | tuple() if all(isinstance(item, (str, int, float)) for item in value):
+            return ", ".join(format_fact(item) for item in value)
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _significant(value: float) -> str:
+    """Three significant digits, never in powers of ten."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - _exponent(value))
+    return f"{value:,.{digits}f}"
+
+
+def _exponent(value: float) -> int:
+    return int(f"{value:.2e}".partition("e")[2])
+
+
+def _format_bytes(value: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{_significant(value / size)} {unit}"
+    return f"{value:.0f} bytes"

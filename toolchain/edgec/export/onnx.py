@@ -1,0 +1,172 @@
+"""A classifier as an ONNX file: dynamic batch, the target's opset, nothing of the machine that wrote it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from edgec.core.classifier import Classifier
+from edgec.core.errors import UnsupportedError
+from edgec.core.files import write_bytes
+from edgec.core.inputs import InputSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "to_opset"]
+
+INPUT_NAME = "input"
+OUTPUT_NAME = "logits"
+DYNAMO_OPSET = 18
+"""The lowest opset that the exporter writes by itself; lower ones are converted."""
+REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2"})
+
+
+def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_in_graph: bool = False) -> None:
+    """Writes the classifier as `input` float32 [batch, channels, height, width] to `logits` [batch, classes].
+
+    Args:
+        classifier: Left as it is.
+        output: The file, which appears whole or not at all.
+        opset: ONNX operator set.
+        preprocess_in_graph: The graph takes pixels from 0 to 255 and scales and normalises them itself; else it
+            takes normalised pixels (`core.inputs.normalise`).
+
+    Raises:
+        UnsupportedError: The exporter or the conversion to the opset fails.
+    """
+    module = copy.deepcopy(classifier.module).cpu().eval()
+    if preprocess_in_graph:
+        module = Preprocessed(module, classifier.input)
+    example = torch.zeros(2, *classifier.input.shape)
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=max(opset, DYNAMO_OPSET),
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise UnsupportedError(
+                f"the exporter cannot write this model: {_first_line(error.__cause__ or error)}",
+                hint="see which operation torch.export refuses, or give the model as an .onnx file",
+            ) from error
+    model = program.model_proto if program is not None else onnx.ModelProto()
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise UnsupportedError(
+            "the exporter cannot write this model for batches of any size: its code depends on their size",
+            hint="write the model without loops over the batch and without a batch size in its shapes",
+        )
+    _anonymise_(model)
+    write_bytes(output, to_opset(model, opset).SerializeToString(deterministic=True))
+
+
+class Preprocessed(nn.Module):
+    """A module behind (x / 255 - mean) / std."""
+
+    def __init__(self, module: nn.Module, spec: InputSpec) -> None:
+        super().__init__()
+        self.module = module
+        scale = 1 / (255 * np.asarray(spec.std))
+        shift = -np.asarray(spec.mean) / np.asarray(spec.std)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32)[:, None, None])
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.module(pixels * self.get_buffer("scale") + self.get_buffer("shift"))
+
+
+def to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The model in another opset; itself where it has that already.
+
+    Downwards, onnx's own converter knows neither Pad nor ReduceMean with axes in an initialiser. The operators of
+    classifiers changed little: reductions took their axes as an attribute before opset 18, Reshape had no `allowzero`
+    before opset 14, and the rest must fit the older schema as it is, which onnx's checker decides.
+
+    Raises:
+        UnsupportedError: An operator cannot be written in that opset.
+    """
+    if model.opset_import[0].version == opset:
+        return model
+    lowered = copy.deepcopy(model)
+    for node in lowered.graph.node:
+        if node.op_type in REDUCTIONS and len(node.input) == 2:
+            _axes_to_attribute_(node, lowered.graph)
+        if node.op_type == "Reshape" and opset < 14:
+            _drop_allowzero_(node, lowered.graph)
+    lowered.opset_import[0].version = opset
+    lowered.ir_version = onnx.helper.find_min_ir_version_for(lowered.opset_import)
+    try:
+        onnx.checker.check_model(lowered, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise UnsupportedError(
+            f"the model cannot be written in opset {opset}: {_first_line(error)}",
+            hint="choose a target with a newer runtime, or set runtime.opset in a profile of your own",
+        ) from error
+    return lowered
+
+
+def _axes_to_attribute_(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
+    axes = next((t for t in graph.initializer if t.name == node.input[1]), None)
+    if axes is None:
+        raise UnsupportedError(f"node '{node.name}': its axes are computed at run time", hint="use opset 18 or newer")
+    keep = [attribute for attribute in node.attribute if attribute.name != "noop_with_empty_axes"]
+    del node.attribute[:]
+    node.attribute.extend(keep)
+    node.attribute.append(onnx.helper.make_attribute("axes", onnx.numpy_helper.to_array(axes).tolist()))
+    del node.input[1]
+    if not any(axes.name in other.input for other in graph.node):
+        graph.initializer.remove(axes)
+
+
+def _drop_allowzero_(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
+    """`allowzero` says what a 0 in the shape means; without a 0 it says nothing."""
+    shape = next((t for t in graph.initializer if t.name == node.input[1]), None)
+    if shape is not None and onnx.numpy_helper.to_array(shape).all():
+        del node.attribute[:]
+
+
+def _anonymise_(model: onnx.ModelProto) -> None:
+    """Removes stack traces and paths that the exporter leaves in the graph."""
+    del model.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+    del model.functions[:]
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells of its own inner workings in warnings, log lines and prints that no user can act on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,37 @@
+"""Bundles: the manifest, the folder or archive, and the golden images; importable without the build extra."""
+
+from __future__ import annotations
+
+from edgec.package.bundle import Bundle, open_bundle, pack_bundle, require_replaceable, write_archive
+from edgec.package.golden import Golden, golden_bytes, read_golden
+from edgec.package.manifest import (
+    BuildPlan,
+    Description,
+    FileEntry,
+    Manifest,
+    ModelEntry,
+    OutputEntry,
+    RuntimeEntry,
+    StageEntry,
+    TargetEntry,
+)
+
+__all__ = [
+    "BuildPlan",
+    "Bundle",
+    "Description",
+    "FileEntry",
+    "Golden",
+    "Manifest",
+    "ModelEntry",
+    "OutputEntry",
+    "RuntimeEntry",
+    "StageEntry",
+    "TargetEntry",
+    "golden_bytes",
+    "open_bundle",
+    "pack_bundle",
+    "read_golden",
+    "require_replaceable",
+    "write_archive",
+]

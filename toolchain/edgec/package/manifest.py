@@ -1,0 +1,235 @@
+"""`manifest.json`: what a bundle is, how it came to be, and the digest of every file in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from typing_extensions import Self
+
+from edgec import __version__
+from edgec.core.digest import digest_bytes
+from edgec.core.errors import IntegrityError
+from edgec.core.inputs import InputSpec
+from edgec.core.target import Scheme
+
+__all__ = [
+    "SCHEMA",
+    "BuildPlan",
+    "Description",
+    "FileEntry",
+    "Manifest",
+    "ModelEntry",
+    "OutputEntry",
+    "RuntimeEntry",
+    "StageEntry",
+    "TargetEntry",
+    "is_safe_name",
+]
+
+SCHEMA = 1
+"""The manifest's schema that this version writes and reads."""
+
+_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}"
+_NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT}){{0,3}}")
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Facts = dict[str, JsonValue]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TargetEntry(_Frozen):
+    """The device profile that the bundle was built for, and the digest of that profile."""
+
+    name: str
+    title: str
+    digest: Digest
+
+
+class OutputEntry(_Frozen):
+    """The graph's output: logits, float32 [n, classes], in the order of the manifest's labels."""
+
+    name: str
+    kind: Literal["logits"] = "logits"
+
+
+class ModelEntry(_Frozen):
+    """The file that runs."""
+
+    file: str = "model.onnx"
+    format: Literal["onnx"] = "onnx"
+    scheme: Scheme
+    opset: int = Field(ge=13, le=24)
+
+
+class BuildPlan(_Frozen):
+    """How the engine is made on the device; paths are relative to the bundle.
+
+    Engines fit one TensorRT version and one compute capability, so none is shipped.
+    """
+
+    tool: str
+    arguments: tuple[str, ...]
+
+
+class RuntimeEntry(_Frozen):
+    """What runs the model on the device.
+
+    Attributes:
+        providers: onnxruntime execution providers, best first.
+        threads: Threads within an operator; None leaves it to the engine.
+    """
+
+    engine: Literal["onnxruntime", "tensorrt"]
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    threads: int | None = Field(default=None, ge=1)
+    build_plan: BuildPlan | None = None
+
+
+class StageEntry(_Frozen):
+    """One stage of the build: its cache key, the digests of its config and inputs, and facts for people."""
+
+    name: str
+    key: Digest
+    config: Digest
+    inputs: dict[str, Digest] = Field(default_factory=dict)
+    facts: Facts = Field(default_factory=dict)
+
+
+class FileEntry(_Frozen):
+    """Identity of a file's contents."""
+
+    sha256: Digest
+    bytes: int = Field(ge=0)
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """The entry of these contents."""
+        return cls(sha256=digest_bytes(data), bytes=len(data))
+
+
+class Description(_Frozen):
+    """All that a manifest says but for the digests of the files.
+
+    It holds no time, no host name and no absolute path: equal builds describe themselves in equal bytes.
+
+    Attributes:
+        edgec: The version that made the bundle.
+        preprocessing_in_graph: True when the graph scales and normalises pixels by itself.
+        tools: Versions of what took part, by name; see `edgec.core.versions`.
+        data: Facts on the samples: counts, digests, proof that the splits do not overlap.
+        calibration: Facts on the calibration set: recipe, images, class histogram.
+    """
+
+    name: str = Field(min_length=1)
+    edgec: str = __version__
+    target: TargetEntry
+    labels: tuple[str, ...] = Field(min_length=2)
+    input: InputSpec
+    preprocessing_in_graph: bool = False
+    output: OutputEntry
+    model: ModelEntry
+    runtime: RuntimeEntry
+    lineage: tuple[StageEntry, ...] = ()
+    tools: dict[str, str]
+    data: Facts = Field(default_factory=dict)
+    calibration: Facts = Field(default_factory=dict)
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"label '{twice[0]}' stands twice: expected distinct labels")
+        return labels
+
+
+class Manifest(Description):
+    """A bundle's manifest. `files` names every file but `manifest.json` by its path relative to the bundle."""
+
+    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in self.files:
+            if not is_safe_name(name) or name == "manifest.json":
+                raise ValueError(f"file name {name!r} is not allowed")
+        if self.model.file not in self.files:
+            raise ValueError(f"the model '{self.model.file}' is not among the files")
+        return self
+
+    @classmethod
+    def of(cls, description: Description, files: dict[str, FileEntry]) -> Self:
+        """The manifest of a bundle with these files.
+
+        Raises:
+            ValueError: A file name is not allowed, or the model is not among the files.
+        """
+        return cls.model_validate({**description.model_dump(), "files": files})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> Self:
+        """Reads `manifest.json`; `where` names it in messages.
+
+        Raises:
+            IntegrityError: Not JSON, another schema, an unknown, missing or wrong field.
+        """
+        value = _parse(data, where)
+        found = value.get("schema") if isinstance(value, dict) else None
+        if found != SCHEMA:
+            raise IntegrityError(
+                f"'{where}': manifest schema {found!r}, expected {SCHEMA}",
+                hint="the bundle is damaged, or a newer edgec made it: upgrade edgec",
+            )
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise _refused(where, _first(error)) from error
+
+    def to_bytes(self) -> bytes:
+        """Indented JSON with sorted keys: equal manifests give equal bytes."""
+        fields = self.model_dump(mode="json", by_alias=True)
+        return (json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a relative path stays inside the bundle on every system: no `..`, no root, no hidden file."""
+    return _NAME.fullmatch(name) is not None
+
+
+def _parse(data: bytes, where: str) -> Any:
+    try:
+        return json.loads(data, object_pairs_hook=_object, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise _refused(where, f"not valid JSON: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys stand once: of two, readers could each take another one."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _refused(where: str, reason: str) -> IntegrityError:
+    return IntegrityError(f"'{where}': {reason}", hint="the bundle is damaged or was edited: build or copy it again")
+
+
+def _first(error: ValidationError) -> str:
+    """The first of pydantic's findings, as one line."""
+    first, others = error.errors(include_url=False)[0], error.error_count() - 1
+    field = ".".join(str(part) for part in first["loc"]) or "manifest"
+    got = "" if first["type"] in {"missing", "value_error"} else f", got {reprlib.repr(first['input'])}"
+    return f"{field}: {first['msg']}{got}" + (f" (and {others} more)" if others else "")

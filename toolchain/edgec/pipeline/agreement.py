@@ -1,0 +1,52 @@
+"""Torch against the exported graph, on real images, class by class: exporters can be silently wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgec.core.classifier import Classifier
+from edgec.core.errors import ExportMismatchError
+from edgec.core.samples import Images
+from edgec.runtime import Session
+
+__all__ = ["require_agreement"]
+
+TOLERANCE = 1e-3
+"""Share of the logits' spread by which two correct float32 runs may differ. Sums of a few thousand products in
+another order differ by about 1e-5 of it; a wrong attribute or a lost layer by far more than 1e-2."""
+
+
+def require_agreement(classifier: Classifier, session: Session, images: Sequence[Images]) -> Mapping[str, Any]:
+    """Runs both on the images and compares logits and classes.
+
+    Returns:
+        `images`, `same_class` as a share, and `max_difference` of the logits.
+
+    Raises:
+        ExportMismatchError: Logits differ by more than the tolerance, or a class differs that was no near tie; the
+            message names the class that suffers most.
+    """
+    from edgec.models.infer import logits_of
+
+    wanted = np.concatenate([logits_of(classifier, part) for part in images])
+    got = np.concatenate([session.logits(batch) for part in images for batch in part.batches(256)])
+    bound = TOLERANCE * max(float(np.ptp(wanted)), 1.0)
+    difference = np.abs(got - wanted).max(axis=1)
+    classes = wanted.argmax(axis=1)
+    ordered = np.sort(wanted, axis=1)
+    tie = ordered[:, -1] - ordered[:, -2] < 2 * bound
+    wrong = (difference > bound) | ((got.argmax(axis=1) != classes) & ~tie) | ~np.isfinite(got).all(axis=1)
+    if wrong.any():
+        counts = np.bincount(classes[wrong], minlength=len(classifier.labels))
+        worst = int(counts.argmax())
+        raise ExportMismatchError(
+            f"the exported graph disagrees with the module on {int(wrong.sum())} of {len(wanted)} images, "
+            f"most of class '{classifier.labels[worst]}' ({int(counts[worst])}); "
+            f"logits differ by up to {difference.max():.3g}, expected at most {bound:.3g}",
+            hint="the exporter has written a wrong graph: try another torch, or give the model as an .onnx file",
+        )
+    same = float((got.argmax(axis=1) == classes).mean())
+    return {"images": len(wanted), "same_class": same, "max_difference": float(f"{difference.max():.3g}")}

@@ -1,0 +1,245 @@
+"""`edgec.toml`: everything that a build is told, bound and checked before anything runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+from edgec.compress.config import Budget, OefsmcConfig
+from edgec.core.declaration import bind, is_file_name
+from edgec.core.errors import ConfigError
+from edgec.evaluate.gates import Gates
+from edgec.models.config import ModelConfig, is_onnx_file
+from edgec.pipeline.embedded import EMBEDDED
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["BuildConfig", "CompressConfig", "DataConfig", "FewConfig", "parse_value", "read_config"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FewConfig(_Frozen):
+    """A few-sample draw from a larger training set, to try the tool on data that is not scarce.
+
+    Attributes:
+        total: Samples in all.
+        imbalance: The most frequent class's count over the rarest's.
+        profile: How counts fall from class to class.
+    """
+
+    total: int = Field(ge=2)
+    imbalance: float = Field(default=100, ge=1)
+    profile: Literal["exponential", "step", "linear"] = "exponential"
+
+
+class DataConfig(_Frozen):
+    """Where the images are.
+
+    Attributes:
+        train: Labelled samples: a folder of class folders, an `.npz`, or torchvision's CIFAR layout. Where neither
+            train nor test is given, scikit-learn's handwritten digits.
+        test: Labelled images that nothing else has seen.
+        calibration: Labelled images for the ranges alone; the training samples serve where there are none.
+        ood: Unlabelled images of anything, a folder or an `.npz`; built-in ones where there are none.
+        ood_count: How many of them are drawn.
+        few: Draw few, imbalanced samples from `train`; all of it where this is not given.
+        max_unreadable: Share of unreadable files that is passed over.
+    """
+
+    train: Path | None = None
+    test: Path | None = None
+    calibration: Path | None = None
+    ood: Path | None = None
+    ood_count: int = Field(default=500, ge=2)
+    few: FewConfig | None = None
+    max_unreadable: float = Field(default=0.01, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _train_and_test_together(self) -> Self:
+        if (self.train is None) != (self.test is None):
+            missing = "train" if self.train is None else "test"
+            raise ValueError(f"'{missing}' is missing: training and test images are given together")
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the images are the embedded digits."""
+        return self.train is None
+
+
+class CompressConfig(Budget):
+    """What compression may do.
+
+    Attributes:
+        method: A registered method, or `none` to quantise alone.
+        rebalance: Whether OOD images rebalance it (OE-FSMC).
+        baseline: Whether the plain method, without OOD images, is run and shown beside it.
+        options: The method's own settings, from the table `[compress.METHOD]`.
+        oefsmc: OE-FSMC's settings.
+    """
+
+    method: str = "mir"
+    rebalance: bool = True
+    baseline: bool = False
+    options: dict[str, Any] = {}
+    oefsmc: OefsmcConfig = OefsmcConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, values: Any) -> Any:
+        """`[compress.mir]` names the method it is for; a table for another method is an unknown key."""
+        if isinstance(values, dict):
+            method = values.get("method", "mir")
+            if isinstance(method, str) and isinstance(values.get(method), dict):
+                values = {**values, "options": values[method]}
+                del values[method]
+        return values
+
+
+class CalibrateConfig(_Frozen):
+    """Which recipe: a name from `calibration/`, or a file of your own."""
+
+    recipe: str = "balanced"
+
+
+class QuantizeConfig(_Frozen):
+    """`scheme` overrides the target's."""
+
+    scheme: Literal["float32", "float16", "s8s8", "u8s8"] | None = None
+
+
+class ExportConfig(_Frozen):
+    """`preprocess_in_graph` puts scaling and normalisation into the graph, which then takes pixels from 0 to 255."""
+
+    preprocess_in_graph: bool = False
+
+
+class BuildConfig(_Frozen):
+    """A build, whole.
+
+    Attributes:
+        name: Of the bundle.
+        target: A profile's name or file.
+        seed: Seeds every draw.
+        model: The teacher.
+        data: The images.
+        compress: Pruning and recovery.
+        calibrate: Ranges.
+        quantize: Number formats.
+        export: The graph.
+        gates: What `edgec check` demands of the bundle.
+    """
+
+    name: str = Field(default="classifier", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    target: str = "host"
+    seed: int = Field(default=0, ge=0)
+    model: ModelConfig
+    data: DataConfig
+    compress: CompressConfig = CompressConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    quantize: QuantizeConfig = QuantizeConfig()
+    export: ExportConfig = ExportConfig()
+    gates: Gates = Gates()
+
+
+def read_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) -> BuildConfig:
+    """The config of a file, with overrides by dotted name on top; the embedded default where no model is named.
+
+    Relative paths in the file count from the file's folder, in overrides and environment variables from the current
+    one. `${NAME}` and `${NAME:-default}` in the file stand for environment variables.
+
+    Raises:
+        ConfigError: The file is missing or not TOML, or a key or value is wrong.
+    """
+    table = _read(path) if path else {}
+    for name, value in overrides:
+        _set(table, name, value)
+    if not _names(table, "model", "name") and not _names(table, "data", "train"):
+        table = _merged(EMBEDDED, table)
+    where = f"config '{path}'" if path else "config"
+    return bind(table, BuildConfig, where=where)
+
+
+def _names(table: dict[str, Any], section: str, key: str) -> bool:
+    """Whether a section of the table has this key."""
+    inner = table.get(section, {})
+    return isinstance(inner, dict) and key in inner
+
+
+def parse_value(text: str) -> Any:
+    """A value of the command line as TOML would read it; text that is no TOML value stands for itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merged(defaults: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """A table over defaults, section by section."""
+    merged = {**defaults, **table}
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            merged[key] = _merged(value, table[key])
+    return merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(_expanded(text, path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read config '{path}': {error}", hint="write one with: edgec init") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"config '{path}' is not valid TOML: {error}", hint="correct the line") from error
+    data, model, calibrate = (table.get(section) for section in ("data", "model", "calibrate"))
+    for section, key in ((data, "train"), (data, "test"), (data, "calibration"), (data, "ood"), (model, "weights")):
+        _resolve(section, key, path.parent)
+    for section, key, is_file in (
+        (table, "target", is_file_name),
+        (calibrate, "recipe", is_file_name),
+        (model, "name", is_onnx_file),
+    ):
+        _resolve(section, key, path.parent, when=is_file)
+    return table
+
+
+def _expanded(text: str, path: Path) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        if name in os.environ:
+            found = os.environ[name]
+            return str(Path(found).absolute()) if Path(found).exists() else found
+        if default is None:
+            raise ConfigError(f"config '{path}': environment variable '{name}' is not set", hint=f"export {name}=…")
+        return default
+
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+
+
+def _resolve(section: Any, key: str, folder: Path, *, when: Callable[[str], bool] = bool) -> None:
+    """Lets a path count from a folder; a value of another kind is left for the schema to refuse."""
+    if isinstance(section, dict) and isinstance(section.get(key), str) and when(section[key]):
+        section[key] = str(folder / Path(section[key]).expanduser())
+
+
+def _set(table: dict[str, Any], name: str, value: Any) -> None:
+    *sections, key = name.split(".")
+    for section in sections:
+        inner = table.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {name}: '{section}' is a value, not a section", hint="check the dotted name")
+        table = inner
+    table[key] = value

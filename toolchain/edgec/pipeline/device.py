@@ -1,0 +1,46 @@
+"""Where training and evaluation run: a GPU when there is one, else the CPU, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from edgec.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["Device", "open_fabric"]
+
+
+class Device(str, Enum):
+    """What a person may ask for."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def open_fabric(device: Device) -> Fabric:
+    """Device and precision for the training loops.
+
+    Training mixes in bfloat16 on a GPU that computes in it; evaluation is in full precision everywhere, and so is
+    all training on a CPU.
+
+    Raises:
+        ConfigError: CUDA is asked for and there is none.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Fabric's import warns of its own deprecations
+        from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    if device is Device.CUDA and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: no CUDA device here", hint="use --device auto, or check the driver")
+    cuda = device is not Device.CPU and torch.cuda.is_available()
+    precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
+    return Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)

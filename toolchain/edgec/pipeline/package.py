@@ -1,0 +1,179 @@
+"""Stage `package`: model, manifest, golden images, report and page in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.core.digest import digest_value
+from edgec.core.versions import tool_versions
+from edgec.evaluate.gates import check_gates
+from edgec.evaluate.page import render_report
+from edgec.evaluate.report import CalibrationFacts, DataFacts, LineageStep, OperatorLatency, Report, encode_report
+from edgec.package import (
+    BuildPlan,
+    Description,
+    Golden,
+    ModelEntry,
+    OutputEntry,
+    RuntimeEntry,
+    StageEntry,
+    TargetEntry,
+    golden_bytes,
+    pack_bundle,
+)
+from edgec.pipeline.embedded import is_embedded
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import MODEL
+from edgec.pipeline.store import Output
+
+__all__ = ["package"]
+
+GOLDEN = 16
+"""Images that a device must reproduce."""
+
+
+def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[str, Any]:
+    """Writes the bundle below `folder`.
+
+    Args:
+        sources: Golden images come from the test set.
+        made: The outputs of all stages before, in order; `quantize` holds the model, `evaluate` the numbers.
+        folder: Gets `bundle/`.
+    """
+    by_stage = {output.recipe.stage: output for output in made}
+    report = _report(sources, by_stage)
+    gates = check_gates(report, report.gates) if report.gates is not None else None
+    model = by_stage["quantize"].folder / MODEL
+    pixels = sources.test.pixels[_golden(sources.test.labels)]
+    golden = Golden(inputs=pixels, logits=sources.session(model).logits(pixels))
+    pack_bundle(
+        description=_description(sources, by_stage),
+        files={
+            MODEL: model,
+            "golden.npz": golden_bytes(golden),
+            "report.json": encode_report(report),
+            "report.html": render_report(report, gates=gates).encode(),
+            "calibration.json": (json.dumps(dict(by_stage["calibrate"].facts), indent=2) + "\n").encode(),
+        },
+        output=folder / "bundle",
+    )
+    return {}
+
+
+def _golden(labels: np.ndarray) -> np.ndarray:
+    """Positions of the first images of every class in turn."""
+    rank = np.empty(len(labels), dtype=int)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[members] = np.arange(len(members))
+    return np.sort(np.lexsort((labels, rank))[:GOLDEN])
+
+
+def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
+    plan, measured, data = sources.plan, made["evaluate"].facts, made["data"].facts
+    return Report(
+        title=plan.config.name,
+        target=plan.target.name,
+        target_title=plan.target.title,
+        labels=sources.labels,
+        train_counts=tuple(data["splits"][0]["counts"]),
+        measurements=measured["measurements"],
+        confusion=measured["confusion"],
+        operators=tuple(OperatorLatency(**operator) for operator in measured["operators"]),
+        data=DataFacts.model_validate({name: data[name] for name in ("splits", "overlaps", "purity")}),
+        calibration=_calibration(made["calibrate"].facts, sources.labels),
+        lineage=tuple(
+            LineageStep(name=name, config=digest_value(output.recipe.settings), facts=_told(output))
+            for name, output in made.items()
+        ),
+        gates=None if plan.config.gates.empty else plan.config.gates,
+        notes=(*_notes(sources), *measured["notes"]),
+        tools=tool_versions(),
+    )
+
+
+def _calibration(facts: Mapping[str, Any], labels: Sequence[str]) -> CalibrationFacts:
+    rest = {name: facts[name] for name in ("recipe", "observer", "images", "digest")}
+    return CalibrationFacts(
+        few_counts=tuple(facts["few_per_class"][label] for label in labels),
+        ood_counts=tuple(facts["ood_per_class"][label] for label in labels),
+        facts=rest,
+    )
+
+
+def _notes(sources: Sources) -> list[str]:
+    plan = sources.plan
+    notes = []
+    if plan.model.is_onnx:
+        notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
+    if plan.data.embedded:
+        teacher = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
+        notes.append(f"embedded default: scikit-learn's handwritten digits{teacher}")
+    if plan.data.ood is None:
+        notes.append(
+            "no OOD images were given: patches of scikit-learn's photographs and drawn images took their place"
+        )
+    if plan.data.calibration is None:
+        notes.append("no calibration images were given: the ranges come from the training samples and OOD images")
+    return notes
+
+
+def _told(output: Output) -> dict[str, Any]:
+    """What the lineage says of a stage; data and measurements have places of their own."""
+    return {} if output.recipe.stage in ("data", "evaluate", "calibrate") else dict(output.facts)
+
+
+def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
+    plan, data = sources.plan, made["data"].facts
+    target, session = plan.target, sources.session(made["quantize"].folder / MODEL)
+    splits: list[Any] = [{key: split[key] for key in ("name", "n", "counts", "digest")} for split in data["splits"]]
+    return Description(
+        name=plan.config.name,
+        target=TargetEntry(name=target.name, title=target.title, digest=digest_value(target)),
+        labels=sources.labels,
+        input=plan.model.input,
+        preprocessing_in_graph=plan.config.export.preprocess_in_graph,
+        output=OutputEntry(name=session.output),
+        model=ModelEntry(scheme=target.quantization.scheme, opset=made["quantize"].facts["opset"]),
+        runtime=RuntimeEntry(
+            engine=target.runtime.engine,
+            providers=target.runtime.providers,
+            threads=target.runtime.threads,
+            build_plan=_build_plan(sources, session.input) if target.runtime.engine == "tensorrt" else None,
+        ),
+        lineage=tuple(_stage_entry(output) for name, output in made.items() if name != "evaluate"),
+        tools=tool_versions(),
+        data={"splits": splits, "overlaps": data["overlaps"], "purity": data["purity"]},
+        calibration={key: value for key, value in made["calibrate"].facts.items() if key != "sources"},
+    )
+
+
+def _stage_entry(output: Output) -> StageEntry:
+    recipe = output.recipe
+    return StageEntry(
+        name=recipe.stage,
+        key=recipe.key,
+        config=digest_value(recipe.settings),
+        inputs={name: digest_value(source) for name, source in recipe.sources.items()},
+        facts={"files": dict(output.files)},
+    )
+
+
+def _build_plan(sources: Sources, name: str) -> BuildPlan:
+    """Precision stands in the graph: TensorRT 10 takes it from there alone, 8 wants to be told that it may."""
+    shape = "x".join(map(str, sources.plan.model.input.shape))
+    modern = not (sources.plan.target.runtime.version or "").startswith("8.")
+    return BuildPlan(
+        tool="trtexec",
+        arguments=(
+            f"--onnx={MODEL}",
+            "--saveEngine=model.engine",
+            *(("--stronglyTyped",) if modern else ("--int8", "--fp16")),
+            *(f"--{which}Shapes={name}:{batch}x{shape}" for which, batch in (("min", 1), ("opt", 1), ("max", 8))),
+        ),
+    )

@@ -1,0 +1,203 @@
+"""What a build will do, and the cache key of every stage, known before anything heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgec.calibrate import Recipe as CalibrationRecipe
+from edgec.calibrate import load_recipe
+from edgec.core.digest import digest_tree, digest_value
+from edgec.core.errors import ConfigError, DataError
+from edgec.core.target import Scheme, Target, load_target
+from edgec.core.versions import source_digest, tool_versions
+from edgec.models.config import ModelConfig
+from edgec.models.load import search_current_folder
+from edgec.pipeline.config import BuildConfig, DataConfig
+from edgec.pipeline.device import Device
+from edgec.pipeline.store import Recipe
+
+__all__ = ["Plan", "plan_build"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A bound build.
+
+    Attributes:
+        config: What was asked for.
+        model: The teacher.
+        data: The images.
+        target: The device, with the scheme that is built.
+        calibration: The calibration recipe.
+        device: Where training runs.
+        sources: Digests of all that comes from outside: weights, images, tools.
+    """
+
+    config: BuildConfig
+    model: ModelConfig
+    data: DataConfig
+    target: Target
+    calibration: CalibrationRecipe
+    device: Device
+    sources: Mapping[str, str]
+
+    @cached_property
+    def prepared(self) -> Recipe:
+        """Splits: the few samples, the OOD pool, the calibration images, and the proof that they are disjoint."""
+        images = {
+            name: digest for name, digest in self.sources.items() if name in ("train", "test", "calibration", "ood")
+        }
+        model = self.model.model_dump(mode="json", include={"input", "labels"})
+        settings = {"data": self._data_settings, "model": model, "seed": self.config.seed}
+        return self._recipe("data", settings, images)
+
+    @cached_property
+    def baseline(self) -> Recipe | None:
+        """Plain compression, to show beside ours; None where it was not asked for."""
+        compress = self.config.compress
+        return self._compression("baseline", rebalance=False) if compress.baseline and self.compresses else None
+
+    @cached_property
+    def compressed(self) -> Recipe | None:
+        """Compression; None where the model is quantised alone."""
+        return self._compression("compress", rebalance=self.config.compress.rebalance) if self.compresses else None
+
+    @cached_property
+    def exported(self) -> Recipe:
+        """The FP32 graph."""
+        settings = [self.config.export, self.target.runtime.opset, self._model_settings]
+        return self._recipe("export", settings, self._after(self.prepared, self.compressed))
+
+    @cached_property
+    def calibrated(self) -> Recipe:
+        """Activation ranges."""
+        settings = [self.calibration, self.target.quantization, self.target.runtime.engine, self.config.seed]
+        return self._recipe("calibrate", settings, self._after(self.prepared, self.exported))
+
+    @cached_property
+    def quantized(self) -> Recipe:
+        """The graph that ships."""
+        settings = [self.target.quantization, self.target.runtime]
+        return self._recipe("quantize", settings, self._after(self.exported, self.calibrated))
+
+    @cached_property
+    def evaluated(self) -> Recipe:
+        """Measurements."""
+        sources = self._after(self.prepared, self.baseline, self.compressed, self.exported, self.quantized)
+        return self._recipe("evaluate", [self.target, self._model_settings], {**sources, "test": self.sources["test"]})
+
+    @cached_property
+    def packaged(self) -> Recipe:
+        """The bundle."""
+        settings = [self.config.name, self.config.gates, self.target]
+        return self._recipe("package", settings, self._after(self.quantized, self.calibrated, self.evaluated))
+
+    @property
+    def compresses(self) -> bool:
+        """Whether the teacher is pruned."""
+        return self.config.compress.method != "none" and not self.model.is_onnx
+
+    @property
+    def stages(self) -> tuple[Recipe, ...]:
+        """Every stage, in order."""
+        all_stages = (
+            *(self.prepared, self.baseline, self.compressed, self.exported),
+            *(self.calibrated, self.quantized, self.evaluated, self.packaged),
+        )
+        return tuple(stage for stage in all_stages if stage is not None)
+
+    @property
+    def _data_settings(self) -> dict[str, Any]:
+        """Settings but not paths: the digests stand for what is there."""
+        return self.data.model_dump(mode="json", include={"ood_count", "few", "max_unreadable"})
+
+    @property
+    def _model_settings(self) -> dict[str, Any]:
+        """Settings but not paths, likewise."""
+        return self.model.model_dump(mode="json", exclude={"weights", "name"} if self.model.is_onnx else {"weights"})
+
+    def _compression(self, stage: str, *, rebalance: bool) -> Recipe:
+        compress = self.config.compress.model_dump(mode="json", exclude={"baseline", "oefsmc", "rebalance"})
+        settings = {
+            "compress": compress,
+            "oefsmc": self.config.compress.oefsmc.model_dump(mode="json") if rebalance else None,
+            "model": self._model_settings,
+            "channel_multiple": self.target.rules.channel_multiple,
+            "device": self.device.value,
+            "seed": self.config.seed,
+        }
+        return self._recipe(stage, settings, self._after(self.prepared))
+
+    def _after(self, *stages: Recipe | None) -> dict[str, str]:
+        return {stage.stage: stage.key for stage in stages if stage is not None} | {"model": self.sources["model"]}
+
+    def _recipe(self, stage: str, settings: Any, sources: Mapping[str, str]) -> Recipe:
+        return Recipe(stage=stage, settings=settings, sources={**sources, "tools": self.sources["tools"]})
+
+
+def plan_build(config: BuildConfig, *, device: Device) -> Plan:
+    """Binds names and reads digests; imports nothing heavy.
+
+    Raises:
+        ConfigError: An unknown target, recipe or setting.
+        DataError: A file or folder is not there.
+    """
+    target = load_target(config.target)
+    if config.quantize.scheme is not None:
+        quantization = target.quantization.model_copy(update={"scheme": Scheme(config.quantize.scheme)})
+        target = target.model_copy(update={"quantization": quantization})
+    if config.model.is_onnx and config.export.preprocess_in_graph:
+        raise ConfigError(
+            f"export.preprocess_in_graph: the model '{config.model.name}' is a finished graph",
+            hint="export it with its preprocessing, or leave the option out",
+        )
+    return Plan(
+        config=config,
+        model=config.model,
+        data=config.data,
+        target=target,
+        calibration=load_recipe(config.calibrate.recipe),
+        device=device,
+        sources=_source_digests(config.model, config.data),
+    )
+
+
+def _source_digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
+    digests = {
+        "model": digest_value([_architecture(model), _path(model.weights, "weights") if model.weights else None]),
+        "tools": digest_value([tool_versions(), source_digest()]),
+    }
+    paths = {"train": data.train, "test": data.test, "calibration": data.calibration, "ood": data.ood}
+    given = {name: _path(path, name) for name, path in paths.items() if path is not None}
+    return {"train": "digits", "test": "digits", **digests, **given}
+
+
+def _architecture(model: ModelConfig) -> str:
+    """Digest of an ONNX file, or of the source file that a `module:factory` comes from; else the name itself."""
+    if model.is_onnx:
+        return _path(Path(model.name), "model")
+    module = model.name.rpartition(":")[0]
+    if module in ("", "torchvision") or module.startswith("edgec."):
+        return model.name
+    search_current_folder()
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return model.name  # loading it will say what is wrong with the name
+    return digest_tree(Path(spec.origin)) if spec and spec.origin else model.name
+
+
+def _path(path: Path, what: str) -> str:
+    if not path.exists():
+        raise DataError(f"{what}: no such file or folder '{path}'", hint="check the path")
+    try:
+        return digest_tree(path)
+    except OSError as error:
+        raise DataError(
+            f"{what}: cannot read '{path}': {error.strerror or error}", hint="check its permissions"
+        ) from error

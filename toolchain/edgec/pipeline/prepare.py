@@ -1,0 +1,98 @@
+"""Stage `data`: the few samples, the purified OOD pool, the calibration images, and the proof that none overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.core.samples import Images, Samples
+from edgec.pipeline.sources import Sources
+
+__all__ = ["Prepared", "prepare", "read_prepared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What `prepare` left in a folder.
+
+    Attributes:
+        few: Labelled training samples.
+        ood: Purified unlabelled images.
+        calibration: Labelled images for the ranges: the training samples, where no others were given.
+    """
+
+    few: Samples
+    ood: Images
+    calibration: Samples
+
+
+def prepare(sources: Sources, folder: Path) -> Mapping[str, Any]:
+    """Draws, purifies, checks and stores the images that stages learn from; facts are `evaluate.DataFacts`.
+
+    Raises:
+        DataError: Images are missing, unreadable or in two splits.
+    """
+    from edgec.data import draw_few, purify, require_disjoint
+
+    plan = sources.plan
+    few = sources.train
+    if plan.data.few is not None:
+        draw = plan.data.few
+        few = draw_few(few, total=draw.total, imbalance=draw.imbalance, profile=draw.profile, seed=plan.config.seed)
+    splits = [few, sources.test, *([sources.calibration] if sources.calibration else [])]
+    require_disjoint(*splits)
+    ood, purity = purify(sources.ood, against=splits)
+    _save(folder / "few.npz", few)
+    _save(folder / "ood.npz", ood)
+    if sources.calibration is not None:
+        _save(folder / "calibration.npz", sources.calibration)
+    named = {"train": few, "test": sources.test, "calibration": sources.calibration, "ood": ood}
+    present = {name: images for name, images in named.items() if images is not None}
+    return {
+        "labels": list(few.classes),
+        "splits": [_split(name, images) for name, images in present.items()],
+        "overlaps": _overlaps(present),
+        "purity": asdict(purity),
+    }
+
+
+def read_prepared(folder: Path) -> Prepared:
+    """Reads the images back."""
+    few = _load_samples(folder / "few.npz")
+    own = folder / "calibration.npz"
+    with np.load(folder / "ood.npz") as file:
+        ood = Images(pixels=file["images"], digests=tuple(file["digests"].tolist()), source=str(file["source"]))
+    return Prepared(few=few, ood=ood, calibration=_load_samples(own) if own.exists() else few)
+
+
+def _save(path: Path, images: Images) -> None:
+    arrays: dict[str, Any] = {"images": images.decoded(), "digests": images.digests, "source": images.source}
+    if isinstance(images, Samples):
+        arrays |= {"labels": images.labels, "classes": images.classes}
+    np.savez(path, **arrays)
+
+
+def _load_samples(path: Path) -> Samples:
+    with np.load(path) as file:
+        return Samples(
+            pixels=file["images"],
+            digests=tuple(file["digests"].tolist()),
+            source=str(file["source"]),
+            labels=file["labels"],
+            classes=tuple(file["classes"].tolist()),
+        )
+
+
+def _split(name: str, images: Images) -> dict[str, Any]:
+    counts = images.counts.tolist() if isinstance(images, Samples) else None
+    return {"name": name, "n": len(images), "counts": counts, "digest": images.digest, "source": images.source}
+
+
+def _overlaps(images: Mapping[str, Images]) -> list[dict[str, Any]]:
+    names = list(images)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    return [{"first": a, "second": b, "shared": len(set(images[a].digests) & set(images[b].digests))} for a, b in pairs]

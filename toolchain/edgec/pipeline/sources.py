@@ -1,0 +1,152 @@
+"""What a build reads from outside, opened when a stage first needs it and once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from edgec.core.declaration import bind
+from edgec.core.errors import DataError
+from edgec.core.progress import Progress
+from edgec.core.samples import Images, Samples
+from edgec.pipeline.device import open_fabric
+from edgec.pipeline.plan import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning_fabric import Fabric
+    from pydantic import BaseModel
+
+    from edgec.core.classifier import Classifier
+    from edgec.core.registry import Registered
+    from edgec.models.load import OnnxModel
+    from edgec.runtime import Session
+
+__all__ = ["Sources"]
+
+
+class Sources:
+    """Teacher, images and device of a plan."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.plan = plan
+        self.progress = progress
+
+    def require_bound(self) -> None:
+        """Binds what needs heavy imports, before anything runs: a typo fails in seconds, not after an hour.
+
+        Raises:
+            ConfigError: An unknown method or setting, an architecture that is not there, a device that is not there.
+            DataError: Weights that do not fit.
+        """
+        if self.plan.model.is_onnx:
+            self.progress.note("the model is an ONNX file: compression is skipped, it is quantised as it is")
+            return
+        if self.plan.compresses:
+            _ = self.method
+        _ = self.fabric, self.classifier
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """Device and precision."""
+        return open_fabric(self.plan.device)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs: the config's, else the training data's."""
+        return self.plan.model.labels or self.train.classes
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The teacher, where it is a module."""
+        from edgec.models.load import load_classifier
+
+        return load_classifier(self.plan.model, self.labels)
+
+    @cached_property
+    def onnx(self) -> OnnxModel:
+        """The teacher, where it is an exported graph."""
+        from edgec.models.load import load_onnx
+
+        return load_onnx(self.plan.model, self.labels)
+
+    @cached_property
+    def method(self) -> tuple[Registered, BaseModel]:
+        """The compression method and its settings, bound."""
+        from edgec.compress.methods import methods
+
+        compress = self.plan.config.compress
+        method = methods[compress.method]
+        return method, bind(compress.options, method.config, where=f"[compress.{compress.method}]")
+
+    def student(self, folder: Path) -> Classifier:
+        """The compressed classifier that a stage left in a folder."""
+        from edgec.models.checkpoint import load_student
+
+        return load_student(self.classifier, folder)
+
+    def session(self, model: Path) -> Session:
+        """A graph of this build in the runtime, on this machine's CPU."""
+        from edgec.runtime import Session
+
+        raw = self.plan.config.export.preprocess_in_graph
+        return Session(model, self.plan.model.input, preprocessing_in_graph=raw)
+
+    @cached_property
+    def train(self) -> Samples:
+        """All labelled training images."""
+        return self._digits[0] if self.plan.data.embedded else self._labelled("train", self.plan.data.train)
+
+    @cached_property
+    def test(self) -> Samples:
+        """The test images."""
+        return self._digits[1] if self.plan.data.embedded else self._labelled("test", self.plan.data.test)
+
+    @cached_property
+    def calibration(self) -> Samples | None:
+        """Labelled images for the ranges alone, where some were given."""
+        path = self.plan.data.calibration
+        return None if path is None else self._labelled("calibration", path)
+
+    @cached_property
+    def ood(self) -> Images:
+        """The OOD pool, not purified yet."""
+        from edgec.data import load_ood
+
+        return load_ood(
+            self.plan.data.ood,
+            self.plan.model.input,
+            count=self.plan.data.ood_count,
+            seed=self.plan.config.seed,
+            max_unreadable=self.plan.data.max_unreadable,
+            progress=self.progress,
+        )
+
+    @cached_property
+    def _digits(self) -> tuple[Samples, Samples]:
+        from edgec.data import load_digits_splits
+
+        train, test = load_digits_splits()
+        labels = self.plan.model.labels or train.classes
+        if labels != train.classes:
+            raise DataError(
+                f"model.labels: got {', '.join(labels)}, the embedded digits are {', '.join(train.classes)}",
+                hint="give images of these classes with --train and --test",
+            )
+        return train, test
+
+    def _labelled(self, split: str, path: Path | None) -> Samples:
+        from edgec.data import load_samples
+
+        if path is None:
+            raise DataError(f"no {split} images", hint=f"give them with --{split}")
+        classes = self.plan.model.labels if split == "train" else self.labels
+        return load_samples(
+            path,
+            self.plan.model.input,
+            classes=classes,
+            split=split,  # pyright: ignore[reportArgumentType]  # one of three by construction
+            max_unreadable=self.plan.data.max_unreadable,
+            progress=self.progress,
+        )

@@ -1,0 +1,66 @@
+"""Post-training quantisation: from an FP32 graph and activation ranges to the graph that a target runs fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typing_extensions import assert_never
+
+from edgec.calibrate import prepare
+from edgec.core.files import write_bytes
+from edgec.core.target import Scheme
+from edgec.quantize.facts import QuantizationFacts, facts_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from edgec.calibrate import Ranges
+    from edgec.core.target import Target
+
+__all__ = ["quantize_model"]
+
+
+def quantize_model(model: Path, ranges: Ranges, target: Target, *, output: Path) -> QuantizationFacts:
+    """Writes the model in the target's scheme; the opset stays, and equal inputs give equal bytes.
+
+    Args:
+        model: FP32 ONNX.
+        ranges: What `observe_ranges` read from this model for this target; empty for a floating-point scheme.
+        target: Decides scheme, placement and granularity.
+        output: The file to write; it appears whole or not at all.
+
+    Raises:
+        CalibrationError: A tensor to be rounded has no range.
+    """
+    converted = _convert(model, ranges, target)
+    data = converted.SerializeToString(deterministic=True)
+    write_bytes(output, data)
+    return facts_of(converted, target.quantization.scheme, data)
+
+
+def _convert(model: Path, ranges: Ranges, target: Target) -> ModelProto:
+    scheme = target.quantization.scheme
+    if scheme is Scheme.FLOAT32:
+        import onnx
+
+        return onnx.load(model)
+    if scheme is Scheme.FLOAT16:
+        return _to_float16(model)
+    if scheme is Scheme.S8S8 or scheme is Scheme.U8S8:
+        from edgec.quantize.qdq import insert_qdq
+
+        return insert_qdq(model, ranges, target)
+    assert_never(scheme)
+
+
+def _to_float16(model: Path) -> ModelProto:
+    """Weights and arithmetic in float16; input and logits stay float32."""
+    from onnxruntime.quantization.onnx_model import ONNXModel
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    converted = convert_float_to_float16(prepare(model), keep_io_types=True)
+    # The converter puts its casts at the end, where the ONNX checker does not accept them.
+    ONNXModel(converted).topological_sort()
+    del converted.graph.value_info[:]
+    return converted

@@ -1,0 +1,132 @@
+"""What a device does with a bundle: verify it, run it, prove that it still answers as where it was built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgec.core.errors import IntegrityError
+from edgec.core.target import Scheme
+from edgec.package import Bundle, open_bundle, read_golden
+from edgec.package.manifest import RuntimeEntry
+from edgec.runtime.session import Session, softmax
+
+__all__ = ["Model", "load_model", "tolerance"]
+
+_SHARE_OF_LARGEST = {
+    Scheme.FLOAT32: 1e-4,
+    Scheme.FLOAT16: 2e-2,
+    Scheme.S8S8: 2 / 127,
+    Scheme.U8S8: 2 / 127,
+}
+
+
+def load_model(
+    path: Path,
+    *,
+    providers: Sequence[str] | None = None,
+    threads: int | None = None,
+    batch: int = 32,
+) -> Model:
+    """The model of a bundle, folder or archive, after every file of it was compared with the manifest.
+
+    Args:
+        path: The bundle.
+        providers: onnxruntime execution providers, best first; None takes the manifest's.
+        threads: Threads within an operator; None takes the manifest's.
+        batch: Most images run at once.
+
+    Raises:
+        DataError: Nothing is there, it is no bundle, or onnxruntime cannot load the model.
+        IntegrityError: The bundle is damaged or was edited.
+        UnsupportedError: The graph's input or output is not a classifier's.
+    """
+    bundle = open_bundle(path)
+    bundle.verify()
+    manifest = bundle.manifest
+    session = Session(
+        bundle.read_bytes(manifest.model.file),
+        manifest.input,
+        preprocessing_in_graph=manifest.preprocessing_in_graph,
+        providers=manifest.runtime.providers if providers is None else providers,
+        threads=threads or manifest.runtime.threads,
+        batch=batch,
+    )
+    if session.classes != len(manifest.labels):
+        raise IntegrityError(f"'{path}': the model has {session.classes} classes, the manifest {len(manifest.labels)}")
+    return Model(bundle, session)
+
+
+class Model:
+    """A bundle's model, ready to run.
+
+    Attributes:
+        bundle: The bundle that it came from.
+        session: The session that runs it.
+        labels: Class names, in the order of the scores.
+        note: What the person should know about how it runs here, where that is not as the manifest asks; else None.
+    """
+
+    def __init__(self, bundle: Bundle, session: Session) -> None:
+        self.bundle = bundle
+        self.session = session
+        self.labels = bundle.manifest.labels
+        self.note = _note(bundle.manifest.runtime, session.providers[0])
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Scores, float32 [n, classes], that sum to 1 for each image.
+
+        Args:
+            images: uint8 [n, height, width, channels], or what `session.feed` made of them.
+
+        Raises:
+            DataError: Another shape or type.
+        """
+        return softmax(self.session.logits(images))
+
+    def smoke_test(self) -> None:
+        """Runs the golden images and compares with the logits that were recorded at the build.
+
+        No logit may differ by more than `tolerance`. A class may change only where the two best recorded logits
+        are no further apart than that.
+
+        Raises:
+            DataError: The bundle has no golden images.
+            IntegrityError: The model answers differently here.
+        """
+        manifest, where = self.bundle.manifest, str(self.bundle.path)
+        data = self.bundle.read_bytes("golden.npz")
+        golden = read_golden(data, manifest.input, classes=len(self.labels), where=where)
+        logits = self.session.logits(golden.inputs)
+        allowed = tolerance(golden.logits, manifest.model.scheme)
+        second, best = np.partition(golden.logits, -2, axis=1)[:, -2:].T
+        moved = (logits.argmax(axis=1) != golden.logits.argmax(axis=1)) & (best - second > allowed)
+        largest = float(np.abs(logits - golden.logits).max())
+        if moved.any() or not largest <= allowed:
+            raise IntegrityError(
+                f"'{where}': smoke test: {int(moved.sum())} of {len(moved)} golden images change class, "
+                f"logits differ by up to {largest:.3g}, expected at most {allowed:.3g}",
+                hint=f"{self.session.providers[0]} computes another result here than at the build: do not deploy it",
+            )
+
+
+def tolerance(logits: np.ndarray, scheme: Scheme) -> float:
+    """How far logits may lie from recorded ones, [n, classes], on another processor: a share of the largest, M.
+
+    - float32: M / 10,000. Sums in another order differ by about sqrt(terms) units of 6e-8 each, 2e-6 of M
+      between x86 and Arm on a ResNet-18; this leaves a factor of 50.
+    - float16: M / 50. A unit of 5e-4 in place of 6e-8, over tens of layers.
+    - int8: M * 2 / 127. Rounding falls the other way between processors and moves a logit by up to one output
+      step (seen between x86 and Arm). A step is range / 127 when symmetric and at most that when not, and golden
+      images that reach half of the calibrated range put it at no more than 2 M / 127.
+    """
+    return float(np.abs(logits).max()) * _SHARE_OF_LARGEST[scheme]
+
+
+def _note(runtime: RuntimeEntry, provider: str) -> str | None:
+    if runtime.engine == "tensorrt" and provider != "TensorrtExecutionProvider":
+        return f"built for TensorRT, which does not run it here: onnxruntime does, on {provider}"
+    wanted = runtime.providers[0] if runtime.providers else provider
+    return None if provider == wanted else f"built for {wanted}, which is not here: runs on {provider}"
