@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -16,7 +17,14 @@ from edgec.core import versions
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
+def _fresh() -> Iterator[None]:
+    """Nothing is remembered from before, and no other test meets what was made up here."""
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
     versions.tool_versions.cache_clear()
     versions.source_digest.cache_clear()
 
