@@ -233,6 +233,52 @@ def test_fine_tuning_can_be_left_out(job: CompressJob, ood: Images) -> None:
     assert [step.method for step in ours(job, ood, finetune={"steps": 0}).history] == ["mir"]
 
 
+# ---- as in the paper, and without its parts
+
+
+def test_as_in_the_paper_the_method_recovers_its_own_way_on_the_auxiliary_set_alone(
+    job: CompressJob, ood: Images
+) -> None:
+    paper = captured(job, ood, like="paper", auxiliary=12)
+    assert paper.recovery is None
+    assert paper.pool.digests == paper.labelled.digests
+    assert len(paper.labels) == 12
+    np.testing.assert_allclose(paper.chances, 1 / 12)
+    assert paper.class_weights is not None
+    assert captured(job, ood).recovery == DistillConfig()
+
+
+def test_a_setting_that_is_given_beats_the_papers() -> None:
+    mixed = OefsmcConfig.model_validate({"like": "paper", "draws": "balanced"})
+    assert (mixed.draws, mixed.distill_on, mixed.recover) == ("balanced", "auxiliary", "method")
+
+
+def test_the_method_itself_mimics_on_both_kinds_of_image_where_it_recovers(job: CompressJob, ood: Images) -> None:
+    config = OefsmcConfig(recover="method", finetune=FinetuneConfig(steps=0))
+    mimicked = oefsmc.compress(job, ood, methods["mir"], MirConfig(**SMALL), config, progress=Silent())
+    same = ours(job, ood, recovery=MirConfig(**SMALL).model_dump(), finetune={"steps": 0})
+    assert bytes_of(mimicked.module) == bytes_of(same.module)
+
+
+def test_without_all_the_plain_method_is_left(job: CompressJob, ood: Images) -> None:
+    config = OefsmcConfig(without="all")
+    left = oefsmc.compress(job, ood, methods["mir"], MirConfig(**SMALL), config, progress=Silent())
+    assert bytes_of(left.module) == bytes_of(plain(job).module)
+    assert [step.method for step in left.history] == ["mir"]
+
+
+def test_without_compression_the_plain_student_is_fine_tuned(job: CompressJob, ood: Images) -> None:
+    config = OefsmcConfig(without="compression", finetune=FinetuneConfig(steps=1, learning_rate=STILL))
+    left = oefsmc.compress(job, ood, methods["mir"], MirConfig(**SMALL), config, progress=Silent())
+    assert bytes_of(left.module) == bytes_of(plain(job).module)
+    assert [step.method for step in left.history] == ["mir", "finetune"]
+
+
+def test_without_fine_tuning_the_recovered_student_is_left(job: CompressJob, ood: Images) -> None:
+    left = ours(job, ood, without="finetuning")
+    assert bytes_of(left.module) == bytes_of(ours(job, ood, finetune={"steps": 0}).module)
+
+
 # ---- what cannot be done
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgec.compress.labels import assign_labels, complementary_rates
+from edgec.compress.labels import assign_labels, complementary_rates, draw_labels
 from edgec.core.errors import DataError
 
 
@@ -73,3 +73,19 @@ def test_the_seed_orders_the_labels_and_does_not_choose_their_counts() -> None:
 
 def test_no_image_needs_no_label() -> None:
     assert assign_labels(np.array([2, 1]), 0, np.random.default_rng(0)).tolist() == []
+
+
+def test_drawn_labels_come_at_equation_4s_rates() -> None:
+    counts = np.array([6, 3, 1])
+    drawn = np.bincount(draw_labels(counts, 20_000, np.random.default_rng(0)), minlength=3) / 20_000
+    np.testing.assert_allclose(drawn, [0.1 / 1.1, 0.4 / 1.1, 0.6 / 1.1], atol=0.02)  # six deviations
+
+
+def test_drawn_labels_may_stray_further_than_assigned_ones() -> None:
+    counts = np.array([6, 3, 1])
+    assigned, drawn = (
+        [np.bincount(labels(counts, 11, np.random.default_rng(seed)), minlength=3).tolist() for seed in range(20)]
+        for labels in (assign_labels, draw_labels)
+    )
+    assert {tuple(row) for row in assigned} == {(1, 4, 6)}
+    assert len({tuple(row) for row in drawn}) > 1

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "Budget",
+    "CdConfig",
     "ClassWeights",
     "DistillConfig",
     "FinetuneConfig",
+    "FskdConfig",
     "Importance",
     "MirConfig",
     "OefsmcConfig",
+    "PractiseConfig",
     "Schedule",
+    "Without",
 ]
 
 Importance = Literal["l1", "taylor"]
 Schedule = Literal["one-cycle", "steps"]
+Without = Literal["nothing", "compression", "finetuning", "all"]
 
 
 class ClassWeights(str, Enum):
@@ -90,6 +95,22 @@ class MirConfig(DistillConfig):
     mix: bool = False
 
 
+class PractiseConfig(MirConfig):
+    """PRACTISE recovers as MiR does, once whole blocks are gone."""
+
+
+class FskdConfig(BaseModel):
+    """FSKD's least squares."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CdConfig(BaseModel):
+    """CD's layer-wise regression."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class FinetuneConfig(BaseModel):
     """The paper's values, but for the steps, which it does not give.
 
@@ -114,22 +135,50 @@ class OefsmcConfig(BaseModel):
     """What is added to the method.
 
     Attributes:
+        like: Whose values the other settings start from: `ours`, the better by measurement, or the `paper`'s.
+        without: A part that is left out, for ablations: `compression` (plain pruning and recovery), `finetuning`, or
+            `all`, which leaves the plain method.
         auxiliary: m, how many OOD images get a label; as many as there are few samples where it is not given.
         held_out: Share of the OOD images that the guard looks at, and nothing is trained on.
+        labels: How eq. 4's labels are drawn: by largest `remainder`, steadier where m is small, or at `random`.
+        distill_on: Which OOD images take part in recovery: the whole `pool`, or the `auxiliary` set alone.
         draws: `balanced` flattens the class mass of what is drawn; `natural` draws every image alike.
         importance: What a channel is worth: `l1`, the norm of its filter, or `taylor`, eq. 5 over few and OOD images.
             With fifty samples the norm gave the better student on digits and on CIFAR-10, so it is the default.
         class_weights: Reading of eq. 6, for `taylor`.
-        recovery: How to distil.
+        recover: `jointly`, by the settings of `recovery`, or as the `method` itself does, on both kinds of image.
+        recovery: How to distil jointly.
         finetune: Eq. 9.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    like: Literal["ours", "paper"] = "ours"
+    without: Without = "nothing"
     auxiliary: int | None = Field(default=None, ge=2)
     held_out: float = Field(default=0.2, gt=0, lt=1)
+    labels: Literal["remainder", "random"] = "remainder"
+    distill_on: Literal["pool", "auxiliary"] = "pool"
     draws: Literal["balanced", "natural"] = "balanced"
     importance: Importance = "l1"
     class_weights: ClassWeights = ClassWeights.MIXED
+    recover: Literal["jointly", "method"] = "jointly"
     recovery: DistillConfig = DistillConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from(cls, values: Any) -> Any:
+        """What is not given is as in the paper, where that was asked for."""
+        asked = isinstance(values, dict) and values.get("like") == "paper"
+        return {**PAPER, **values} if asked else values
+
+
+PAPER = {
+    "labels": "random",
+    "distill_on": "auxiliary",
+    "draws": "natural",
+    "importance": "taylor",
+    "recover": "method",
+}
+"""Where OE-FSMC as in the paper (arXiv 2502.05832) differs from our defaults."""

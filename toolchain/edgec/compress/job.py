@@ -22,13 +22,14 @@ class Auxiliary:
     """What OE-FSMC adds to a method.
 
     Attributes:
-        pool: OOD images to distil on.
+        pool: OOD images to recover on.
         chances: How often each image of the pool is drawn, summing to 1.
         labelled: The auxiliary set: m images of the pool with labels by eq. 4.
         labels: Their labels.
         class_weights: w_j of eq. 5; None where channels are ranked without regard to classes.
         few_chances: How often each few sample is drawn, summing to 1.
-        recovery: How to distil, in place of the method's own way.
+        recovery: How to distil jointly, where the method recovers by distillation in its place, else after its own
+            way; None where the method's own way is all.
     """
 
     pool: Images
@@ -37,7 +38,7 @@ class Auxiliary:
     labels: Int[np.ndarray, "m"]
     class_weights: Float[np.ndarray, "class"] | None
     few_chances: Float[np.ndarray, "few"]
-    recovery: DistillConfig
+    recovery: DistillConfig | None
 
 
 @dataclass(frozen=True, kw_only=True)

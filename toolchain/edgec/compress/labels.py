@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from edgec.core.errors import DataError
 
-__all__ = ["assign_labels", "complementary_rates"]
+__all__ = ["assign_labels", "complementary_rates", "draw_labels"]
 
 
 def complementary_rates(counts: Int[np.ndarray, "class"]) -> Float[np.ndarray, "class"]:
@@ -46,3 +46,8 @@ def assign_labels(counts: Int[np.ndarray, "class"], n: int, rng: np.random.Gener
     remainder = exact - whole
     whole[np.argsort(-remainder, kind="stable")[: n - whole.sum()]] += 1
     return rng.permutation(np.repeat(np.arange(len(counts)), whole))
+
+
+def draw_labels(counts: Int[np.ndarray, "class"], n: int, rng: np.random.Generator) -> Int[np.ndarray, "n"]:
+    """Labels for n OOD images, drawn independently at `complementary_rates`, as the paper has it."""
+    return rng.choice(len(counts), size=n, p=complementary_rates(counts))

@@ -18,7 +18,7 @@ from edgec.compress.draws import balanced_chances, flattening_chances
 from edgec.compress.finetune import Labelled, finetune
 from edgec.compress.importance import class_weights
 from edgec.compress.job import Auxiliary, CompressJob
-from edgec.compress.labels import assign_labels
+from edgec.compress.labels import assign_labels, draw_labels
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import DataError
 from edgec.core.progress import Progress
@@ -57,27 +57,32 @@ def compress(
         raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
     held_out = min(max(round(config.held_out * len(ood)), 1), len(ood) - 1)
     guard, pool = ood.take(order[:held_out]), ood.take(order[held_out:])
-    auxiliary = _auxiliary(job, pool, config, rng)
-    student = method.function(replace(job, auxiliary=auxiliary), method_config, progress=progress)
-    return _finetuned(student, replace(job, auxiliary=auxiliary), guard, config, progress=progress)
+    rebalanced = replace(job, auxiliary=_auxiliary(job, pool, config, rng))
+    plainly = config.without in ("compression", "all")
+    student = method.function(job if plainly else rebalanced, method_config, progress=progress)
+    if config.without in ("finetuning", "all"):
+        return student
+    return _finetuned(student, rebalanced, guard, config, progress=progress)
 
 
 def _auxiliary(job: CompressJob, pool: Images, config: OefsmcConfig, rng: np.random.Generator) -> Auxiliary:
     m = min(config.auxiliary or len(job.few), len(pool))
-    labels = assign_labels(job.few.counts, m, rng)
+    labels = (assign_labels if config.labels == "remainder" else draw_labels)(job.few.counts, m, rng)
     assigned = np.bincount(labels, minlength=len(job.few.classes))
+    labelled = pool.take(np.arange(m))
+    pool = pool if config.distill_on == "pool" else labelled
     flat = config.draws == "balanced"
     even = np.full(len(job.few), 1 / len(job.few))
     return Auxiliary(
         pool=pool,
         chances=flattening_chances(_predicted(job, pool), rounds=20 if flat else 0),
-        labelled=pool.take(np.arange(m)),
+        labelled=labelled,
         labels=labels,
         class_weights=None
         if config.importance == "l1"
         else class_weights(config.class_weights, job.few.counts, assigned),
         few_chances=balanced_chances(job.few.labels) if flat else even,
-        recovery=config.recovery,
+        recovery=config.recovery if config.recover == "jointly" else None,
     )
 
 

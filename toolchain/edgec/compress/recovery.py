@@ -1,0 +1,55 @@
+"""Recovery of a pruned student: distillation on the few samples, and on OOD images where there are some."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edgec.compress.config import DistillConfig
+from edgec.compress.distill import Pool, distill
+from edgec.compress.flops import total_flops
+from edgec.compress.job import CompressJob
+from edgec.core.classifier import Classifier, Step
+from edgec.core.progress import Progress
+from edgec.models.infer import to_tensor
+
+__all__ = ["finished", "recover"]
+
+
+def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, progress: Progress) -> nn.Module:
+    """A copy of the student that mimics the teacher, on both kinds of image where there is an auxiliary set (eq. 7).
+
+    Args:
+        student: Pruned, with the teacher's feature size.
+        job: The compression.
+        config: The method's own way, which an auxiliary set's joint recovery replaces.
+        progress: Shown per step.
+    """
+    auxiliary = job.auxiliary
+    few = to_tensor(job.few.decoded(), job.teacher.input)
+    if auxiliary is None:
+        pools = (Pool(images=few, chances=torch.full((len(few),), 1 / len(few))), None)
+    else:
+        config = auxiliary.recovery or config
+        ood = to_tensor(auxiliary.pool.decoded(), job.teacher.input)
+        pools = (
+            Pool(images=few, chances=torch.as_tensor(auxiliary.few_chances)),
+            Pool(images=ood, chances=torch.as_tensor(auxiliary.chances)),
+        )
+    return distill(
+        student,
+        job.teacher.module,
+        pools,
+        config,
+        budget=job.budget,
+        fabric=job.fabric,
+        generator=torch.Generator().manual_seed(job.seed),
+        progress=progress,
+    )
+
+
+def finished(student: nn.Module, job: CompressJob, step: Step) -> Classifier:
+    """The compressed classifier, with the share of the multiply-adds that stayed beside the step's own facts."""
+    example = to_tensor(job.few.decoded()[:1], job.teacher.input)
+    share = total_flops(student, example) / total_flops(job.teacher.module, example)
+    return job.teacher.after(student, Step(method=step.method, facts={"kept_flops": round(share, 4), **step.facts}))
