@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from edgec.compress.config import DistillConfig, FinetuneConfig
-from edgec.compress.distill import augment, mimic_loss, mixed
+from edgec.compress.distill import Seen, augment, mimic_loss, mixed
 from edgec.compress.finetune import Labelled, disagreement, finetune
 from edgec.compress.flops import layer_flops, total_flops
 from edgec.compress.prune import Coupled, _flops_left, coupled_channels, kept_channels, prune
@@ -136,7 +136,12 @@ def test_the_joint_loss_is_never_negative_and_linear_in_the_shares(seed: int, we
     generator = torch.Generator().manual_seed(seed)
     config = DistillConfig(logit_weight=weight, temperature=heat)
     student, teacher = (
-        (torch.randn(4, 6, generator=generator), torch.randn(4, 3, generator=generator)) for _ in range(2)
+        Seen(
+            features=torch.randn(4, 6, generator=generator),
+            logits=torch.randn(4, 3, generator=generator),
+            between=[torch.randn(4, 2, 2, generator=generator)],
+        )
+        for _ in range(2)
     )
 
     def loss(*share: float) -> float:

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgec.compress.config import Budget, DistillConfig
-from edgec.compress.distill import Pool, _batches, augment, distill, mimic_loss, mixed
+from edgec.compress.distill import Pool, Seen, _batches, augment, distill, mimic_loss, mixed
 from edgec.compress.prune import prune
 from edgec.core.classifier import Classifier
 from edgec.core.progress import Silent
@@ -32,47 +32,55 @@ def even(images: Tensor) -> Pool:
 # ---- eq. 7
 
 
-def slow_loss(
-    student: tuple[np.ndarray, np.ndarray],
-    teacher: tuple[np.ndarray, np.ndarray],
-    share: np.ndarray,
-    *,
-    logit_weight: float,
-    temperature: float,
-) -> float:
+Arrays = tuple[np.ndarray, ...]
+"""Features, logits, then maps between."""
+
+
+def slow_loss(student: Arrays, teacher: Arrays, share: np.ndarray, *, weights: tuple, temperature: float) -> float:
     """Image by image and class by class, in double precision."""
 
     def softmax(row: np.ndarray) -> np.ndarray:
         return np.exp(row / temperature) / np.exp(row / temperature).sum()
 
-    scale = float(np.mean(teacher[0] ** 2))
+    def error(part: int, i: int) -> float:
+        squares = (student[part][i] - teacher[part][i]) ** 2
+        return float(np.mean(squares)) / float(np.mean(teacher[part] ** 2))
+
+    between, logit_weight = weights
     total = 0.0
     for i in range(len(share)):
-        features = float(np.mean((student[0][i] - teacher[0][i]) ** 2)) / scale
+        maps = sum(error(part, i) for part in range(2, len(teacher))) / max(len(teacher) - 2, 1)
         wanted, got = softmax(teacher[1][i]), softmax(student[1][i])
         divergence = sum(wanted[j] * (np.log(wanted[j]) - np.log(got[j])) for j in range(len(wanted)))
-        total += float(share[i]) * (features + logit_weight * temperature**2 * divergence)
+        total += float(share[i]) * (error(0, i) + between * maps + logit_weight * temperature**2 * divergence)
     return total
 
 
 @pytest.fixture
-def outputs() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def outputs() -> tuple[Arrays, Arrays]:
     """Features [6, 4, 3, 3] and logits [6, 5] of a student and a teacher."""
     rng = np.random.default_rng(0)
     return tuple((rng.normal(size=(6, 4, 3, 3)), 3 * rng.normal(size=(6, 5))) for _ in range(2))  # pyright: ignore[reportReturnType]
 
 
-def loss_of(student, teacher, share: np.ndarray, **fields: Any) -> float:
-    parts = [tuple(torch.as_tensor(array).float() for array in part) for part in (student, teacher)]
+def loss_of(student: Arrays, teacher: Arrays, share: np.ndarray, **fields: Any) -> float:
     config = DistillConfig(**fields)
-    return float(mimic_loss(*parts, torch.as_tensor(share).float(), config=config))  # pyright: ignore[reportArgumentType]
+    return float(mimic_loss(seen(student), seen(teacher), torch.as_tensor(share).float(), config=config))
 
 
-@pytest.mark.parametrize(("logit_weight", "temperature"), [(0.0, 1.0), (0.2, 2.0), (1.0, 4.0)])
-def test_the_loss_agrees_with_a_loop(outputs, logit_weight: float, temperature: float) -> None:
+def seen(arrays: Arrays) -> Seen:
+    features, logits, *maps = (torch.as_tensor(array).float() for array in arrays)
+    return Seen(features=features, logits=logits, between=maps)
+
+
+@pytest.mark.parametrize(("weights", "temperature"), [((0.0, 0.0), 1.0), ((0.5, 0.2), 2.0), ((2.0, 1.0), 4.0)])
+@pytest.mark.parametrize("maps", [0, 1, 3])
+def test_the_loss_agrees_with_a_loop(outputs, maps: int, weights: tuple[float, float], temperature: float) -> None:
     share = np.array([0.1, 0.1, 0.1, 0.3, 0.2, 0.2])
-    got = loss_of(*outputs, share, logit_weight=logit_weight, temperature=temperature)
-    wanted = slow_loss(*outputs, share, logit_weight=logit_weight, temperature=temperature)
+    rng = np.random.default_rng(1)
+    student, teacher = ((*part, *(rng.normal(size=(6, 2 + i, 4)) for i in range(maps))) for part in outputs)
+    got = loss_of(student, teacher, share, between_weight=weights[0], logit_weight=weights[1], temperature=temperature)
+    wanted = slow_loss(student, teacher, share, weights=weights, temperature=temperature)
     assert got == pytest.approx(wanted, rel=1e-5)
 
 
@@ -92,15 +100,15 @@ def test_a_student_that_does_what_the_teacher_does_has_no_loss(outputs) -> None:
 
 def test_the_scale_of_the_features_does_not_count(outputs) -> None:
     student, teacher = outputs
-    larger = [(100 * features, logits) for features, logits in (student, teacher)]
+    larger, louder = ((100 * features, logits) for features, logits in (student, teacher))
     share = np.full(6, 1 / 6)
-    assert loss_of(*larger, share) == pytest.approx(loss_of(student, teacher, share), rel=1e-5)
+    assert loss_of(larger, louder, share) == pytest.approx(loss_of(student, teacher, share), rel=1e-5)
 
 
 def test_features_may_be_flat(outputs) -> None:
-    flat = [(features.reshape(6, -1), logits) for features, logits in outputs]
+    student, teacher = ((features.reshape(6, -1), logits) for features, logits in outputs)
     share = np.full(6, 1 / 6)
-    assert loss_of(*flat, share) == pytest.approx(loss_of(*outputs, share), rel=1e-6)
+    assert loss_of(student, teacher, share) == pytest.approx(loss_of(*outputs, share), rel=1e-6)
 
 
 # ---- batches

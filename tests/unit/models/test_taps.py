@@ -7,10 +7,11 @@ import torch
 import torchvision
 from torch import nn
 
+from edgec.compress.prune import prune
 from edgec.core.errors import UnsupportedError
 from edgec.models.cifar_resnet import resnet20
 from edgec.models.digits import digits_net
-from edgec.models.taps import Tap, find_tap, tapped
+from edgec.models.taps import Tap, common_inputs, find_tap, tapped
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,29 @@ def test_each_pass_leaves_only_its_own_features() -> None:
         for n in (3, 2):
             net(torch.rand(n, 1, 8, 8))
             assert [len(map_) for map_ in features] == [n]
+
+
+# ---- maps between
+
+
+def test_common_inputs_are_those_that_pruning_left_whole() -> None:
+    net, example = resnet20().eval(), torch.zeros(2, 3, 32, 32)
+    inner = {name: torch.arange(5) for name, layer in net.named_modules() if name.endswith("conv1") and "." in name}
+    pruned = prune(net, inner, example[:1])
+    found = common_inputs(pruned, net, find_tap(net, example), example)
+    assert found == tuple(f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(3))
+
+
+def test_an_unpruned_net_has_all_in_common_but_the_image_and_the_head() -> None:
+    net, example = resnet20().eval(), torch.zeros(2, 3, 32, 32)
+    convolutions = [name for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)]
+    assert common_inputs(net, net, find_tap(net, example), example) == tuple(convolutions[1:])
+
+
+@torch.no_grad()
+def test_inputs_of_named_layers_stand_behind_the_features() -> None:
+    net, images = resnet20().eval(), torch.rand(2, 3, 32, 32)
+    with tapped(net, find_tap(net, images), ["layer3.0.conv1", "layer2.0.conv1"]) as caught:
+        net(images)
+    torch.testing.assert_close(net.layer3(caught[1]), caught[0])
+    torch.testing.assert_close(net.layer2(caught[2]), caught[1])

@@ -68,7 +68,9 @@ class DistillConfig(BaseModel):
         schedule: `one-cycle`, or MiR's `steps` (a tenth at 40 % and at 80 %).
         weight_decay: Of SGD with momentum 0.9.
         joint: lambda of eq. 7, the few samples' share of the loss.
-        logit_weight: Weight of the logits' divergence beside the features' error of weight 1.
+        between_weight: Weight of the mean error of the maps on the way to the features, wherever student and teacher
+            have them in the same shape, beside the features' error of weight 1.
+        logit_weight: Weight of the logits' divergence, likewise.
         temperature: Of the logits' divergence.
         mix: Whether each image is blended with another of its batch; the teacher sees the same blend.
     """
@@ -81,6 +83,7 @@ class DistillConfig(BaseModel):
     schedule: Schedule = "one-cycle"
     weight_decay: float = Field(default=1e-4, ge=0)
     joint: float = Field(default=0.5, ge=0, le=1)
+    between_weight: float = Field(default=1.0, ge=0)
     logit_weight: float = Field(default=0.05, ge=0)
     temperature: float = Field(default=2.0, gt=0)
     mix: bool = True
@@ -91,6 +94,7 @@ class MirConfig(DistillConfig):
 
     learning_rate: float = Field(default=0.02, gt=0)
     schedule: Schedule = "steps"
+    between_weight: float = Field(default=0.0, ge=0)
     logit_weight: float = Field(default=0.0, ge=0)
     mix: bool = False
 
@@ -100,9 +104,17 @@ class PractiseConfig(MirConfig):
 
 
 class FskdConfig(BaseModel):
-    """FSKD's least squares."""
+    """FSKD's least squares.
+
+    Attributes:
+        joint: lambda of eq. 7, the few samples' share of the error where OOD images take part.
+        ridge: Pull of each 1x1 convolution towards changing nothing, as a share of a channel's variance.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    joint: float = Field(default=0.5, ge=0, le=1)
+    ridge: float = Field(default=0.01, gt=0)
 
 
 class CdConfig(BaseModel):

@@ -7,7 +7,7 @@ MiR (arXiv 2201.02620) and, where asked for, the logits' divergence of Hinton et
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +20,9 @@ from edgec.compress.config import Budget, DistillConfig
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Progress
 from edgec.models.infer import placed
-from edgec.models.taps import find_tap, tapped
+from edgec.models.taps import common_inputs, find_tap, tapped
 
-__all__ = ["Pool", "augment", "distill", "mimic_loss", "mixed"]
+__all__ = ["Pool", "Seen", "augment", "distill", "mimic_loss", "mixed"]
 
 
 TINY = 1e-12
@@ -35,6 +35,21 @@ class Pool:
 
     images: Tensor
     chances: Float[Tensor, "n"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a net shows of itself for a batch.
+
+    Attributes:
+        features: Before global pooling, [batch, ...].
+        logits: [batch, class].
+        between: Maps on the way, each [batch, ...], that student and teacher have in the same shape.
+    """
+
+    features: Tensor
+    logits: Float[Tensor, "batch class"]
+    between: Sequence[Tensor] = ()
 
 
 def distill(
@@ -69,18 +84,18 @@ def distill(
     optimiser = torch.optim.SGD(trained, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
     schedule = _schedule(optimiser, config, steps=budget.steps)
     model, optimiser = fabric.setup(_learning(student), optimiser)
+    between = common_inputs(student, teacher, tap, pools[0].images[:2]) if config.between_weight else ()
     with (
         placed(teacher, fabric.device),
-        tapped(student, tap) as student_features,
-        tapped(teacher, tap) as teacher_features,
+        tapped(student, tap, between) as ours,
+        tapped(teacher, tap, between) as theirs,
     ):
         steps = _batches(pools, config, budget, generator)
         for images, share in progress.track(steps, total=budget.steps, what="distilling", unit="step"):
             images, share = fabric.to_device((images, share))
             with torch.no_grad(), fabric.autocast():
-                wanted_logits = teacher(images)
-            logits = model(images)
-            loss = mimic_loss((student_features[0], logits), (teacher_features[0], wanted_logits), share, config=config)
+                wanted = _seen(teacher, images, theirs)
+            loss = mimic_loss(_seen(model, images, ours), wanted, share, config=config)
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimiser.step()
@@ -97,35 +112,44 @@ def _require_finite(student: nn.Module, config: DistillConfig) -> None:
         )
 
 
-def mimic_loss(
-    student: tuple[Tensor, Tensor],
-    teacher: tuple[Tensor, Tensor],
-    share: Float[Tensor, "batch"],
-    *,
-    config: DistillConfig,
-) -> Float[Tensor, ""]:
-    """Eq. 7 over features and logits: the sum over images of `share` times their error.
+def _seen(net: nn.Module, images: Tensor, caught: list[Tensor]) -> Seen:
+    logits = net(images)
+    return Seen(features=caught[0], logits=logits, between=caught[1:])
 
-    The features' squared error is taken relative to the batch's mean square of the teacher's, where MiR has it bare:
-    then one learning rate and one weight of the logits serve every net, whatever the scale of its features.
+
+def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, config: DistillConfig) -> Tensor:
+    """Eq. 7 over features, maps between and logits: the sum over images of `share` times their error.
+
+    Squared errors are taken relative to the mean square of the teacher's map over the batch, where MiR has them bare:
+    then one learning rate and one weight of each part serve every net, whatever the scale of its features.
 
     Args:
-        student: Features [batch, ...] and logits [batch, class].
+        student: What it shows.
         teacher: Likewise.
         share: What each image counts for, summing to 1 over the batch: lambda over the few samples, 1 - lambda
             over the OOD images.
         config: Weights and temperature.
+
+    Returns:
+        The loss, a scalar.
     """
-    wanted = teacher[0].float()
-    features = (student[0].float() - wanted).square().flatten(1).mean(1) / wanted.square().mean().clamp(min=TINY)
+    error = _relative_error(student.features, teacher.features)
+    if teacher.between:
+        errors = [_relative_error(*pair) for pair in zip(student.between, teacher.between, strict=True)]
+        error = error + config.between_weight * torch.stack(errors).mean(0)
     heat = config.temperature
     divergence = F.kl_div(
-        F.log_softmax(student[1].float() / heat, dim=1),
-        F.log_softmax(teacher[1].float() / heat, dim=1),
+        F.log_softmax(student.logits.float() / heat, dim=1),
+        F.log_softmax(teacher.logits.float() / heat, dim=1),
         reduction="none",
         log_target=True,
     ).sum(1)
-    return (share * (features + config.logit_weight * heat**2 * divergence)).sum()
+    return (share * (error + config.logit_weight * heat**2 * divergence)).sum()
+
+
+def _relative_error(got: Float[Tensor, "batch ..."], wanted: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch"]:
+    wanted = wanted.float()
+    return (got.float() - wanted).square().flatten(1).mean(1) / wanted.square().mean().clamp(min=TINY)
 
 
 def _learning(student: nn.Module) -> nn.Module:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from edgec.core.errors import UnsupportedError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Tap", "find_tap", "tapped"]
+__all__ = ["Tap", "common_inputs", "find_tap", "tapped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,22 +64,54 @@ def find_tap(module: nn.Module, example: Tensor) -> Tap:
     return Tap(head=head_name, features=maps[-1] if maps else None)
 
 
+def common_inputs(student: nn.Module, teacher: nn.Module, tap: Tap, example: Tensor) -> tuple[str, ...]:
+    """Names of the layers that take a map of the same shape in both nets: there the student can follow closely.
+
+    Convolutions and linear layers count, but for the head and for those that take the image itself.
+    """
+    ours, theirs = (_input_shapes(module, tap, example) for module in (student, teacher))
+    return tuple(name for name, shape in theirs.items() if ours.get(name) == shape)
+
+
+def _input_shapes(module: nn.Module, tap: Tap, example: Tensor) -> dict[str, torch.Size]:
+    shapes: dict[str, torch.Size] = {}
+
+    def note(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0] is not example:
+            shapes[name] = inputs[0].shape
+
+    layers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and n != tap.head}
+    handles = [layer.register_forward_pre_hook(partial(note, name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            module(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
 @contextmanager
-def tapped(module: nn.Module, tap: Tap) -> Iterator[list[Tensor]]:
-    """While open, each forward pass leaves its features as the one element of the list."""
-    caught: list[Tensor] = []
+def tapped(module: nn.Module, tap: Tap, inputs_of: Sequence[str] = ()) -> Iterator[list[Tensor]]:
+    """While open, each forward pass leaves a list: its features, then the inputs of the named layers, in order."""
+    caught: list[Tensor] = [torch.empty(0)] * (1 + len(inputs_of))
 
     def keep_output(_: nn.Module, __: object, output: Tensor) -> None:
-        caught[:] = [output]
+        caught[0] = output
 
-    def keep_input(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        caught[:] = [inputs[0]]
+    def keep_input(position: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught[position] = inputs[0]
 
+    handles = [
+        module.get_submodule(name).register_forward_pre_hook(partial(keep_input, position))
+        for position, name in enumerate(inputs_of, start=1)
+    ]
     if tap.features is not None:
-        handle = module.get_submodule(tap.features).register_forward_hook(keep_output)
+        handles.append(module.get_submodule(tap.features).register_forward_hook(keep_output))
     else:
-        handle = module.get_submodule(tap.head).register_forward_pre_hook(keep_input)
+        handles.append(module.get_submodule(tap.head).register_forward_pre_hook(partial(keep_input, 0)))
     try:
         yield caught
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
