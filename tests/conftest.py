@@ -16,7 +16,7 @@ from PIL import Image
 
 from edgec.cli import main
 
-QUICK = ("compress.steps=20", "compress.oefsmc.finetune.steps=5", "data.ood_count=60")
+QUICK = ("compress.steps=20", "data.ood_count=60")
 """Settings of a build that takes seconds. What it makes is a bundle like any other, but no good classifier."""
 CLASSES = tuple("0123456789")
 

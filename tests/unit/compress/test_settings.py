@@ -50,7 +50,7 @@ def test_a_mistyped_key_is_refused(schema: type[BaseModel]) -> None:
                 ("schedule", "cosine"),
             )
         ],
-        (FinetuneConfig, "steps", -1),
+        (FinetuneConfig, "steps", 0),
         (FinetuneConfig, "check_every", 0),
         (FinetuneConfig, "learning_rate", 0),
         (FinetuneConfig, "batch_size", 0),

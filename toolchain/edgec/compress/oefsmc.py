@@ -1,7 +1,7 @@
 """OE-FSMC: few-sample compression rebalanced with out-of-distribution images (Wu et al., arXiv 2502.05832).
 
 Wraps any registered method: labels OOD images so that the class prior becomes flat, lets them take part in
-pruning and recovery, then fine-tunes behind a guard.
+pruning and recovery, then fine-tunes behind a guard where that is asked for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def compress(
     *,
     progress: Progress,
 ) -> Classifier:
-    """Runs a method with OOD images beside the few samples, then fine-tunes.
+    """Runs a method with OOD images beside the few samples, then fine-tunes where the config says so.
 
     Args:
         job: The compression, without an auxiliary set.
@@ -55,14 +55,15 @@ def compress(
     order = rng.permutation(len(ood))
     if len(ood) < 2:
         raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
-    held_out = min(max(round(config.held_out * len(ood)), 1), len(ood) - 1)
+    held_out = min(max(round(config.held_out * len(ood)), 1), len(ood) - 1) if config.finetunes else 0
     guard, pool = ood.take(order[:held_out]), ood.take(order[held_out:])
-    rebalanced = replace(job, auxiliary=_auxiliary(job, pool, config, rng))
+    auxiliary = _auxiliary(job, pool, config, rng)
     plainly = config.without in ("compression", "all")
-    student = method.function(job if plainly else rebalanced, method_config, progress=progress)
-    if config.without in ("finetuning", "all"):
+    given = job if plainly else replace(job, auxiliary=auxiliary)
+    student = method.function(given, method_config, progress=progress)
+    if not config.finetunes:
         return student
-    return _finetuned(student, rebalanced, guard, config, progress=progress)
+    return _finetuned(student, job, (auxiliary, guard), config, progress=progress)
 
 
 def _auxiliary(job: CompressJob, pool: Images, config: OefsmcConfig, rng: np.random.Generator) -> Auxiliary:
@@ -92,11 +93,9 @@ def _predicted(job: CompressJob, images: Images) -> Float[np.ndarray, "n class"]
 
 
 def _finetuned(
-    student: Classifier, job: CompressJob, guard: Images, config: OefsmcConfig, *, progress: Progress
+    student: Classifier, job: CompressJob, ood: tuple[Auxiliary, Images], config: OefsmcConfig, *, progress: Progress
 ) -> Classifier:
-    auxiliary = job.auxiliary
-    if config.finetune.steps == 0 or auxiliary is None:
-        return student
+    auxiliary, guard = ood
     data = (
         Labelled(images=to_tensor(job.few.decoded(), student.input), labels=torch.as_tensor(job.few.labels)),
         Labelled(
