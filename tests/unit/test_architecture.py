@@ -25,7 +25,7 @@ STAGES = {
     *("data", "models", "compress", "calibrate", "quantize"),
     *("export", "evaluate", "package", "runtime", "deploy"),
 }
-RANKS = {"core": 0} | dict.fromkeys(STAGES, 1) | {"pipeline": 2, "cli": 3, "__main__": 4}
+RANKS = {"core": 0} | dict.fromkeys(STAGES, 1) | {"pipeline": 2, "study": 3, "cli": 4, "__main__": 5}
 STAGE_TO_STAGE = {
     ("quantize", "calibrate"),
     ("evaluate", "runtime"),

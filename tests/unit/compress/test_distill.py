@@ -108,7 +108,7 @@ def test_the_scale_of_the_features_does_not_count(outputs) -> None:
 def test_features_may_be_flat(outputs) -> None:
     student, teacher = ((features.reshape(6, -1), logits) for features, logits in outputs)
     share = np.full(6, 1 / 6)
-    assert loss_of(student, teacher, share) == pytest.approx(loss_of(*outputs, share), rel=1e-6)
+    assert loss_of(student, teacher, share) == pytest.approx(loss_of(outputs[0], outputs[1], share), rel=1e-6)
 
 
 # ---- batches

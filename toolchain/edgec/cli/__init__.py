@@ -21,6 +21,7 @@ COMMANDS = {
     "init": "Write a commented edgec.toml that builds.",
     "predict": "Classify images with a bundle, on this machine.",
     "report": "Write a bundle's report as one HTML page.",
+    "study": "Rerun a paper's tables on your own model and images.",
     "targets": "List device profiles, or show one.",
 }
 

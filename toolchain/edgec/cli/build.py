@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgec.pipeline.plan import Plan
     from edgec.pipeline.store import Store
 
-__all__ = ["command"]
+__all__ = ["command", "parse_setting"]
 
 FLAGS = {
     "target": "target",
@@ -24,6 +24,7 @@ FLAGS = {
     "test": "data.test",
     "calibration": "data.calibration",
     "ood": "data.ood",
+    "without": "compress.oefsmc.without",
 }
 """Flags that stand for a setting of the config, by its dotted name."""
 
@@ -37,6 +38,11 @@ FLAGS = {
 @click.option("--test", type=click.Path(), help="Labelled test images.")
 @click.option("--calibration", type=click.Path(), help="Labelled images for the ranges alone.")
 @click.option("--ood", type=click.Path(), help="Unlabelled images of anything: a folder or .npz.")
+@click.option(
+    "--without",
+    type=click.Choice(["compression", "finetuning", "all"]),
+    help="Leave a part of OE-FSMC out, for ablations.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: build/NAME-TARGET]")
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a setting, as in compress.steps=500."
@@ -73,7 +79,7 @@ def command(
     from edgec.pipeline.store import Store
 
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
-    plan = plan_build(read_config(config, [*given, *map(_setting, settings)]), device=Device(device))
+    plan = plan_build(read_config(config, [*given, *map(parse_setting, settings)]), device=Device(device))
     store = Store(cache)
     if dry_run:
         _print_plan(plan, store, as_json=as_json)
@@ -85,7 +91,7 @@ def command(
     _print_result(built, as_json=as_json)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str) -> tuple[str, Any]:
     """`compress.steps=500` as a dotted name and a value; values are read as TOML, else as text."""
     from edgec.core.errors import ConfigError
     from edgec.pipeline.config import parse_value

@@ -16,7 +16,7 @@ from edgec.package import Manifest, open_bundle, require_replaceable, write_arch
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.store import Output, Store
 
-__all__ = ["Built", "build"]
+__all__ = ["Built", "build", "require_build_extra"]
 
 BUILD_EXTRA = ("torch", "torchvision", "torch_pruning", "lightning_fabric", "onnx", "onnxscript", "sklearn", "jinja2")
 """A device that runs bundles has none of these."""
@@ -74,7 +74,7 @@ def _require_name(output: Path) -> None:
 
 def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     """The flow: images → plain and rebalanced compression → graph → ranges → int8 → measurements → bundle."""
-    _require_build_extra()
+    require_build_extra()
     from edgec.pipeline import stages
     from edgec.pipeline.measure import evaluate
     from edgec.pipeline.package import package
@@ -101,7 +101,12 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     return run.made
 
 
-def _require_build_extra() -> None:
+def require_build_extra() -> None:
+    """Says what is missing before anything runs.
+
+    Raises:
+        MissingDependencyError: A package that compressing and building need is not installed.
+    """
     for package in BUILD_EXTRA:
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(

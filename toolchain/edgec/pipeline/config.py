@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,11 +155,18 @@ class BuildConfig(_Frozen):
     gates: Gates = Gates()
 
 
-def read_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) -> BuildConfig:
+def read_config(
+    path: Path | None, overrides: Sequence[tuple[str, Any]] = (), *, unused_methods: Collection[str] = ()
+) -> BuildConfig:
     """The config of a file, with overrides by dotted name on top; the embedded default where no model is named.
 
     Relative paths in the file count from the file's folder, in overrides and environment variables from the current
     one. `${NAME}` and `${NAME:-default}` in the file stand for environment variables.
+
+    Args:
+        path: The file; None for overrides alone.
+        overrides: Dotted names and values.
+        unused_methods: Compression methods whose tables `[compress.NAME]` may be there, for other configs.
 
     Raises:
         ConfigError: The file is missing or not TOML, or a key or value is wrong.
@@ -167,6 +174,8 @@ def read_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) ->
     table = _read(path) if path else {}
     for name, value in overrides:
         _set(table, name, value)
+    if isinstance(compress := table.get("compress"), dict):
+        table["compress"] = {name: value for name, value in compress.items() if name not in unused_methods}
     if not _names(table, "model", "name") and not _names(table, "data", "train"):
         table = _merged(EMBEDDED, table)
     where = f"config '{path}'" if path else "config"

@@ -47,6 +47,13 @@ class Sources:
             _ = self.method
         _ = self.fabric, self.classifier
 
+    def varied(self, plan: Plan) -> Sources:
+        """Sources of another plan over the same model, images and device; what is open here stays open there."""
+        other = Sources(plan, self.progress)
+        shared = ("fabric", "labels", "classifier", "train", "test", "calibration")
+        vars(other).update({name: value for name, value in vars(self).items() if name in shared})
+        return other
+
     @cached_property
     def fabric(self) -> Fabric:
         """Device and precision."""

@@ -16,7 +16,7 @@ from edgec.pipeline.agreement import require_agreement
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
 
-__all__ = ["FP32", "MODEL", "RANGES", "calibrate", "compress", "export", "quantize"]
+__all__ = ["FP32", "MODEL", "RANGES", "calibrate", "compress", "compressed", "export", "quantize"]
 
 FP32 = "fp32.onnx"
 MODEL = "model.onnx"
@@ -24,15 +24,31 @@ RANGES = "ranges.json"
 
 
 def compress(sources: Sources, images: Prepared, folder: Path, *, rebalance: bool) -> Mapping[str, Any]:
-    """Stages `baseline` and `compress`: prunes and recovers, with OOD images or without.
+    """Stages `baseline` and `compress`: a student that is there when it is read back.
+
+    Raises:
+        ContractError: As `compressed`, or the student cannot be stored.
+    """
+    from edgec.models.checkpoint import load_student, save_student
+    from edgec.models.infer import logits_of
+
+    teacher = sources.classifier
+    student = compressed(sources, images, rebalance=rebalance)
+    save_student(student, folder)
+    if not np.array_equal(logits_of(student, images.few), logits_of(load_student(teacher, folder), images.few)):
+        name = sources.plan.config.compress.method
+        raise ContractError(f"compression method '{name}' made a model that cannot be stored and read back")
+    return {step.method: dict(step.facts) for step in student.history[len(teacher.history) :]}
+
+
+def compressed(sources: Sources, images: Prepared, *, rebalance: bool) -> Classifier:
+    """Prunes and recovers, with OOD images or without.
 
     Raises:
         ContractError: The method changed the teacher, or returned a model of another shape.
     """
     from edgec.compress import oefsmc
     from edgec.compress.job import CompressJob
-    from edgec.models.checkpoint import load_student, save_student
-    from edgec.models.infer import logits_of
 
     plan, teacher = sources.plan, sources.classifier
     method, options = sources.method
@@ -55,10 +71,7 @@ def compress(sources: Sources, images: Prepared, folder: Path, *, rebalance: boo
         raise ContractError(f"compression method '{method.name}' changed the teacher that it was given")
     if (student.input, student.labels) != (teacher.input, teacher.labels):
         raise ContractError(f"compression method '{method.name}' changed the input or the labels")
-    save_student(student, folder)
-    if not np.array_equal(logits_of(student, images.few), logits_of(load_student(teacher, folder), images.few)):
-        raise ContractError(f"compression method '{method.name}' made a model that cannot be stored and read back")
-    return {step.method: dict(step.facts) for step in student.history[len(teacher.history) :]}
+    return student
 
 
 def _fingerprint(classifier: Classifier) -> str:

@@ -1,0 +1,166 @@
+"""A study as a Markdown page: the table, the gains, and in what our setting differs from the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from edgec.pipeline.config import DataConfig
+from edgec.study.findings import Findings, Measured
+from edgec.study.table import Gain, Row, Spread, gains, rows
+
+__all__ = ["format_figure", "format_points", "format_share", "format_spread", "network", "notes", "render_page"]
+
+
+def render_page(findings: Findings, *, plot: str) -> str:
+    """The page.
+
+    Args:
+        findings: What to show.
+        plot: Name of the plot's file, which stands beside the page.
+    """
+    plan, table = findings.study.plan, rows(findings)
+    parts = [
+        f"# Few-sample study: {plan.config.name}",
+        _setting(findings),
+        f"![Accuracy and worst class by method and variant]({plot})",
+        _markdown(_head(table), _body(findings, table)),
+    ]
+    if found := gains(findings.outcomes):
+        parts += ["## Gain over the plain method", _gain_table(found)]
+    parts += ["## Notes", "\n".join(f"- {note}" for note in notes(findings, table))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _setting(findings: Findings) -> str:
+    budget = findings.study.plan.config.compress
+    return (
+        f"{network(findings)}, {len(findings.labels)} classes, {findings.teacher.images:,} test images. Every method "
+        f"is to keep {100 * budget.keep_flops:g} % of the multiply-adds, and has {budget.steps:,} steps to recover. "
+        "Accuracies in percent, mean ± deviation over seeds."
+    )
+
+
+def network(findings: Findings) -> str:
+    """The model's name without its module."""
+    return findings.study.plan.model.name.rpartition(":")[2]
+
+
+_COLUMNS = {
+    "accuracy": "top-1",
+    "worst_class_accuracy": "worst class",
+    "head_accuracy": "head",
+    "medium_accuracy": "medium",
+    "tail_accuracy": "tail",
+}
+
+
+def _head(table: Sequence[Row]) -> tuple[str, ...]:
+    paper = ("published",) if any(row.paper for row in table) else ()
+    return ("method", "variant", "M", "imbalance", "seeds", *_COLUMNS.values(), "FLOPs kept", "s/run", *paper)
+
+
+def _body(findings: Findings, table: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    columns = len(_head(table))
+    teacher = [format_share(getattr(findings.teacher, name)) for name in ("accuracy", "worst_class_accuracy")]
+    yield _padded(("teacher", "", "", "", "", *teacher), columns)
+    for row in table:
+        cell = row.cell
+        first = (cell.method, cell.variant.name, str(cell.samples), f"{cell.imbalance:g}")
+        if not row.spreads:
+            yield _padded((*first, "0", f"does not apply: {row.reason}"), columns)
+            continue
+        shares = (format_spread(row.spreads.get(name)) for name in _COLUMNS)
+        seconds = row.spreads["seconds"].mean
+        yield _padded(
+            (
+                *(*first, str(row.spreads["accuracy"].n), *shares),
+                format_share(row.spreads["kept_flops"].mean),
+                f"{seconds:.1f}" if seconds < 100 else f"{seconds:.0f}",
+                format_figure(row),
+            ),
+            columns,
+        )
+
+
+def _padded(cells: tuple[str, ...], columns: int) -> tuple[str, ...]:
+    return (*cells, *[""] * columns)[:columns]
+
+
+def format_share(share: float) -> str:
+    """In percent, without its sign."""
+    return f"{100 * share:.1f}"
+
+
+def format_spread(spread: Spread | None) -> str:
+    """`86.3 ± 0.4` of shares; a dash where nothing was measured."""
+    if spread is None:
+        return "–"
+    return format_share(spread.mean) + ("" if spread.deviation is None else f" ± {format_share(spread.deviation)}")
+
+
+def format_points(spread: Spread) -> str:
+    """`+14.2 ± 1.3`, a difference of shares in points."""
+    sign = "+" if spread.mean >= 0 else "−"
+    return sign + format_spread(Spread(mean=abs(spread.mean), deviation=spread.deviation, n=spread.n))
+
+
+def format_figure(row: Row) -> str:
+    """The paper's figure, with a mark where something speaks against it."""
+    return f"{format_share(row.paper.accuracy)}{'†' if row.paper.remark else ''}" if row.paper else ""
+
+
+def _gain_table(found: Sequence[Gain]) -> str:
+    head = ("method", "variant", "M", "imbalance", "seeds", "top-1, points", "worst class, points")
+    lines = (
+        (
+            *(gain.cell.method, gain.cell.variant.name, str(gain.cell.samples), f"{gain.cell.imbalance:g}"),
+            str(gain.spreads["accuracy"].n),
+            *(format_points(gain.spreads[name]) for name in ("accuracy", "worst_class_accuracy")),
+        )
+        for gain in found
+    )
+    return _markdown(head, lines)
+
+
+def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table; a pipe inside a cell would end it."""
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
+        for line in (head, ["---"] * len(head), *lines)
+    )
+
+
+def notes(findings: Findings, table: Sequence[Row]) -> Iterator[str]:
+    """What a reader should know, the difference to the paper's setting among it."""
+    yield "deviation: of the sample of seeds (n − 1); gains are differences in pairs of the same seed"
+    yield (
+        "head, medium, tail: a third of the classes each, by few samples; a dash where all classes have as many. "
+        "Which classes are rare differs from seed to seed"
+    )
+    measured = [(o.cell.draw, o.result) for o in findings.outcomes if isinstance(o.result, Measured)]
+    if measured:
+        counts = {draw: f"{draw}, {min(result.counts)} to {max(result.counts)}" for draw, result in measured}
+        yield f"few samples of a class: {'; '.join(counts.values())}"
+        yield f"s/run: the compression alone, on {' and on '.join(sorted({result.where for _, result in measured}))}"
+    yield from _paper_notes(findings, table)
+
+
+def _paper_notes(findings: Findings, table: Sequence[Row]) -> Iterator[str]:
+    """In what our setting differs, where a figure of the paper stands in the table."""
+    figures = [row.paper for row in table if row.paper]
+    if not figures:
+        return
+    config = findings.study.plan.config
+    tables = " and ".join(sorted({str(figure.table) for figure in figures}))
+    yield (
+        f"published (arXiv 2502.05832, table {tables}): {figures[0].setting}, each method at the pruning rate of its "
+        "own paper, five runs, accuracy of the teacher and source of the OOD images not given. "
+        f"Here: {network(findings)}, {100 * config.compress.keep_flops:g} % of the multiply-adds, "
+        f"{len(findings.study.grid.seeds)} seeds, OOD images from {_ood(config.data)}. "
+        "So gains may be compared, levels may not"
+    )
+    yield from sorted({f"†: {figure.remark}" for figure in figures if figure.remark})
+
+
+def _ood(data: DataConfig) -> str:
+    return f"'{data.ood.name}'" if data.ood else "the built-in source"

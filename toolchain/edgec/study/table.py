@@ -1,0 +1,141 @@
+"""A study's table: mean and deviation over seeds by cell, and what a variant gains over the plain method."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgec.study.findings import Findings, Inapplicable, Measured, Outcome
+from edgec.study.grid import Cell
+from edgec.study.published import Figure, published
+
+__all__ = ["ALL_METHODS", "MEASURES", "Gain", "Row", "Spread", "gains", "rows"]
+
+MEASURES = (
+    *("accuracy", "worst_class_accuracy", "macro_f1"),
+    *("head_accuracy", "medium_accuracy", "tail_accuracy"),
+    *("kept_flops", "seconds"),
+)
+"""Fields of `Measured` that are averaged over seeds."""
+ALL_METHODS = "all methods"
+
+_GAINED = ("accuracy", "worst_class_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Mean and sample deviation (n − 1) of n values; a single one has no deviation."""
+
+    mean: float
+    deviation: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One cell of the grid.
+
+    Attributes:
+        cell: Which.
+        spreads: By name of `MEASURES`, for those that were measured.
+        reason: Why the method does not apply, where it does not.
+        paper: The paper's figure for this cell.
+    """
+
+    cell: Cell
+    spreads: Mapping[str, Spread]
+    reason: str | None = None
+    paper: Figure | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """A variant minus the plain method, in pairs of the same seed.
+
+    Attributes:
+        cell: The variant's; its method is `ALL_METHODS` where the differences are means over methods.
+        spreads: Of the differences: `accuracy` and `worst_class_accuracy`, as shares.
+    """
+
+    cell: Cell
+    spreads: Mapping[str, Spread]
+
+
+def rows(findings: Findings) -> list[Row]:
+    """The table, in the order of the grid."""
+    few = findings.study.runs[0].plan.data.few
+    profile = few.profile if few else ""
+    reasons = {o.cell: o.result.reason for o in findings.outcomes if isinstance(o.result, Inapplicable)}
+    return [
+        Row(
+            cell=cell,
+            spreads=_spreads(by_seed.values(), MEASURES),
+            reason=reasons.get(cell),
+            paper=published(cell, findings.labels, profile=profile),
+        )
+        for cell, by_seed in _by_cell(findings.outcomes).items()
+    ]
+
+
+def gains(outcomes: Sequence[Outcome]) -> list[Gain]:
+    """What every variant gains over its plain method, and after each draw the mean over the methods, if several."""
+    measured = _by_cell(outcomes)
+    each = {
+        cell: _differences(by_seed, measured[cell.plain])
+        for cell, by_seed in measured.items()
+        if cell.variant.kind != "plain" and cell.plain in measured
+    }
+    groups: dict[Cell, list[_BySeed]] = {}
+    for cell, by_seed in each.items():
+        if by_seed:
+            groups.setdefault(replace(cell, method=ALL_METHODS), []).append(by_seed)
+    together = {cell: _averaged(parts) for cell, parts in groups.items() if len(parts) > 1}
+    draws = list(dict.fromkeys(cell.draw for cell in measured))
+    found = [
+        Gain(cell=cell, spreads=_spreads(by_seed.values(), _GAINED))
+        for cell, by_seed in {**each, **together}.items()
+        if by_seed
+    ]
+    return sorted(found, key=lambda gain: draws.index(gain.cell.draw))
+
+
+_BySeed = Mapping[int, Mapping[str, float]]
+"""Values of a cell by seed and measure."""
+
+
+def _by_cell(outcomes: Iterable[Outcome]) -> dict[Cell, dict[int, dict[str, float]]]:
+    """What was measured; a cell whose method does not apply has no seed. Cells stand in the order of the grid."""
+    found: dict[Cell, dict[int, dict[str, float]]] = {}
+    for outcome in outcomes:
+        by_seed = found.setdefault(outcome.cell, {})
+        if isinstance(outcome.result, Measured):
+            values = {name: getattr(outcome.result, name) for name in MEASURES}
+            by_seed[outcome.seed] = {name: value for name, value in values.items() if value is not None}
+    return found
+
+
+def _differences(variant: _BySeed, plain: _BySeed) -> dict[int, dict[str, float]]:
+    return {
+        seed: {name: values[name] - plain[seed][name] for name in _GAINED}
+        for seed, values in variant.items()
+        if seed in plain
+    }
+
+
+def _averaged(parts: Sequence[_BySeed]) -> dict[int, dict[str, float]]:
+    """Means over methods, for the seeds that all of them have."""
+    seeds = [seed for seed in parts[0] if all(seed in part for part in parts)]
+    return {seed: {name: statistics.fmean(part[seed][name] for part in parts) for name in _GAINED} for seed in seeds}
+
+
+def _spreads(values: Iterable[Mapping[str, float]], names: Sequence[str]) -> dict[str, Spread]:
+    """The spread of every measure that some values have."""
+    values = list(values)
+    columns = {name: [value[name] for value in values if name in value] for name in names}
+    return {name: _spread(column) for name, column in columns.items() if column}
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(mean=statistics.fmean(values), deviation=deviation, n=len(values))
