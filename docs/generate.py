@@ -20,13 +20,20 @@ from schemas import Section, Tables, settings_of
 
 from edgec.calibrate.recipe import Recipe, known_recipes
 from edgec.cli import COMMANDS
-from edgec.compress.config import MirConfig
+from edgec.compress.config import CdConfig, FskdConfig, MirConfig, PractiseConfig
 from edgec.core.errors import EdgecError
 from edgec.core.target import Target, known_targets
 from edgec.pipeline.config import BuildConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = {"compress.options": {"compress.mir": MirConfig}}
+METHODS = {
+    "compress.options": {
+        "compress.cd": CdConfig,
+        "compress.fskd": FskdConfig,
+        "compress.mir": MirConfig,
+        "compress.practise": PractiseConfig,
+    }
+}
 """Settings that compression methods bring with them, by the table that they stand in."""
 _PART = re.compile(r"(<!-- begin (?P<name>[\w-]+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 

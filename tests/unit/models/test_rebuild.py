@@ -9,6 +9,7 @@ from torch import nn
 
 from edgec.compress.prune import prune
 from edgec.core.errors import UnsupportedError
+from edgec.models.attention import FewerHeads
 from edgec.models.digits import digits_net
 from edgec.models.rebuild import rebuild_
 
@@ -57,6 +58,45 @@ def test_depthwise_layers_keep_one_filter_a_channel() -> None:
     require_same(rebuilt, pruned, images)
     depthwise = rebuilt.features[2].conv[1][0]
     assert (depthwise.in_channels, depthwise.out_channels, depthwise.groups) == (48, 48, 48)
+
+
+def test_grouped_convolutions_keep_the_width_of_their_groups() -> None:
+    def net() -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(1, 12, 1), nn.Conv2d(12, 12, 3, groups=3), nn.Flatten(), nn.Linear(12 * 36, 2))
+
+    images = torch.rand(2, 1, 8, 8)
+    pruned = prune(net().eval(), {"0": torch.tensor([0, 1, 2, 3, 8, 9, 10, 11])}, images[:1])
+    rebuilt = net()
+    require_same(rebuilt, pruned, images)
+    assert (rebuilt[1].in_channels, rebuilt[1].out_channels, rebuilt[1].groups) == (8, 8, 2)
+
+
+def test_attention_gets_as_many_heads_as_its_weights_are_for() -> None:
+    def net() -> nn.Module:
+        return nn.TransformerEncoderLayer(8, 4, 16, batch_first=True)
+
+    pruned = net().eval()
+    pruned.self_attn = FewerHeads(pruned.self_attn, torch.tensor([2, 3, 6, 7]))
+    rebuilt = net()
+    require_same(rebuilt, pruned, torch.rand(2, 5, 8))
+    assert rebuilt.self_attn.num_heads == 2
+
+
+def test_what_has_no_weights_left_is_gone() -> None:
+    images = torch.rand(2, 3, 32, 32)
+    dropped = randomised(torchvision.models.resnet18(num_classes=4))
+    dropped.layer1[1] = dropped.layer3[1] = nn.Identity()
+    rebuilt = torchvision.models.resnet18(num_classes=4)
+    require_same(rebuilt, dropped, images)
+    gone = [name for name, layer in rebuilt.named_modules() if isinstance(layer, nn.Identity)]
+    assert gone == ["layer1.1", "layer3.1"]
+
+
+def test_a_layer_that_lost_one_of_its_tensors_is_not_gone() -> None:
+    state = randomised(digits_net()).state_dict()
+    del state["features.1.bias"]
+    with pytest.raises(KeyError, match=r"features\.1\.bias"):
+        rebuild_(digits_net(), state)
 
 
 def test_linear_layers_change_their_size_too() -> None:

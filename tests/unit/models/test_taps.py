@@ -27,6 +27,12 @@ from edgec.models.taps import Tap, common_inputs, find_tap, tapped
         ),
         # The maps have 512 channels, the head takes 4,096 features: there is none of its width.
         (lambda: torchvision.models.vgg11_bn(num_classes=10), (3, 32, 32), Tap(head="classifier.6", features=None)),
+        # A map of patches has as many channels as the head takes, but all layers come after it.
+        (
+            lambda: torchvision.models.vit_b_16(num_classes=10, image_size=64),
+            (3, 64, 64),
+            Tap(head="heads.head", features=None),
+        ),
         # At this size the last maps are single pixels: nothing to mimic that the head's input does not say.
         (lambda: torchvision.models.resnet18(num_classes=10), (3, 32, 32), Tap(head="fc", features=None)),
     ],

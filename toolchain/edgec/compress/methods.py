@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgec.compress import mir
+from edgec.compress import mir, practise
 from edgec.compress.job import methods
 
-__all__ = ["methods", "mir"]
+__all__ = ["methods", "mir", "practise"]

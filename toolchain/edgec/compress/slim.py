@@ -53,9 +53,15 @@ def channels_to_keep(job: CompressJob) -> Cut:
     widths = kept_channels(
         teacher, coupled, example, keep_flops=job.budget.keep_flops, channel_multiple=job.channel_multiple
     )
-    scores = _class_aware(job, coupled) or _l1_norms(teacher, coupled)
-    kept = {name: scores[name].topk(width).indices.sort().values for name, width in widths.items()}
+    scores = _l1_norms(teacher, coupled) | _class_aware(job, coupled)
+    kept = {c.producer: _best(scores[c.producer], widths[c.producer], unit=c.unit) for c in coupled}
     return Cut(coupled=tuple(coupled), kept=kept)
+
+
+def _best(scores: Float[Tensor, "channel"], width: int, *, unit: int) -> Int[Tensor, "kept"]:
+    """Indices of the channels with the best sums over their units, rising."""
+    units = scores.unflatten(0, (-1, unit)).sum(1).topk(width // unit).indices.sort().values
+    return (units[:, None] * unit + torch.arange(unit, device=units.device)).flatten()
 
 
 def _example(job: CompressJob) -> Tensor:
@@ -63,14 +69,21 @@ def _example(job: CompressJob) -> Tensor:
 
 
 def _l1_norms(module: nn.Module, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
-    return {
-        c.producer: module.get_submodule(c.producer).get_parameter("weight").detach().abs().flatten(1).sum(1)
-        for c in coupled
-    }
+    """Of filters; of heads, channel by channel, of what makes queries, keys and values."""
+    norms: dict[str, Tensor] = {}
+    for c in coupled:
+        layer = module.get_submodule(c.producer)
+        packed = isinstance(layer, nn.MultiheadAttention)
+        weight = layer.get_parameter("in_proj_weight" if packed else "weight").detach()
+        norms[c.producer] = weight.abs().flatten(1).sum(1).unflatten(0, (-1, c.channels)).sum(0)
+    return norms
 
 
 def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
-    """Eq. 5 over the few samples and the auxiliary set with its assigned labels; nothing without class weights."""
+    """Eq. 5 over the few samples and the auxiliary set with its assigned labels; nothing without class weights.
+
+    Nor anything for heads, whose outputs no layer gives.
+    """
     auxiliary = job.auxiliary
     if auxiliary is None or auxiliary.class_weights is None:
         return {}
@@ -79,6 +92,6 @@ def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Te
     )
     labels = torch.cat([torch.as_tensor(job.few.labels), torch.as_tensor(auxiliary.labels)])
     batches = list(zip(images.split(128), labels.split(128), strict=True))
-    judges = [c.judge for c in coupled]
-    terms = class_taylor(job.teacher.module, judges, batches, classes=len(job.teacher.labels))
-    return {c.producer: importance(terms[c.judge], auxiliary.class_weights) for c in coupled}
+    judges = {c.producer: c.judge for c in coupled if c.judge is not None}
+    terms = class_taylor(job.teacher.module, list(judges.values()), batches, classes=len(job.teacher.labels))
+    return {name: importance(terms[judge], auxiliary.class_weights) for name, judge in judges.items()}

@@ -36,6 +36,9 @@ class Tap:
 def find_tap(module: nn.Module, example: Tensor) -> Tap:
     """Runs one example and looks for the last linear layer and the last map with as many channels as it takes.
 
+    Between the two there is no other layer with weights to learn but norms: a transformer's map of patches, which
+    has as many channels, is none of its features.
+
     Raises:
         UnsupportedError: No linear layer gives the logits.
     """
@@ -60,8 +63,18 @@ def find_tap(module: nn.Module, example: Tensor) -> Tap:
             hint="use compress.method = 'none' to quantise it alone",
         )
     head_name, head = heads[-1]
-    maps = [n for n, _, out in finished if out.ndim == 4 and out.shape[1] == head.in_features and out[0, 0].numel() > 1]
+    maps = [
+        name
+        for name, _, out in finished[_last_inner(finished, head) :]
+        if out.ndim == 4 and out.shape[1] == head.in_features and out[0, 0].numel() > 1
+    ]
     return Tap(head=head_name, features=maps[-1] if maps else None)
+
+
+def _last_inner(finished: Sequence[tuple[str, nn.Module, Tensor]], head: nn.Module) -> int:
+    """Position of the last convolution or linear layer but the head."""
+    inner = [i for i, (_, m, _) in enumerate(finished) if isinstance(m, nn.Conv2d | nn.Linear) and m is not head]
+    return inner[-1] if inner else 0
 
 
 def common_inputs(student: nn.Module, teacher: nn.Module, tap: Tap, example: Tensor) -> tuple[str, ...]:

@@ -1,0 +1,211 @@
+"""The architectures that people bring: each can be pruned, recovered, stored, read back and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from lightning_fabric import Fabric
+from torch import nn
+
+from edgec.compress import mir, practise
+from edgec.compress.blocks import residual_blocks
+from edgec.compress.config import Budget, MirConfig, PractiseConfig
+from edgec.compress.coupling import coupled_channels
+from edgec.compress.flops import total_flops
+from edgec.compress.job import CompressJob
+from edgec.compress.slim import slim
+from edgec.core.classifier import Classifier
+from edgec.core.digest import digest_image
+from edgec.core.errors import UnsupportedError
+from edgec.core.inputs import InputSpec
+from edgec.core.progress import Silent
+from edgec.core.samples import Samples
+from edgec.models.attention import FewerHeads
+from edgec.models.checkpoint import load_student, save_student
+from edgec.models.infer import logits_of, to_tensor
+from edgec.models.taps import find_tap, tapped
+
+SIDE = 64
+SPEC = InputSpec(height=SIDE, width=SIDE, channels=3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def vision_transformer() -> nn.Module:
+    """ViT-B/16's parts, few and narrow."""
+    return torchvision.models.VisionTransformer(
+        image_size=SIDE, patch_size=16, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=10
+    )
+
+
+def named(name: str) -> Callable[[], nn.Module]:
+    return lambda: torchvision.models.get_model(name, weights=None, num_classes=10)
+
+
+@pytest.fixture(scope="module")
+def few() -> Samples:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, SIDE, SIDE, 3), dtype=np.uint8)
+    return Samples(
+        pixels=pixels,
+        digests=tuple(digest_image(image) for image in pixels),
+        source="noise",
+        labels=np.arange(6),
+        classes=tuple("0123456789"),
+    )
+
+
+@pytest.fixture
+def job_of(few: Samples, fabric: Fabric) -> Callable[..., CompressJob]:
+    def make(factory: Callable[[], nn.Module], keep_flops: float) -> CompressJob:
+        torch.manual_seed(0)
+        teacher = Classifier(module=seeing(factory(), few), input=SPEC, labels=few.classes)
+        budget = Budget(keep_flops=keep_flops, steps=1)
+        return CompressJob(teacher=teacher, few=few, budget=budget, channel_multiple=4, seed=0, fabric=fabric)
+
+    return make
+
+
+def seeing(module: nn.Module, few: Samples) -> nn.Module:
+    """Batch norm knows these images, without which the signal of an untrained net dies on its way."""
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.usual, norm.momentum = norm.momentum, 1.0
+    if norms:
+        with torch.no_grad():
+            module.train()(to_tensor(few.decoded(), SPEC))
+    for norm in norms:
+        norm.momentum = norm.usual
+    return module.eval()
+
+
+def require_whole(student: Classifier, job: CompressJob, folder: Path) -> None:
+    """It keeps to its budget, its features are the teacher's in shape, and it comes back from disk as it was."""
+    images = to_tensor(job.few.decoded(), SPEC)
+    share = total_flops(student.module, images) / total_flops(job.teacher.module, images)
+    assert share <= job.budget.keep_flops
+    tap = find_tap(job.teacher.module, images)
+    with torch.no_grad(), tapped(student.module, tap) as ours, tapped(job.teacher.module, tap) as theirs:
+        assert student.module(images).shape == job.teacher.module(images).shape
+        assert ours[0].shape == theirs[0].shape
+    save_student(student, folder)
+    back = load_student(job.teacher, folder)
+    assert np.array_equal(logits_of(back, job.few), logits_of(student, job.few))
+
+
+@pytest.mark.parametrize(
+    ("factory", "keep_flops"),
+    [
+        pytest.param(named("resnet18"), 0.3, id="resnet18"),
+        pytest.param(named("resnet50"), 0.3, id="resnet50"),
+        pytest.param(named("resnext50_32x4d"), 0.3, id="resnext50"),
+        pytest.param(named("vgg11_bn"), 0.2, id="vgg11_bn", marks=pytest.mark.slow),
+        pytest.param(named("vgg16"), 0.2, id="vgg16", marks=pytest.mark.slow),
+        pytest.param(named("mobilenet_v2"), 0.3, id="mobilenet_v2"),
+        pytest.param(named("mobilenet_v3_small"), 0.3, id="mobilenet_v3_small"),
+        pytest.param(named("efficientnet_b0"), 0.3, id="efficientnet_b0"),
+        pytest.param(named("convnext_tiny"), 0.3, id="convnext_tiny"),
+        pytest.param(named("densenet121"), 0.3, id="densenet121", marks=pytest.mark.slow),
+        pytest.param(named("regnet_y_400mf"), 0.3, id="regnet_y_400mf"),
+        pytest.param(named("shufflenet_v2_x1_0"), 0.4, id="shufflenet_v2"),
+        pytest.param(vision_transformer, 0.5, id="vision_transformer"),
+        pytest.param(
+            lambda: torchvision.models.vit_b_16(num_classes=10, image_size=SIDE),
+            0.3,
+            id="vit_b_16",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_an_architecture_goes_through_mir(
+    job_of: Callable, factory: Callable, keep_flops: float, tmp_path: Path
+) -> None:
+    job = job_of(factory, keep_flops)
+    config = MirConfig(few_per_step=3, ood_per_step=1, learning_rate=1e-4)
+    require_whole(mir.compress(job, config, progress=Silent()), job, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("factory", "blocks", "keep_flops"),
+    [
+        pytest.param(named("resnet18"), 5, 0.7, id="resnet18"),
+        pytest.param(named("mobilenet_v2"), 10, 0.8, id="mobilenet_v2"),
+        pytest.param(named("efficientnet_b0"), 9, 0.7, id="efficientnet_b0"),
+        pytest.param(named("regnet_y_400mf"), 12, 0.7, id="regnet_y_400mf"),
+        pytest.param(named("resnet50"), 12, 0.7, id="resnet50"),
+        pytest.param(named("convnext_tiny"), 18, 0.7, id="convnext_tiny", marks=pytest.mark.slow),
+        pytest.param(vision_transformer, 3, 0.7, id="vision_transformer"),
+    ],
+)
+def test_an_architecture_with_residual_blocks_goes_through_practise(
+    job_of: Callable, factory: Callable, blocks: int, keep_flops: float, tmp_path: Path
+) -> None:
+    job = job_of(factory, keep_flops)
+    config = PractiseConfig(few_per_step=3, ood_per_step=1, learning_rate=1e-4, adaptor_images=2, adaptor_steps=1)
+    student = practise.compress(job, config, progress=Silent())
+    require_whole(student, job, tmp_path)
+    scores = student.history[-1].facts["scores"]
+    assert len(scores) == blocks
+    assert all(np.isfinite(score) and score >= 0 for score in scores.values())
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "shufflenet_v2_x0_5", "densenet121"])
+def test_architectures_without_residual_blocks_have_none(name: str) -> None:
+    if name == "vgg11_bn":
+        net = torchvision.models.VGG(torchvision.models.vgg.make_layers([8, "M", 16], batch_norm=True), num_classes=10)
+        net.classifier = nn.Linear(16 * 49, 10)
+    else:
+        net = named(name)()
+    assert residual_blocks(net.eval(), torch.rand(2, 3, SIDE, SIDE)) == []
+
+
+def test_a_vision_transformer_loses_heads_and_width_of_its_mlps(job_of: Callable) -> None:
+    student, cut = slim(job_of(vision_transformer, 0.5))
+    layers = [f"encoder.layers.encoder_layer_{i}" for i in range(3)]
+    assert list(cut.kept) == [name for layer in layers for name in (f"{layer}.self_attention", f"{layer}.mlp.0")]
+    for layer in layers:
+        attention = student.get_submodule(f"{layer}.self_attention")
+        assert isinstance(attention, FewerHeads)
+        assert 1 <= attention.num_heads < 4
+        assert attention.head_dim == 16
+        assert student.get_submodule(f"{layer}.mlp.0").out_features < 128
+
+
+def test_the_heads_with_the_largest_norms_stay(job_of: Callable) -> None:
+    job = job_of(vision_transformer, 0.7)
+    layer = job.teacher.module.encoder.layers.encoder_layer_1.self_attention
+    with torch.no_grad():
+        for head, scale in enumerate((1.0, 4.0, 0.5, 3.0)):
+            layer.in_proj_weight.unflatten(0, (3, 4, 16))[:, head] *= scale
+    _, cut = slim(job)
+    kept = cut.kept["encoder.layers.encoder_layer_1.self_attention"].tolist()
+    assert kept == [*range(16, 32), *range(48, 64)]  # two of four
+
+
+def test_a_student_with_fewer_heads_runs_in_onnx(job_of: Callable, tmp_path: Path) -> None:
+    import onnxruntime
+
+    from edgec.export.onnx import export_onnx
+
+    job = job_of(vision_transformer, 0.5)
+    student = mir.compress(job, MirConfig(few_per_step=3, ood_per_step=1), progress=Silent())
+    nn.init.normal_(student.module.heads.head.weight)  # torchvision starts it at zero
+    export_onnx(student, tmp_path / "model.onnx", opset=17)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    images = to_tensor(job.few.decoded(), SPEC).numpy()
+    # Single precision in another order of sums.
+    np.testing.assert_allclose(session.run(None, {"input": images})[0], logits_of(student, job.few), atol=1e-4)
+
+
+def test_shufflenets_halves_stay_whole_and_the_insides_of_its_units_do_not(job_of: Callable) -> None:
+    net = job_of(named("shufflenet_v2_x0_5"), 0.5).teacher.module
+    found = coupled_channels(net, "fc", torch.zeros(1, 3, SIDE, SIDE))
+    units = [f"stage{stage}.{unit}" for stage, n in ((2, 4), (3, 8), (4, 4)) for unit in range(n)]
+    assert [group.producer for group in found] == ["conv1.0", *(f"{unit}.branch2.0" for unit in units)]
+
+
+def test_an_architecture_without_a_linear_head_is_refused(job_of: Callable) -> None:
+    with pytest.raises(UnsupportedError, match="no linear layer that gives its logits"):
+        slim(job_of(named("squeezenet1_1"), 0.5))
