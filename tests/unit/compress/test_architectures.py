@@ -199,6 +199,16 @@ def test_a_student_with_fewer_heads_runs_in_onnx(job_of: Callable, tmp_path: Pat
     np.testing.assert_allclose(session.run(None, {"input": images})[0], logits_of(student, job.few), atol=1e-4)
 
 
+def test_a_regnet_loses_whole_groups(job_of: Callable) -> None:
+    student, cut = slim(job_of(named("regnet_y_400mf"), 0.5))
+    widest = "trunk_output.block4.block4-1.f"
+    kept = cut.kept[f"{widest}.a.0"].unflatten(0, (-1, 8))
+    assert torch.equal(kept[:, 0] % 8, torch.zeros(len(kept), dtype=torch.int64))
+    assert torch.equal(kept - kept[:, :1], torch.arange(8).expand_as(kept))
+    middle = student.get_submodule(f"{widest}.b.0")
+    assert (middle.groups, middle.weight.shape) == (len(kept), (8 * len(kept), 8, 3, 3))
+
+
 def test_shufflenets_halves_stay_whole_and_the_insides_of_its_units_do_not(job_of: Callable) -> None:
     net = job_of(named("shufflenet_v2_x0_5"), 0.5).teacher.module
     found = coupled_channels(net, "fc", torch.zeros(1, 3, SIDE, SIDE))

@@ -13,6 +13,9 @@ from torch.func import functional_call
 
 __all__ = ["Block", "residual_blocks", "without_blocks"]
 
+DENSE = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
+"""Where the multiply-adds are: without one of these there is nothing to save."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
@@ -51,7 +54,7 @@ def residual_blocks(module: nn.Module, images: Tensor) -> list[Block]:
         if isinstance(output, Tensor):
             given[name] = output
 
-    parts = {name: part for name, part in module.named_modules() if name and list(part.parameters())}
+    parts = {name: part for name, part in module.named_modules() if name and _has(part, *DENSE)}
     handles = [part.register_forward_pre_hook(partial(before, name)) for name, part in parts.items()]
     handles += [part.register_forward_hook(partial(after, name)) for name, part in parts.items()]
     try:
@@ -73,8 +76,12 @@ def _passes(part: nn.Module, taken: Tensor) -> bool:
 
 
 def _block(name: str, part: nn.Module, taken: Tensor) -> Block:
-    channels_last = not any(isinstance(layer, nn.Conv2d) for layer in part.modules())
+    channels_last = not _has(part, nn.Conv2d)
     return Block(name=name, channels=taken.shape[-1 if channels_last else 1], channels_last=channels_last)
+
+
+def _has(part: nn.Module, *kinds: type[nn.Module]) -> bool:
+    return any(isinstance(layer, kinds) for layer in part.modules())
 
 
 def without_blocks(module: nn.Module, names: Collection[str]) -> nn.Module:

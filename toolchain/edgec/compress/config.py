@@ -117,13 +117,14 @@ class FskdConfig(BaseModel):
 
     Attributes:
         joint: lambda of eq. 7, the few samples' share of the error where OOD images take part.
-        ridge: Pull of each 1x1 convolution towards changing nothing, as a share of a channel's variance.
+        ridge: Pull of each 1x1 convolution towards changing nothing: times a layer's channels per position seen, it is
+            the share of a channel's variance that is added to it. A layer with few positions is pulled the more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     joint: float = Field(default=0.5, ge=0, le=1)
-    ridge: float = Field(default=0.01, gt=0)
+    ridge: float = Field(default=3.0, gt=0)
 
 
 class CdConfig(BaseModel):

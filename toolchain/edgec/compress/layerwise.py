@@ -30,6 +30,11 @@ class Weighed:
     images: Tensor
     shares: Float[Tensor, "n"]
 
+    @property
+    def effective(self) -> float:
+        """As many images of one share would tell as much (Kish's effective sample size)."""
+        return 1 / self.shares.square().sum().item()
+
 
 def weighed(job: CompressJob, *, joint: float) -> Weighed:
     """The images of eq. 7, on the job's device: lambda spread over the few samples, 1 - lambda over the pool.

@@ -24,11 +24,13 @@ class Outlet:
 
     Attributes:
         layer: Name of the layer.
+        positions: How many times it gives its output channels for an image.
         norm: Name of the batch norm, with statistics and a scale of its own, that takes the output, if there is one.
         summed: Whether what comes out of these is added to another branch, as at the end of a residual block.
     """
 
     layer: str
+    positions: int
     norm: str | None = None
     summed: bool = False
 
@@ -45,7 +47,8 @@ def outlets(module: nn.Module, names: Collection[str], example: Tensor) -> list[
 
     def listen(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if name in names:
-            found[name], ends[name] = Outlet(layer=name), (output, output.clone())
+            positions = output[0].numel() // len(layer.get_parameter("weight"))
+            found[name], ends[name] = Outlet(layer=name, positions=positions), (output, output.clone())
         elif isinstance(layer, Norm) and layer.affine and layer.track_running_stats:
             for key in [key for key, (end, _) in ends.items() if end is inputs[0]]:
                 found[key], ends[key] = replace(found[key], norm=name), (output, output.clone())

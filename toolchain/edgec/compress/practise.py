@@ -46,7 +46,7 @@ def compress(job: CompressJob, config: PractiseConfig, *, progress: Progress) ->
             hint="use compress.method = 'cd', 'fskd' or 'mir'",
         )
     savings = _savings(job, blocks)
-    blocks_to_drop(dict.fromkeys(savings, 0.0), savings, keep_flops=job.budget.keep_flops)  # or fail before the work
+    _require_enough(savings, keep_flops=job.budget.keep_flops)
     losses = recoverabilities(job, blocks, config, progress=progress)
     scores = {name: loss / savings[name] for name, loss in losses.items()}
     dropped = blocks_to_drop(scores, savings, keep_flops=job.budget.keep_flops)
@@ -68,19 +68,7 @@ def _savings(job: CompressJob, blocks: list[Block]) -> dict[str, float]:
     }
 
 
-def blocks_to_drop(scores: Mapping[str, float], savings: Mapping[str, float], *, keep_flops: float) -> list[str]:
-    """Blocks by rising score until the budget is met; then those are put back that the budget has room for after all.
-
-    Whole blocks seldom meet the budget exactly: what is left is less.
-
-    Args:
-        scores: Of each block that can go.
-        savings: Share of the multiply-adds of each.
-        keep_flops: Share of the multiply-adds that may stay.
-
-    Raises:
-        ConfigError: Dropping them all leaves more.
-    """
+def _require_enough(savings: Mapping[str, float], *, keep_flops: float) -> None:
     least = 1 - sum(savings.values())
     if least > keep_flops:
         raise ConfigError(
@@ -88,6 +76,18 @@ def blocks_to_drop(scores: Mapping[str, float], savings: Mapping[str, float], *,
             "multiply-adds",
             hint=f"set compress.keep_flops to {least + 0.005:.2f} or more",
         )
+
+
+def blocks_to_drop(scores: Mapping[str, float], savings: Mapping[str, float], *, keep_flops: float) -> list[str]:
+    """Blocks by rising score until the budget is met; then those are put back that the budget has room for after all.
+
+    Whole blocks seldom meet the budget exactly: what is left is less.
+
+    Args:
+        scores: Of each block that can go.
+        savings: Share of the multiply-adds of each; together they are enough.
+        keep_flops: Share of the multiply-adds that may stay.
+    """
     dropped: list[str] = []
     left = 1.0
     for name in sorted(scores, key=scores.__getitem__):
