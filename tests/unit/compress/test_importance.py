@@ -184,3 +184,25 @@ def test_importance_is_the_weighted_sum_over_classes() -> None:
     taylor, weights = torch.rand(4, 5), np.array([0.4, 0.3, 0.2, 0.1])
     wanted = [sum(weights[j] * float(taylor[j, k]) for j in range(4)) for k in range(5)]
     np.testing.assert_allclose(importance(taylor, weights).numpy(), wanted, rtol=1e-6)
+
+
+def test_a_linear_layer_has_its_channels_last() -> None:
+    """Tokens come before channels there; in a convolution positions come behind."""
+    torch.manual_seed(0)
+    wide, head = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.head = wide, head
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.wide(x.flatten(2)).relu().mean(1))
+
+    images, labels = torch.randn(5, 7, 2, 2), torch.tensor([0, 1, 2, 0, 1])
+    terms = class_taylor(Tokens().eval(), ["wide"], [(images, labels)], classes=3)["wide"]
+    shown = wide(images.flatten(2)).detach().requires_grad_()
+    nn.functional.cross_entropy(head(shown.relu().mean(1)), labels, reduction="sum").backward()
+    by_sample = (shown * shown.grad).detach().sum(1).abs()
+    wanted = torch.stack([by_sample[labels == label].mean(0) for label in range(3)])
+    torch.testing.assert_close(terms, wanted)

@@ -323,6 +323,20 @@ def test_channels_that_the_image_is_added_to_stay_whole() -> None:
     assert [group.producer for group in coupled_channels(Net().eval(), "head", torch.zeros(1, 3, 8, 8))] == ["two"]
 
 
+def test_channels_that_are_the_result_stay_whole() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.head = nn.Linear(64, 5), nn.Linear(5, 4), nn.Linear(64, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            one = self.one(x.flatten(1))
+            return torch.cat([self.head(x.flatten(1)), self.two(one), one], 1).sigmoid()
+
+    with pytest.raises(UnsupportedError, match="the model has no channels that can be pruned on their own"):
+        coupled_channels(Net().eval(), "head", IMAGE)
+
+
 def coupled_channels_or_none(net: nn.Module) -> list[Coupled]:
     """Of those before the layer `three`, whose outputs the head takes."""
     try:

@@ -124,7 +124,7 @@ class FskdConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     joint: float = Field(default=0.5, ge=0, le=1)
-    ridge: float = Field(default=3.0, gt=0)
+    ridge: float = Field(default=1.0, gt=0)
 
 
 class CdConfig(BaseModel):

@@ -21,8 +21,8 @@ __all__ = ["ChannelGraph", "Coupled", "coupled_channels", "traced"]
 
 PRODUCTS = frozenset({"MulBackward0", "DivBackward0"})
 SUMS = frozenset({"AddBackward0", "SubBackward0"})
-OPAQUE = frozenset({OPTYPE.PARAMETER, OPTYPE.SPLIT, OPTYPE.UNBIND, OPTYPE.SLICE, OPTYPE.CUSTOMIZED, OPTYPE.OUTPUT})
-"""What ties channels to more than layers: loose parameters, the image, parts of a map, odd reshapes, the result."""
+OPAQUE = frozenset({OPTYPE.PARAMETER, OPTYPE.SPLIT, OPTYPE.UNBIND, OPTYPE.SLICE, OPTYPE.CUSTOMIZED})
+"""What ties channels to more than layers: loose parameters, the image, parts of a map, odd reshapes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +203,7 @@ class _Reach:
 
     def add_operation(self, node: Any) -> None:
         branches = [n for n in node.inputs if n.inputs or n.type != OPTYPE.ELEMENTWISE]  # no transposed weights
-        if node.type in OPAQUE:
+        if node.type in OPAQUE or not node.outputs:  # the latter is the net's result
             self.opaque = True
         elif node.type == OPTYPE.ELEMENTWISE and len(branches) > 1:
             kind = node.grad_fn.name()

@@ -105,10 +105,11 @@ def distill(
 
 
 def _require_finite(student: nn.Module, config: DistillConfig) -> None:
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in student.parameters()):
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in student.state_dict().values()):
         raise ConfigError(
             f"the student's weights became NaN or infinite: learning_rate = {config.learning_rate} is too high for it",
-            hint="lower learning_rate, in [compress.mir] for plain compression, else in [compress.oefsmc.recovery]",
+            hint="lower learning_rate, in the method's own table for plain compression, else in "
+            "[compress.oefsmc.recovery]",
         )
 
 

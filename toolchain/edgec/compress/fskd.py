@@ -76,10 +76,10 @@ def _kept_outputs(student: nn.Module, cut: Cut) -> dict[str, Int[Tensor, "kept"]
 def _moments(
     nets: tuple[nn.Module, nn.Module], outlet: Outlet, kept: Int[Tensor, "kept"] | slice, images: Weighed
 ) -> Float[Tensor, "column column"]:
-    """Second moments of one, the student's outputs of a layer and what they should be.
+    """Second moments of one, the student's outputs of a layer and what these lack of the teacher's.
 
-    That is the teacher's outputs, or, at the end of a residual block, what makes the block's sum the teacher's: the
-    1x1 convolution ends the block, before its activation, and so takes back the error of the other branch too.
+    At the end of a residual block it is what the block's sum lacks: the 1x1 convolution ends the block, before its
+    activation, and so takes back the error of the other branch too.
     """
     student, teacher = nets
     layer = student.get_submodule(outlet.layer)
@@ -89,9 +89,8 @@ def _moments(
     def rows(batch: Tensor) -> Float[Tensor, "batch position column"]:
         got, beside = (_by_position(layer, part) for part in read(student, outlet, batch))
         wanted, stream = (_by_position(layer, part)[..., kept] for part in read(teacher, outlet, batch))
-        return torch.cat(
-            [torch.ones_like(got[..., :1]), got, wanted - got + (stream - beside) * per_scale], dim=-1
-        ).double()
+        lacking = wanted - got + (stream - beside) * per_scale
+        return torch.cat([torch.ones_like(got[..., :1]), got, lacking], dim=-1).double()
 
     return second_moments(rows, images)
 
@@ -112,19 +111,18 @@ def _by_position(layer: nn.Module, output: Tensor) -> Float[Tensor, "batch posit
 def pointwise(
     moments: Float[Tensor, "column column"], *, ridge: float, shift: bool
 ) -> tuple[Float[Tensor, "channel channel"], Float[Tensor, "channel"]]:
-    """R and q of the 1x1 convolution y -> y + R y + q that brings the student's outputs closest to the teacher's.
+    """R and q of the 1x1 convolution y -> y + R y + q that brings a layer's outputs closest to what they should be.
 
-    Least squares, with a ridge towards changing nothing, which the paper does not have: few samples leave some
-    directions of y nearly empty, and there R would be noise. A channel's ridge is a share of its own variance, so that
-    the solution is the same before a batch norm as behind it.
+    Least squares, with a ridge towards changing nothing, which the paper does not have: with few positions for many
+    channels R would be noise. A channel's ridge is a share of its own variance, so that the solution is the same
+    before a batch norm as behind it.
 
     Args:
-        moments: Second moments of [1, y, e], with e what the outputs lack.
+        moments: Second moments of [1, y, e], with e what the outputs y lack.
         ridge: Share of a channel's variance.
         shift: Whether there is a place for q, which is zero otherwise.
     """
     n = len(moments) // 2
-    moments = moments / moments[0, 0]
     mean = moments[0, 1:] * shift
     covariance = moments[1:, 1:] - mean.outer(mean)
     own, lacking = covariance[:n, :n], covariance[:n, n:]
@@ -135,7 +133,7 @@ def pointwise(
 
 
 def absorb_(layer: nn.Module, norm: nn.Module | None, added: tuple[Tensor, Tensor]) -> None:
-    """Lets a layer do what it and an added 1x1 convolution Q y + q would do: its weight becomes Q W.
+    """Lets a layer do what it and the 1x1 convolution y + R y + q behind it would do: its weight W becomes W + R W.
 
     Student and teacher have the same batch norm behind the layer, an affine map of each channel, so aligning what
     goes into it aligns what comes out. It keeps the teacher's statistics, which fit again, but for q, which goes to

@@ -84,7 +84,8 @@ def class_taylor(
             member = F.one_hot(labels, classes).T.float()
             counts += member.sum(1).cpu()
             for name, output in caught.items():
-                sums[name] = sums.get(name, 0) + member @ _terms(output)
+                channel = -1 if isinstance(module.get_submodule(name), nn.Linear) else 1
+                sums[name] = sums.get(name, 0) + member @ _terms(output, channel)
     finally:
         for handle in handles:
             handle.remove()
@@ -93,7 +94,8 @@ def class_taylor(
     return {name: total / divisor.to(total.device) for name, total in sums.items()}
 
 
-def _terms(output: Float[Tensor, "batch channel ..."]) -> Float[Tensor, "batch channel"]:
+def _terms(output: Float[Tensor, "batch ..."], channel: int) -> Float[Tensor, "batch channel"]:
     """The Taylor term of every sample and channel, after the backward pass."""
     gradient = torch.zeros_like(output) if output.grad is None else output.grad
-    return (output * gradient).detach().reshape(*output.shape[:2], -1).sum(2).abs()
+    products = (output * gradient).detach().movedim(channel, 1)
+    return products.reshape(*products.shape[:2], -1).sum(2).abs()

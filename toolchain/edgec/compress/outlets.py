@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from edgec.compress.layerwise import Reached, run_hooked
 __all__ = ["Norm", "Outlet", "outlets", "read"]
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
+SUM = "+"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,8 @@ class Outlet:
     Attributes:
         layer: Name of the layer.
         positions: How many times it gives its output channels for an image.
-        norm: Name of the batch norm, with statistics and a scale of its own, that takes the output, if there is one.
-        summed: Whether what comes out of these is added to another branch, as at the end of a residual block.
+        norm: Name of the batch norm, with statistics and a scale of its own, that alone takes the output, if any.
+        summed: Whether all that becomes of it then is a sum with another branch, as at the end of a residual block.
     """
 
     layer: str
@@ -42,26 +43,51 @@ class Outlet:
 
 def outlets(module: nn.Module, names: Collection[str], example: Tensor) -> list[Outlet]:
     """The outlets of the named layers, in the order in which they run; a layer that does not run has none."""
-    found: dict[str, Outlet] = {}
-    ends: dict[str, tuple[Tensor, Tensor]] = {}  # and its values, which an activation in place would change
+    layers = {name: layer for name, layer in module.named_modules() if not list(layer.children())}
+    made: dict[str, _Made] = {}
+
+    def heard(user: str, taken: tuple[Tensor, ...]) -> None:
+        for one in made.values():
+            if any(one.tensor is tensor for tensor in taken):
+                one.take(user)
 
     def listen(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if name in names:
-            positions = output[0].numel() // len(layer.get_parameter("weight"))
-            found[name], ends[name] = Outlet(layer=name, positions=positions), (output, output.clone())
-        elif isinstance(layer, Norm) and layer.affine and layer.track_running_stats:
-            for key in [key for key, (end, _) in ends.items() if end is inputs[0]]:
-                found[key], ends[key] = replace(found[key], norm=name), (output, output.clone())
+        is_norm = isinstance(layer, Norm) and layer.affine and layer.track_running_stats
+        for one in made.values() if is_norm else ():
+            if one.tensor is inputs[0] and one.users[-1:] == ["batch_norm"]:  # heard by its function's name
+                one.users[-1] = name
+        if is_norm or name in names:
+            made[name] = _Made(tensor=output, version=_version(output))
 
-    def look(term: Tensor, _: Tensor) -> None:
-        for key, (end, values) in ends.items():
-            if term is end and torch.equal(term, values):
-                found[key] = replace(found[key], summed=True)
+    with _Watch(heard):
+        run_hooked(module, example, {name: partial(listen, name) for name in layers})
+    return [_outlet(name, layers[name], made) for name in made if name in names]
 
-    leaves = [name for name, layer in module.named_modules() if not list(layer.children())]
-    with _Sums(look):
-        run_hooked(module, example, {name: partial(listen, name) for name in leaves})
-    return list(found.values())
+
+@dataclass(kw_only=True)
+class _Made:
+    """What came out of a layer, and who took it."""
+
+    tensor: Tensor
+    version: int
+    users: list[str] = field(default_factory=list)
+
+    def take(self, user: str) -> None:
+        changed = _version(self.tensor) > self.version
+        if not (changed and self.users[-1:] == [SUM]):  # after a sum in place it is another value
+            self.users.append("an activation in place" if changed else user)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often the values were changed in place."""
+    return tensor._version  # noqa: SLF001  the one way to ask
+
+
+def _outlet(name: str, layer: nn.Module, made: Mapping[str, _Made]) -> Outlet:
+    users = made[name].users
+    norm = users[0] if len(users) == 1 and users[0] in made else None
+    positions = made[name].tensor[0].numel() // len(layer.get_parameter("weight"))
+    return Outlet(layer=name, positions=positions, norm=norm, summed=made[norm or name].users == [SUM])
 
 
 def read(module: nn.Module, outlet: Outlet, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,31 +100,36 @@ def read(module: nn.Module, outlet: Outlet, images: Tensor) -> tuple[Tensor, Ten
         if name == outlet.end and not outlet.summed:
             raise Reached
 
-    def look(term: Tensor, other: Tensor) -> None:
-        if term is made.get(outlet.end):
-            added.append(other)
+    def heard(user: str, taken: tuple[Tensor, ...]) -> None:
+        end = made.get(outlet.end)
+        if user == SUM and any(end is term for term in taken):
+            added.extend(term for term in taken if end is not term)
             raise Reached
 
-    with _Sums(look):
+    with _Watch(heard):
         run_hooked(module, images, {name: partial(keep, name) for name in (outlet.layer, outlet.end)})
     output = made[outlet.layer]
     return output, added[0] if added else torch.zeros_like(output)
 
 
-class _Sums(TorchFunctionMode):
-    """While open, tells of both terms of every sum of two tensors of the same shape, before it is taken."""
+class _Watch(TorchFunctionMode):
+    """While open, hears of the tensors that a function takes: of two that are summed before, of others behind it."""
 
-    def __init__(self, look: Callable[[Tensor, Tensor], None]) -> None:
+    def __init__(self, heard: Callable[[str, tuple[Tensor, ...]], None]) -> None:
         super().__init__()
-        self.look = look
+        self.heard = heard
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
-        if getattr(function, "__name__", "") in {"add", "add_", "__add__", "__iadd__"}:
-            one, other = args[:2]
-            if isinstance(other, Tensor) and one.shape == other.shape:
-                self.look(one, other)
-                self.look(other, one)
-        return function(*args, **(kwargs or {}))
+        kwargs, name = kwargs or {}, getattr(function, "__name__", "")
+        given = [one for arg in (*args, *kwargs.values()) for one in (arg if isinstance(arg, list | tuple) else [arg])]
+        tensors = tuple(one for one in given if isinstance(one, Tensor))
+        if name in {"add", "add_", "__add__", "__iadd__"} and len({one.shape for one in tensors}) < len(tensors) == 2:
+            self.heard(SUM, tensors)
+            return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+        if isinstance(result, Tensor):
+            self.heard(name, tuple(one for one in tensors if one is not result))  # dropout passes its input on
+        return result
