@@ -18,8 +18,10 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from edgec.compress.config import Budget, DistillConfig
+from edgec.compress.coupling import coupled_channels
 from edgec.compress.distill import Pool, distill
-from edgec.compress.prune import coupled_channels, kept_channels, prune
+from edgec.compress.prune import prune
+from edgec.compress.widths import even_widths
 from edgec.core.progress import Silent
 from edgec.models import cifar_resnet
 from edgec.models.taps import find_tap, tapped
@@ -47,7 +49,7 @@ def _compare(name: str, fabric: Fabric, *, steps: int, turns: int) -> list[Row]:
     images = torch.randn(512, 3, 32, 32)
     head = find_tap(teacher, images[:2]).head
     coupled = coupled_channels(teacher, head, images[:1])
-    widths = kept_channels(teacher, coupled, images[:1], keep_flops=0.5, channel_multiple=1)
+    widths = even_widths(teacher, coupled, images[:1], keep_flops=0.5, channel_multiple=1)
     student = prune(teacher, {layer: torch.arange(width) for layer, width in widths.items()}, images[:1])
     loops = {
         "bare": lambda: _bare(student, teacher, images[:BATCH], fabric, steps=steps),

@@ -13,10 +13,12 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from edgec.compress.config import DistillConfig, FinetuneConfig
+from edgec.compress.coupling import Coupled, coupled_channels
 from edgec.compress.distill import Seen, augment, mimic_loss, mixed
 from edgec.compress.finetune import Labelled, disagreement, finetune
 from edgec.compress.flops import layer_flops, total_flops
-from edgec.compress.prune import Coupled, _flops_left, coupled_channels, kept_channels, prune
+from edgec.compress.prune import prune
+from edgec.compress.widths import _flops_left, even_widths
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.models.rebuild import rebuild_
@@ -84,11 +86,11 @@ def test_the_budget_is_kept_or_what_can_be_kept_is_told(keep_flops: float, multi
     total = total_flops(net(), IMAGE)
     layers, flops = dict(net().named_modules()), layer_flops(net(), IMAGE)
     try:
-        widths = kept_channels(net(), coupled(), IMAGE, keep_flops=keep_flops, channel_multiple=multiple)
+        widths = even_widths(net(), coupled(), IMAGE, keep_flops=keep_flops, channel_multiple=multiple)
     except ConfigError as error:
         least = float(str(error.hint).split()[3])
         assert keep_flops < least <= 1
-        kept_channels(net(), coupled(), IMAGE, keep_flops=least, channel_multiple=multiple)
+        even_widths(net(), coupled(), IMAGE, keep_flops=least, channel_multiple=multiple)
         return
     assert _flops_left(flops, layers, coupled(), widths) <= keep_flops * total * (1 + 1e-12)
     for group in coupled():
@@ -100,7 +102,7 @@ def test_the_budget_is_kept_or_what_can_be_kept_is_told(keep_flops: float, multi
 @given(st.floats(0.6, 1), st.floats(0.6, 1), st.integers(1, 4))
 def test_a_larger_budget_never_keeps_less(one: float, other: float, multiple: int) -> None:
     less, more = (
-        kept_channels(net(), coupled(), IMAGE, keep_flops=share, channel_multiple=multiple)
+        even_widths(net(), coupled(), IMAGE, keep_flops=share, channel_multiple=multiple)
         for share in sorted((one, other))
     )
     assert all(less[name] <= more[name] for name in less)

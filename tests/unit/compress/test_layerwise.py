@@ -25,6 +25,7 @@ def with_auxiliary(job: CompressJob, ood: Images) -> CompressJob:
         labelled=ood.take(np.arange(2)),
         labels=np.zeros(2, dtype=np.int64),
         class_weights=None,
+        widths="even",
         few_chances=few,
         recovery=None,
     )

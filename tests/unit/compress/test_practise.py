@@ -67,6 +67,7 @@ def rebalanced(job: CompressJob, ood: Images) -> CompressJob:
         labelled=ood,
         labels=rng.integers(0, 10, len(ood)),
         class_weights=None,
+        widths="even",
         few_chances=few_chances / few_chances.sum(),
         recovery=None,
     )

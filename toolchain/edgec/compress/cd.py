@@ -14,11 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from edgec.compress.config import CdConfig
+from edgec.compress.coupling import Coupled
 from edgec.compress.distill import augment
 from edgec.compress.job import CompressJob, methods
 from edgec.compress.layerwise import Reached, Weighed, run_hooked, second_moments, weighed
 from edgec.compress.outlets import outlets
-from edgec.compress.prune import Coupled, prune
+from edgec.compress.prune import prune
 from edgec.compress.recovery import finished, recover
 from edgec.compress.slim import Cut, channels_to_keep
 from edgec.core.classifier import Classifier, Step

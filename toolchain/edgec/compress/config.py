@@ -19,11 +19,13 @@ __all__ = [
     "OefsmcConfig",
     "PractiseConfig",
     "Schedule",
+    "Widths",
     "Without",
 ]
 
 Importance = Literal["l1", "taylor"]
 Schedule = Literal["one-cycle", "steps"]
+Widths = Literal["even", "by-cost"]
 Without = Literal["nothing", "compression", "finetuning", "all"]
 
 
@@ -184,6 +186,8 @@ class OefsmcConfig(BaseModel):
         labels: How eq. 4's labels are drawn: by largest `remainder`, steadier where m is small, or at `random`.
         distill_on: Which OOD images take part in recovery: the whole `pool`, or the `auxiliary` set alone.
         draws: `balanced` flattens the class mass of what is drawn; `natural` draws every image alike.
+        widths: How many channels each layer keeps: an `even` share, or `by-cost`, trading layers for each other by what
+            their channels cost the outputs (Fisher information over few and OOD images) per multiply-add.
         importance: What a channel is worth: `l1`, the norm of its filter, or `taylor`, eq. 5 over few and OOD images.
             With fifty samples the norm gave the better student on digits and on CIFAR-10, so it is the default.
         class_weights: Reading of eq. 6, for `taylor`.
@@ -201,6 +205,7 @@ class OefsmcConfig(BaseModel):
     labels: Literal["remainder", "random"] = "remainder"
     distill_on: Literal["pool", "auxiliary"] = "pool"
     draws: Literal["balanced", "natural"] = "balanced"
+    widths: Widths = "by-cost"
     importance: Importance = "l1"
     class_weights: ClassWeights = ClassWeights.MIXED
     recover: Literal["jointly", "method"] = "jointly"
@@ -225,6 +230,7 @@ PAPER = {
     "labels": "random",
     "distill_on": "auxiliary",
     "draws": "natural",
+    "widths": "even",
     "importance": "taylor",
     "recover": "method",
 }

@@ -149,8 +149,9 @@ def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, c
 
 
 def _relative_error(got: Float[Tensor, "batch ..."], wanted: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch"]:
-    wanted = wanted.float()
-    return (got.float() - wanted).square().flatten(1).mean(1) / wanted.square().mean().clamp(min=TINY)
+    scale = wanted.square().mean().float()
+    errors = F.mse_loss(got, wanted, reduction="none").sum(tuple(range(1, got.ndim))).float()
+    return errors / (got[0].numel() * scale.clamp(min=TINY))
 
 
 def _learning(student: nn.Module) -> nn.Module:

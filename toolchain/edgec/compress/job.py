@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 
-from edgec.compress.config import Budget, DistillConfig
+from edgec.compress.config import Budget, DistillConfig, Widths
 from edgec.core.classifier import Classifier
 from edgec.core.registry import Registry
 from edgec.core.samples import Images, Samples
@@ -27,6 +27,7 @@ class Auxiliary:
         labelled: The auxiliary set: m images of the pool with labels by eq. 4.
         labels: Their labels.
         class_weights: w_j of eq. 5; None where channels are ranked without regard to classes.
+        widths: Whether every layer keeps the same share of its channels, or each by its cost.
         few_chances: How often each few sample is drawn, summing to 1.
         recovery: How to distil jointly, where the method recovers by distillation in its place, else after its own
             way; None where the method's own way is all.
@@ -37,6 +38,7 @@ class Auxiliary:
     labelled: Images
     labels: Int[np.ndarray, "m"]
     class_weights: Float[np.ndarray, "class"] | None
+    widths: Widths
     few_chances: Float[np.ndarray, "few"]
     recovery: DistillConfig | None
 

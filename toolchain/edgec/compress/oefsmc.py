@@ -82,6 +82,7 @@ def _auxiliary(job: CompressJob, pool: Images, config: OefsmcConfig, rng: np.ran
         class_weights=None
         if config.importance == "l1"
         else class_weights(config.class_weights, job.few.counts, assigned),
+        widths=config.widths,
         few_chances=balanced_chances(job.few.labels) if flat else even,
         recovery=config.recovery if config.recover == "jointly" else None,
     )

@@ -9,13 +9,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from edgec.compress.importance import class_taylor, importance
-from edgec.compress.job import CompressJob
-from edgec.compress.prune import Coupled, coupled_channels, kept_channels, prune
-from edgec.models.infer import to_tensor
+from edgec.compress.coupling import Coupled, coupled_channels
+from edgec.compress.importance import class_taylor, divergence_costs, importance
+from edgec.compress.job import Auxiliary, CompressJob
+from edgec.compress.prune import prune
+from edgec.compress.widths import even_widths, least_cost_widths
+from edgec.core.samples import Images
+from edgec.models.infer import placed, to_tensor
 from edgec.models.taps import find_tap
 
 __all__ = ["Cut", "channels_to_keep", "slim"]
+
+MOST_IMAGES = 128
+MOST_PIXELS = 2**19
+"""At a time, where activations are kept for gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +53,25 @@ def channels_to_keep(job: CompressJob) -> Cut:
     """Ranks the channels inside blocks and keeps the best, as many as the budget lets.
 
     Channels are ranked by the L1 norm of their filters (Li et al. 2017), or by class-aware Taylor terms (OE-FSMC
-    eq. 5) where the auxiliary set brings class weights.
+    eq. 5) where the auxiliary set brings class weights. Every layer keeps the same share of them, or, where the
+    auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, every class having its say.
     """
     teacher, example = job.teacher.module, _example(job)
     coupled = coupled_channels(teacher, find_tap(teacher, example).head, example)
-    widths = kept_channels(
-        teacher, coupled, example, keep_flops=job.budget.keep_flops, channel_multiple=job.channel_multiple
-    )
+    given = {"keep_flops": job.budget.keep_flops, "channel_multiple": job.channel_multiple}
+    widths = even_widths(teacher, coupled, example, **given)
     scores = _l1_norms(teacher, coupled) | _class_aware(job, coupled)
-    kept = {c.producer: _best(scores[c.producer], widths[c.producer], unit=c.unit) for c in coupled}
+    order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
+    if job.auxiliary is not None and job.auxiliary.widths == "by-cost":
+        costs = {name: cost[order[name]] for name, cost in _costs(job, job.auxiliary, coupled).items()}
+        widths = least_cost_widths(teacher, coupled, costs, example, even=widths, **given)
+    kept = {name: channels[: widths[name]].sort().values for name, channels in order.items()}
     return Cut(coupled=tuple(coupled), kept=kept)
 
 
-def _best(scores: Float[Tensor, "channel"], width: int, *, unit: int) -> Int[Tensor, "kept"]:
-    """Indices of the channels with the best sums over their units, rising."""
-    units = scores.unflatten(0, (-1, unit)).sum(1).topk(width // unit).indices.sort().values
+def _order(scores: Float[Tensor, "channel"], *, unit: int) -> Int[Tensor, "channel"]:
+    """Indices of the channels by falling sums over their units, those of a unit side by side."""
+    units = scores.unflatten(0, (-1, unit)).sum(1).argsort(descending=True)
     return (units[:, None] * unit + torch.arange(unit, device=units.device)).flatten()
 
 
@@ -87,11 +98,29 @@ def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Te
     auxiliary = job.auxiliary
     if auxiliary is None or auxiliary.class_weights is None:
         return {}
-    images = torch.cat(
-        [to_tensor(part.decoded(), job.teacher.input) for part in (job.few, auxiliary.labelled)],
-    )
     labels = torch.cat([torch.as_tensor(job.few.labels), torch.as_tensor(auxiliary.labels)])
-    batches = list(zip(images.split(128), labels.split(128), strict=True))
-    judges = {c.producer: c.judge for c in coupled if c.judge is not None}
-    terms = class_taylor(job.teacher.module, list(judges.values()), batches, classes=len(job.teacher.labels))
-    return {name: importance(terms[judge], auxiliary.class_weights) for name, judge in judges.items()}
+    batches, judges = _batches(job, auxiliary.labelled, labels), _judges(coupled)
+    with placed(job.teacher.module, job.fabric.device) as teacher:
+        terms = class_taylor(teacher, list(judges.values()), batches, classes=len(job.teacher.labels))
+    return {name: importance(terms[judge], auxiliary.class_weights).cpu() for name, judge in judges.items()}
+
+
+def _costs(job: CompressJob, auxiliary: Auxiliary, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+    """What dropping a channel costs the outputs, over the few samples and the pool as recovery draws them."""
+    shares = torch.cat([torch.as_tensor(part).float() / 2 for part in (auxiliary.few_chances, auxiliary.chances)])
+    batches, judges = _batches(job, auxiliary.pool, shares), _judges(coupled)
+    generator = torch.Generator(job.fabric.device).manual_seed(job.seed)
+    with placed(job.teacher.module, job.fabric.device) as teacher:
+        costs = divergence_costs(teacher, list(judges.values()), batches, generator=generator)
+    return {name: costs[judge].cpu() for name, judge in judges.items()}
+
+
+def _batches(job: CompressJob, ood: Images, values: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Few samples and OOD images with a value each, as many at a time as the memory of a small machine lets."""
+    images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in (job.few, ood)])
+    size = max(1, min(MOST_IMAGES, MOST_PIXELS // images[0, 0].numel()))
+    return [job.fabric.to_device(pair) for pair in zip(images.split(size), values.split(size), strict=True)]
+
+
+def _judges(coupled: list[Coupled]) -> dict[str, str]:
+    return {c.producer: c.judge for c in coupled if c.judge is not None}

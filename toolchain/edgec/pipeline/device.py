@@ -26,8 +26,7 @@ class Device(str, Enum):
 def open_fabric(device: Device) -> Fabric:
     """Device and precision for the training loops.
 
-    Training mixes in bfloat16 on a GPU that computes in it; evaluation is in full precision everywhere, and so is
-    all training on a CPU.
+    Training mixes in bfloat16 on a GPU or CPU that computes in it; evaluation is in full precision everywhere.
 
     Raises:
         ConfigError: CUDA is asked for and there is none.
@@ -42,5 +41,6 @@ def open_fabric(device: Device) -> Fabric:
     if device is Device.CUDA and not torch.cuda.is_available():
         raise ConfigError("--device cuda: no CUDA device here", hint="use --device auto, or check the driver")
     cuda = device is not Device.CPU and torch.cuda.is_available()
-    precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
+    native = torch.cuda.is_bf16_supported() if cuda else torch.cpu.get_capabilities().get("avx512_bf16", False)
+    precision = "bf16-mixed" if native else "32-true"
     return Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)

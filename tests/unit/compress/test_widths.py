@@ -1,0 +1,149 @@
+"""How many channels each layer keeps by what they cost, against a slow search and real pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgec.compress.coupling import Coupled, coupled_channels
+from edgec.compress.flops import total_flops
+from edgec.compress.importance import divergence_costs
+from edgec.compress.prune import prune
+from edgec.compress.widths import even_widths, least_cost_widths
+from edgec.models.cifar_resnet import resnet20
+
+IMAGE = torch.zeros(1, 3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return resnet20(classes=4).eval()
+
+
+@pytest.fixture(scope="module")
+def coupled(net: nn.Module) -> list[Coupled]:
+    return coupled_channels(net, "linear", IMAGE)
+
+
+def drawn_costs(coupled: list[Coupled], seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {c.producer: torch.rand(c.channels, generator=generator).sort(descending=True).values for c in coupled}
+
+
+def kept_share(net: nn.Module, widths: Mapping[str, int]) -> float:
+    pruned = prune(net, {name: torch.arange(width) for name, width in widths.items()}, IMAGE)
+    return total_flops(pruned, IMAGE) / total_flops(net, IMAGE)
+
+
+def slowly(net: nn.Module, costs: dict[str, Tensor], even: dict[str, int], *, keep_flops: float) -> dict[str, int]:
+    """One channel after the other, the cheapest per multiply-add, by pruning for real each time."""
+    plan = {name: len(cost) for name, cost in costs.items()}
+    while (now := kept_share(net, plan)) > keep_flops:
+        prices = {}
+        for name, width in plan.items():
+            step = 2 if len(costs[name]) == 64 else 1
+            if width - step >= max(1, even[name] // 2):
+                fewer = {**plan, name: width - step}
+                prices[name, width - step] = costs[name][width - step : width].sum() / (now - kept_share(net, fewer))
+        name, width = min(prices, key=lambda key: float(prices[key]))
+        plan[name] = width
+    return plan
+
+
+def test_the_next_to_go_is_always_the_cheapest_per_multiply_add(net: nn.Module, coupled: list[Coupled]) -> None:
+    costs = drawn_costs(coupled, 0)
+    given = {"keep_flops": 0.8, "channel_multiple": 1}
+    even = even_widths(net, coupled, IMAGE, **given)
+    widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
+    assert widths == slowly(net, costs, even, keep_flops=0.8)
+    assert widths != even
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 8])
+@pytest.mark.parametrize("keep_flops", [0.4, 0.6, 0.9])
+def test_widths_fit_are_multiples_and_no_layer_falls_below_half_of_its_even_width(
+    net: nn.Module, coupled: list[Coupled], multiple: int, keep_flops: float
+) -> None:
+    given = {"keep_flops": keep_flops, "channel_multiple": multiple}
+    even = even_widths(net, coupled, IMAGE, **given)
+    widths = least_cost_widths(net, coupled, drawn_costs(coupled, multiple), IMAGE, even=even, **given)
+    assert kept_share(net, widths) <= keep_flops
+    for c in coupled:
+        width = widths[c.producer]
+        assert width == c.channels or width % multiple == 0
+        assert width >= min(even[c.producer], max(multiple, even[c.producer] // 2 // multiple * multiple))
+
+
+def test_layers_whose_channels_cost_nothing_go_first(net: nn.Module, coupled: list[Coupled]) -> None:
+    costs = drawn_costs(coupled, 0)
+    free = [name for name in costs if name.startswith("layer1")]
+    costs |= {name: torch.zeros_like(costs[name]) for name in free}
+    given = {"keep_flops": 0.85, "channel_multiple": 1}
+    even = even_widths(net, coupled, IMAGE, **given)
+    widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
+    assert all(widths[c.producer] < c.channels for c in coupled if c.producer in free)
+    assert all(widths[c.producer] == c.channels for c in coupled if c.producer not in free)
+
+
+def test_layers_without_a_cost_keep_their_even_width(net: nn.Module, coupled: list[Coupled]) -> None:
+    costs = drawn_costs(coupled, 0)
+    del costs["layer2.1.conv1"]
+    given = {"keep_flops": 0.5, "channel_multiple": 1}
+    even = even_widths(net, coupled, IMAGE, **given)
+    widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
+    assert widths["layer2.1.conv1"] == even["layer2.1.conv1"]
+    assert kept_share(net, widths) <= 0.5
+
+
+class TestDivergenceCosts:
+    """Fisher information against what really happens to the outputs."""
+
+    @pytest.fixture
+    def small(self) -> nn.Module:
+        torch.manual_seed(3)
+        net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 5))
+        with torch.no_grad():
+            net[1].weight.uniform_(0.3, 3)
+            net[3].weight.mul_(0.4)
+        return net.eval()
+
+    def test_they_foretell_the_divergence(self, small: nn.Module) -> None:
+        images = torch.rand(800, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+        shares = torch.full((800,), 1 / 800)
+        costs = divergence_costs(small, ["1"], [(images, shares)], generator=torch.Generator().manual_seed(0))["1"]
+        with torch.no_grad():
+            maps = small[1](small[0](images))
+            before = small(images).log_softmax(1)
+            true = torch.zeros(6)
+            for k in range(6):
+                flat = maps.clone()
+                flat[:, k] = maps[:, k].mean()
+                after = small[2:](flat).log_softmax(1)
+                true[k] = (before.exp() * (before - after)).sum(1).mean()
+        assert costs.argsort().tolist() == true.argsort().tolist()
+        # A second-order estimate from drawn labels: four labels an image scatter.
+        torch.testing.assert_close(costs, true, rtol=0.4, atol=1e-4)
+
+    def test_an_image_that_counts_twice_is_as_good_as_two(self, small: nn.Module) -> None:
+        images = torch.rand(300, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+        once, twice = (
+            divergence_costs(small, ["1"], batches, generator=torch.Generator().manual_seed(0))["1"]
+            for batches in (
+                [(images[:150], torch.full((150,), 1 / 150))],
+                [(images, torch.cat([torch.full((150,), 1 / 150), torch.zeros(150)]))],
+            )
+        )
+        # The draws of labels differ, as there are more images to draw for.
+        torch.testing.assert_close(once, twice, rtol=0.3, atol=1e-5)
+
+    def test_the_module_is_left_as_it_was(self, small: nn.Module) -> None:
+        images = torch.rand(4, 1, 6, 6)
+        before = {name: value.clone() for name, value in small.state_dict().items()}
+        divergence_costs(small, ["0"], [(images, torch.full((4,), 0.25))], generator=torch.Generator())
+        assert all(torch.equal(value, small.state_dict()[name]) for name, value in before.items())
+        assert all(p.grad is None for p in small.parameters())
+        assert not any(layer._forward_hooks for layer in small)

@@ -1,0 +1,129 @@
+"""How many channels each layer keeps for a share of the multiply-adds: the same share of them, or by their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from math import lcm
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from edgec.compress.coupling import Coupled
+from edgec.compress.flops import layer_flops
+from edgec.core.errors import ConfigError
+
+__all__ = ["even_widths", "least_cost_widths"]
+
+STEPS = 32
+"""A wide layer loses this share of its channels at a time."""
+
+
+def even_widths(
+    module: nn.Module, coupled: list[Coupled], example: Tensor, *, keep_flops: float, channel_multiple: int
+) -> dict[str, int]:
+    """How many channels each producer keeps: the same share everywhere, the largest that fits `keep_flops`.
+
+    Raises:
+        ConfigError: The share cannot be reached by these channels.
+    """
+    flops = layer_flops(module, example)
+    total = sum(flops.values())
+    left = partial(_flops_left, flops, dict(module.named_modules()), coupled)
+    options = sorted({i / c.channels for c in coupled for i in range(1, c.channels + 1)})
+    plans = [{c.producer: _rounded(share, c, channel_multiple) for c in coupled} for share in options]
+    low, high = 0, len(options) - 1
+    if left(plans[0]) > keep_flops * total:
+        least = left(plans[0]) / total
+        raise ConfigError(
+            f"keep_flops = {keep_flops}: pruning inside the blocks in multiples of {channel_multiple} channels "
+            f"leaves at least {least:.2f} of the multiply-adds",
+            hint=f"set compress.keep_flops to {least + 0.005:.2f} or more",
+        )
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if left(plans[middle]) <= keep_flops * total else (low, middle - 1)
+    return plans[low]
+
+
+def least_cost_widths(
+    module: nn.Module,
+    coupled: list[Coupled],
+    costs: Mapping[str, Float[Tensor, "channel"]],
+    example: Tensor,
+    *,
+    even: Mapping[str, int],
+    keep_flops: float,
+    channel_multiple: int,
+) -> dict[str, int]:
+    """How many channels each producer keeps where the next to go is always the one that costs least per multiply-add.
+
+    Costs of many channels are not the sum of their costs, so no layer keeps less than half of its even width; layers
+    without costs keep that.
+
+    Args:
+        module: The teacher.
+        coupled: Its channels.
+        costs: Of each producer's channels, from those that go last to those that go first.
+        example: An input.
+        even: What `even_widths` gives for the same share.
+        keep_flops: Share of the multiply-adds that may stay.
+        channel_multiple: Widths are multiples of this where the layer is wide enough.
+    """
+    flops = layer_flops(module, example)
+    left = partial(_flops_left, flops, dict(module.named_modules()), coupled)
+    limit = keep_flops * sum(flops.values())
+    options = {c.producer: _options(c, even[c.producer], channel_multiple) for c in coupled if c.producer in costs}
+    plan = {**even, **{name: widths.pop() for name, widths in options.items()}}
+    while (now := left(plan)) > limit:
+        prices = {
+            name: float(costs[name][widths[-1] : plan[name]].sum()) / (now - left({**plan, name: widths[-1]}))
+            for name, widths in options.items()
+            if widths
+        }
+        cheapest = min(prices, key=prices.__getitem__)
+        plan[cheapest] = options[cheapest].pop()
+    return plan
+
+
+def _options(coupled: Coupled, even: int, multiple: int) -> list[int]:
+    """Widths that a layer may have, rising from half of its even width to its own."""
+    least_step = lcm(multiple, coupled.unit)
+    step = least_step * max(1, coupled.channels // (STEPS * least_step))
+    least = min(even, max(least_step, even // (2 * least_step) * least_step))
+    return sorted({least, *range(-(-least // step) * step, coupled.channels, step), coupled.channels})
+
+
+def _rounded(share: float, coupled: Coupled, multiple: int) -> int:
+    """A share of the channels, to the nearest multiple in whole units, at least one multiple, at most all."""
+    if share == 1:
+        return coupled.channels
+    step = lcm(multiple, coupled.unit)
+    return min(coupled.channels, max(step, round(share * coupled.channels / step) * step))
+
+
+def _flops_left(
+    flops: Mapping[str, int], layers: Mapping[str, nn.Module], coupled: list[Coupled], kept: Mapping[str, int]
+) -> float:
+    """Multiply-adds after pruning; exact, since a layer's are proportional to its inputs times its outputs."""
+    outs: dict[str, float] = {}
+    ins: dict[str, float] = {}
+    for group in coupled:
+        gone = 1 - kept[group.producer] / group.channels
+        for name, count in group.outputs.items():
+            outs[name] = outs.get(name, 0) + gone * count
+        for name, count in group.inputs.items():
+            ins[name] = ins.get(name, 0) + gone * count
+    left = 0.0
+    for name, count in flops.items():
+        width_out, width_in = _widths(layers[name])
+        left += count * (1 - outs.get(name, 0) / width_out) * (1 - ins.get(name, 0) / width_in)
+    return left
+
+
+def _widths(layer: nn.Module) -> tuple[int, int]:
+    """Output and input channels; attention's inner width counts as output."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return layer.embed_dim, layer.embed_dim
+    outs, ins = layer.get_parameter("weight").shape[:2]
+    return outs, ins
