@@ -150,13 +150,13 @@ def _paper_notes(findings: Findings, table: Sequence[Row]) -> Iterator[str]:
     figures = [row.paper for row in table if row.paper]
     if not figures:
         return
-    config = findings.study.plan.config
+    config, seeds = findings.study.plan.config, findings.study.grid.seeds
     tables = " and ".join(sorted({str(figure.table) for figure in figures}))
     yield (
         f"published (arXiv 2502.05832, table {tables}): {figures[0].setting}, each method at the pruning rate of its "
         "own paper, five runs, accuracy of the teacher and source of the OOD images not given. "
         f"Here: {network(findings)}, {100 * config.compress.keep_flops:g} % of the multiply-adds, "
-        f"{len(findings.study.grid.seeds)} seeds, OOD images from {_ood(config.data)}. "
+        f"{len(seeds)} seed{'s' * (len(seeds) > 1)}, OOD images from {_ood(config.data)}. "
         "So gains may be compared, levels may not"
     )
     yield from sorted({f"†: {figure.remark}" for figure in figures if figure.remark})
