@@ -19,7 +19,6 @@ from edgec.core.samples import Images, Samples
 from edgec.data import draw_few, load_digits_splits
 from edgec.models.digits import digits_net
 from edgec.models.weights import load_weights_, read_weights
-from edgec.pipeline.device import Device, open_fabric
 from edgec.pipeline.embedded import WEIGHTS
 
 SPEC = InputSpec(height=8, width=8, channels=1, mean=(0.305,), std=(0.376,))
@@ -27,7 +26,8 @@ SPEC = InputSpec(height=8, width=8, channels=1, mean=(0.305,), std=(0.376,))
 
 @pytest.fixture(scope="session")
 def fabric() -> Fabric:
-    return open_fabric(Device.CPU)
+    """In full precision, so that tests see the same numbers on every machine."""
+    return Fabric(accelerator="cpu", devices=1)
 
 
 @pytest.fixture(scope="session")

@@ -120,9 +120,19 @@ def test_ours_can_rank_channels_by_class_aware_taylor_terms(job: CompressJob, oo
 
 
 def test_ours_ranks_channels_by_norm_unless_told_otherwise(job: CompressJob, ood: Images) -> None:
-    still = ours(job, ood, recovery={"learning_rate": STILL}, without="finetuning")
+    still = ours(job, ood, recovery={"learning_rate": STILL}, without="finetuning", widths="even")
     wanted = kept_filters(plain(job, learning_rate=STILL), job.teacher, "features.0")
     assert kept_filters(still, job.teacher, "features.0") == wanted
+
+
+def test_ours_trades_layers_for_each_other_by_cost_and_keeps_the_largest_norms(job: CompressJob, ood: Images) -> None:
+    student = ours(job, ood, recovery={"learning_rate": STILL}, without="finetuning")
+    widths = student.history[0].facts["kept_channels"]
+    assert widths != plain(job).history[0].facts["kept_channels"]
+    assert student.history[0].facts["kept_flops"] <= job.budget.keep_flops
+    norms = job.teacher.module.get_submodule("features.0").weight.detach().abs().flatten(1).sum(1)
+    largest = norms.topk(widths["features.0"]).indices.sort().values.tolist()
+    assert kept_filters(student, job.teacher, "features.0") == largest
 
 
 # ---- what OE-FSMC hands to the method
@@ -245,7 +255,7 @@ def test_as_in_the_paper_the_method_recovers_its_own_way_on_the_auxiliary_set_al
     assert paper.pool.digests == paper.labelled.digests
     assert len(paper.labels) == 12
     np.testing.assert_allclose(paper.chances, 1 / 12)
-    assert paper.class_weights is not None
+    assert (paper.class_weights, paper.widths) == (None, "even")
     assert captured(job, ood).recovery == DistillConfig()
 
 

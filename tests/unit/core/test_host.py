@@ -51,6 +51,13 @@ def test_vnni_is_read_from_the_flags(flags, expected):
     assert parse_host(f"flags\t\t: {flags}\n", machine="x86_64", cores=1).has_vnni is expected
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("avx512f avx512_bf16", True), ("avx512f avx512_vnni", False), ("", False)]
+)
+def test_bfloat16_is_read_from_the_flags(flags, expected):
+    assert parse_host(f"flags\t\t: {flags}\n", machine="x86_64", cores=1).has_bfloat16 is expected
+
+
 def test_features_of_arm_are_read():
     assert "asimddp" in parse_host(PI_5, machine="aarch64", cores=4).features
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from edgec.core.errors import ConfigError
+from edgec.core.host import this_host
 from edgec.pipeline.device import Device, open_fabric
 
 
@@ -22,12 +25,19 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert open_fabric(Device.AUTO).device.type == "cpu"
 
 
-def test_the_cpu_trains_in_full_precision() -> None:
+@pytest.mark.parametrize(
+    ("features", "dtype"), [({"avx512_bf16"}, torch.bfloat16), ({"avx512f", "avx512_vnni"}, torch.float32)]
+)
+def test_the_cpu_trains_in_bfloat16_where_it_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, features: set[str], dtype: torch.dtype
+) -> None:
+    host = dataclasses.replace(this_host(), features=frozenset(features))
+    monkeypatch.setattr("edgec.pipeline.device.this_host", lambda: host)
     fabric = open_fabric(Device.CPU)
     assert fabric.device.type == "cpu"
     with fabric.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype is torch.float32
+    assert product.dtype is dtype
 
 
 @pytest.mark.gpu

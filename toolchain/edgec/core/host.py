@@ -43,6 +43,11 @@ class Host:
         """Whether x86's 8-bit dot products add up in 32 bits (AVX512-VNNI, AVX-VNNI) and so cannot saturate."""
         return not self.features.isdisjoint({"avx512_vnni", "avx_vnni"})
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether x86 multiplies in bfloat16 itself; without that, it is slower than float32."""
+        return "avx512_bf16" in self.features
+
 
 def describe_host() -> str:
     """This machine in one line."""

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from edgec.core.errors import ConfigError
+from edgec.core.host import this_host
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -41,6 +42,6 @@ def open_fabric(device: Device) -> Fabric:
     if device is Device.CUDA and not torch.cuda.is_available():
         raise ConfigError("--device cuda: no CUDA device here", hint="use --device auto, or check the driver")
     cuda = device is not Device.CPU and torch.cuda.is_available()
-    native = torch.cuda.is_bf16_supported() if cuda else torch.cpu.get_capabilities().get("avx512_bf16", False)
+    native = torch.cuda.is_bf16_supported() if cuda else this_host().has_bfloat16
     precision = "bf16-mixed" if native else "32-true"
     return Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)
