@@ -12,12 +12,13 @@ import torchvision
 from lightning_fabric import Fabric
 from torch import nn
 
-from edgec.compress import mir, practise
+from edgec.compress import mir, oefsmc, practise
 from edgec.compress.blocks import residual_blocks
-from edgec.compress.config import Budget, MirConfig, PractiseConfig
+from edgec.compress.config import Budget, MirConfig, OefsmcConfig, PractiseConfig
 from edgec.compress.coupling import coupled_channels
 from edgec.compress.flops import total_flops
 from edgec.compress.job import CompressJob
+from edgec.compress.methods import methods
 from edgec.compress.slim import slim
 from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_image
@@ -149,6 +150,26 @@ def test_an_architecture_with_residual_blocks_goes_through_practise(
     scores = student.history[-1].facts["scores"]
     assert len(scores) == blocks
     assert all(np.isfinite(score) and score >= 0 for score in scores.values())
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        pytest.param(named("resnet18"), id="resnet18"),
+        pytest.param(named("mobilenet_v3_small"), id="mobilenet_v3_small"),
+        pytest.param(named("convnext_tiny"), id="convnext_tiny", marks=pytest.mark.slow),
+        pytest.param(named("regnet_y_400mf"), id="regnet_y_400mf"),
+        pytest.param(named("shufflenet_v2_x0_5"), id="shufflenet_v2"),
+        pytest.param(vision_transformer, id="vit"),
+    ],
+)
+def test_layers_can_be_traded_for_each_other(
+    job_of: Callable[..., CompressJob], few: Samples, tmp_path: Path, factory: Callable[[], nn.Module]
+) -> None:
+    job = job_of(factory, 0.5)
+    student = oefsmc.compress(job, few, methods["mir"], MirConfig(), OefsmcConfig(), progress=Silent())
+    require_whole(student, job, tmp_path)
+    assert student.history[0].facts["kept_channels"] != slim(job)[1].widths
 
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "shufflenet_v2_x0_5", "densenet121"])
