@@ -182,7 +182,7 @@ class OefsmcConfig(BaseModel):
         without: A part that is left out: `compression` (plain pruning and recovery), `finetuning`, or `all`, which
             leaves the plain method. Fine-tuning helped no student that was recovered jointly, so ours goes without.
         auxiliary: m, how many OOD images get a label; as many as there are few samples where it is not given.
-        held_out: Share of the OOD images that fine-tuning's guard looks at, and nothing is trained on.
+        held_out: Share of the OOD images that nothing is trained on, for fine-tuning's guard.
         labels: How eq. 4's labels are drawn: by largest `remainder`, steadier where m is small, or at `random`.
         distill_on: Which OOD images take part in recovery: the whole `pool`, or the `auxiliary` set alone.
         draws: `balanced` flattens the class mass of what is drawn; `natural` draws every image alike.

@@ -56,13 +56,14 @@ def compress(
     if len(ood) < 2:
         raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
     held_out = min(max(round(config.held_out * len(ood)), 1), len(ood) - 1) if config.finetunes else 0
-    guard, pool = ood.take(order[:held_out]), ood.take(order[held_out:])
-    auxiliary = _auxiliary(job, pool, config, rng)
+    auxiliary = _auxiliary(job, ood.take(order[held_out:]), config, rng)
     plainly = config.without in ("compression", "all")
     given = job if plainly else replace(job, auxiliary=auxiliary)
     student = method.function(given, method_config, progress=progress)
     if not config.finetunes:
         return student
+    trained = set(auxiliary.pool.digests)
+    guard = ood.take(np.array([i for i in order if ood.digests[i] not in trained]))
     return _finetuned(student, job, (auxiliary, guard), config, progress=progress)
 
 
