@@ -200,8 +200,8 @@ def test_ood_images_take_part_as_far_as_lambda_says(job: CompressJob, ood: Image
         bytes_of(student.module)
         for student in (
             compressed(job),
-            ours(job, ood, recover="method", draws="natural"),
-            ours(job, ood, FskdConfig(joint=1), recover="method", draws="natural"),
+            ours(job, ood, recover="method", draws="natural", widths="even"),
+            ours(job, ood, FskdConfig(joint=1), recover="method", draws="natural", widths="even"),
         )
     )
     assert half != plain
