@@ -75,14 +75,18 @@ def least_cost_widths(
     limit = keep_flops * sum(flops.values())
     options = {c.producer: _options(c, even[c.producer], channel_multiple) for c in coupled if c.producer in costs}
     plan = {**even, **{name: widths.pop() for name, widths in options.items()}}
+    layers = {c.producer: {*c.outputs, *c.inputs} for c in coupled}
+    prices: dict[str, float] = {}
+    stale = list(options)
     while (now := left(plan)) > limit:
-        prices = {
-            name: float(costs[name][widths[-1] : plan[name]].sum()) / (now - left({**plan, name: widths[-1]}))
-            for name, widths in options.items()
-            if widths
-        }
+        for name in stale:
+            prices.pop(name, None)
+            for width in options[name][-1:]:
+                saved = now - left({**plan, name: width})
+                prices[name] = float(costs[name][width : plan[name]].sum()) / saved
         cheapest = min(prices, key=prices.__getitem__)
         plan[cheapest] = options[cheapest].pop()
+        stale = [name for name in options if layers[name] & layers[cheapest]]
     return plan
 
 
