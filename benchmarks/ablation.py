@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py cifar10-resnet20                      every candidate, three seeds
     python benchmarks/ablation.py cifar10-resnet56 --only default       one of them
-    python benchmarks/ablation.py cifar10-resnet20 --set compress.mir.mix=true --set ...     one of your own
+    python benchmarks/ablation.py cifar10-resnet20 --set compress.oefsmc.widths=even ...     one of your own
 
 The defaults of `[compress.oefsmc]` were chosen by this. No label and no test image is looked at: the measure is how far
 student and teacher agree on 2,000 training images that were not drawn, and on as many out-of-distribution images
@@ -44,6 +44,7 @@ OURS = "compress.oefsmc"
 RECOVERY = f"{OURS}.recovery"
 CANDIDATES: dict[str, dict[str, Any]] = {
     "default": {},
+    "even widths": {f"{OURS}.widths": "even"},
     "features and logits alone": {f"{RECOVERY}.between_weight": 0.0},
     "maps between x 3": {f"{RECOVERY}.between_weight": 3.0},
     "maps between x 30": {f"{RECOVERY}.between_weight": 30.0},

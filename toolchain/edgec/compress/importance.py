@@ -76,11 +76,11 @@ def class_taylor(
     counts = torch.zeros(classes)
     with _listening(module, layers) as caught:
         for images, labels in batches:
-            F.cross_entropy(module(images), labels, reduction="sum").backward()
+            slopes = _slopes(F.cross_entropy(module(images), labels, reduction="sum"), caught)
             member = F.one_hot(labels, classes).T.float()
             counts += member.sum(1).cpu()
             for name, output in caught.items():
-                terms = (_maps(module, name, output) * _slopes(module, name, output)).sum(2)
+                terms = (_maps(module, name, output) * _maps(module, name, slopes[name])).sum(2)
                 sums[name] = sums.get(name, 0) + member @ terms.abs()
     divisor = counts.clamp(min=1)[:, None]
     return {name: total / divisor.to(total.device) for name, total in sums.items()}
@@ -116,24 +116,21 @@ def divergence_costs(
             log_odds = module(images).log_softmax(1)
             drawn = torch.multinomial(log_odds.detach().exp(), LABEL_DRAWS, replacement=True, generator=generator)
             for labels in drawn.unbind(1):
-                for output in caught.values():
-                    output.grad = None
-                log_odds.gather(1, labels[:, None]).sum().backward(retain_graph=True)
+                slopes = _slopes(log_odds.gather(1, labels[:, None]).sum(), caught)
                 for name, output in caught.items():
                     around = _maps(module, name, output) - means[name][:, None]
-                    terms = (around * _slopes(module, name, output)).sum(2)
+                    terms = (around * _maps(module, name, slopes[name])).sum(2)
                     costs[name] = costs.get(name, 0) + shares @ terms.square() / (2 * LABEL_DRAWS)
     return costs
 
 
 @contextmanager
 def _listening(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """While open, each forward pass leaves the outputs of the named layers, which keep their gradients."""
+    """While open, each forward pass leaves the outputs of the named layers, which can be differentiated by."""
     caught: dict[str, Tensor] = {}
 
     def listen(name: str, _: nn.Module, __: object, output: Tensor) -> Tensor:
         caught[name] = output if output.requires_grad else output.detach().requires_grad_()
-        caught[name].retain_grad()
         return caught[name].clone()  # what comes next may work in place, as torchvision's ReLU6 does
 
     handles = [module.get_submodule(name).register_forward_hook(partial(listen, name)) for name in layers]
@@ -142,15 +139,15 @@ def _listening(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, T
     finally:
         for handle in handles:
             handle.remove()
-        module.zero_grad(set_to_none=True)
 
 
 def _maps(module: nn.Module, name: str, output: Tensor) -> Float[Tensor, "batch channel position"]:
-    """A layer's output without history; linear layers have their channels last."""
+    """A layer's output, or the gradient there, without history; linear layers have their channels last."""
     channel = -1 if isinstance(module.get_submodule(name), nn.Linear) else 1
     return output.detach().movedim(channel, 1).unsqueeze(-1).flatten(2)
 
 
-def _slopes(module: nn.Module, name: str, output: Tensor) -> Float[Tensor, "batch channel position"]:
-    """The gradient at a layer's output; zeros where nothing flows back."""
-    return _maps(module, name, torch.zeros_like(output) if output.grad is None else output.grad)
+def _slopes(value: Float[Tensor, ""], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The gradient of a value at each layer's output, and at nothing else; zeros where nothing flows back."""
+    found = torch.autograd.grad(value, list(outputs.values()), retain_graph=True, materialize_grads=True)
+    return dict(zip(outputs, found, strict=True))

@@ -1,4 +1,4 @@
-"""What regressing one layer at a time takes: weighed images, a module run as far as the layer, second moments.
+"""What judging or regressing a layer at a time takes: weighed images, a module run as far as the layer, second moments.
 
 A layer is linear, so all that a squared error of its output needs of the images are second moments. They are summed
 over batches, which keeps memory bounded and makes each error, and its gradient, exact over all images.

@@ -63,7 +63,7 @@ def compress(
     if not config.finetunes:
         return student
     trained = set(auxiliary.pool.digests)
-    guard = ood.take(np.array([i for i in order if ood.digests[i] not in trained]))
+    guard = ood.take(np.array([i for i in order if ood.digests[i] not in trained], dtype=int))
     return _finetuned(student, job, (auxiliary, guard), config, progress=progress)
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from edgec.compress.coupling import Coupled, coupled_channels
 from edgec.compress.importance import class_taylor, divergence_costs, importance
-from edgec.compress.job import Auxiliary, CompressJob
+from edgec.compress.job import CompressJob
+from edgec.compress.layerwise import weighed
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths, least_cost_widths
-from edgec.core.samples import Images
 from edgec.models.infer import placed, to_tensor
 from edgec.models.taps import find_tap
 
@@ -63,7 +63,7 @@ def channels_to_keep(job: CompressJob) -> Cut:
     scores = _l1_norms(teacher, coupled) | _class_aware(job, coupled)
     order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
     if job.auxiliary is not None and job.auxiliary.widths == "by-cost":
-        costs = {name: cost[order[name]] for name, cost in _costs(job, job.auxiliary, coupled).items()}
+        costs = {name: cost[order[name]] for name, cost in _costs(job, coupled).items()}
         widths = least_cost_widths(teacher, coupled, costs, example, even=widths, **given)
     kept = {name: channels[: widths[name]].sort().values for name, channels in order.items()}
     return Cut(coupled=tuple(coupled), kept=kept)
@@ -98,28 +98,29 @@ def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Te
     auxiliary = job.auxiliary
     if auxiliary is None or auxiliary.class_weights is None:
         return {}
+    images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in (job.few, auxiliary.labelled)])
     labels = torch.cat([torch.as_tensor(job.few.labels), torch.as_tensor(auxiliary.labels)])
-    batches, judges = _batches(job, auxiliary.labelled, labels), _judges(coupled)
+    batches, judges = _batches(*job.fabric.to_device((images, labels))), _judges(coupled)
     with placed(job.teacher.module, job.fabric.device) as teacher:
         terms = class_taylor(teacher, list(judges.values()), batches, classes=len(job.teacher.labels))
     return {name: importance(terms[judge], auxiliary.class_weights).cpu() for name, judge in judges.items()}
 
 
-def _costs(job: CompressJob, auxiliary: Auxiliary, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
-    """What dropping a channel costs the outputs, over the few samples and the pool as recovery draws them."""
-    shares = torch.cat([torch.as_tensor(part).float() / 2 for part in (auxiliary.few_chances, auxiliary.chances)])
-    batches, judges = _batches(job, auxiliary.pool, shares), _judges(coupled)
+def _costs(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+    """What dropping a channel costs the outputs, over few samples and pool, each as a whole having the same say."""
+    seen, judges = weighed(job, joint=0.5), _judges(coupled)
     generator = torch.Generator(job.fabric.device).manual_seed(job.seed)
     with placed(job.teacher.module, job.fabric.device) as teacher:
-        costs = divergence_costs(teacher, list(judges.values()), batches, generator=generator)
+        costs = divergence_costs(
+            teacher, list(judges.values()), _batches(seen.images, seen.shares), generator=generator
+        )
     return {name: costs[judge].cpu() for name, judge in judges.items()}
 
 
-def _batches(job: CompressJob, ood: Images, values: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Few samples and OOD images with a value each, as many at a time as the memory of a small machine lets."""
-    images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in (job.few, ood)])
+def _batches(images: Tensor, values: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Images with a value each, as many at a time as the memory of a small machine lets."""
     size = max(1, min(MOST_IMAGES, MOST_PIXELS // images[0, 0].numel()))
-    return [job.fabric.to_device(pair) for pair in zip(images.split(size), values.split(size), strict=True)]
+    return list(zip(images.split(size), values.split(size), strict=True))
 
 
 def _judges(coupled: list[Coupled]) -> dict[str, str]:
