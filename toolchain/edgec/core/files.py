@@ -6,10 +6,11 @@ import ctypes
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     A folder that stood there before is replaced; on an error, or a kill, it stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _draft(Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent))) as draft:
+    with _draft(path, Path.mkdir) as draft:
         yield draft
         draft.chmod(0o755)
         _swap_in(draft, path)
@@ -45,7 +45,7 @@ def _swap_in(draft: Path, path: Path) -> None:
         draft.rename(path)
         return
     # Neither macOS nor some network file systems can exchange names: there, for a moment, nothing stands at `path`.
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent))
+    old = _hidden(path)
     path.rename(old)
     draft.rename(path)
     _remove(old)
@@ -61,33 +61,48 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file under a temporary name, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent)
-    with os.fdopen(handle, "wb") as file, _draft(Path(name)) as draft:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with _draft(path, Path.touch) as draft:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         draft.chmod(0o644)
         draft.rename(path)
 
 
 @contextmanager
-def _draft(draft: Path) -> Iterator[Path]:
-    """Marks a draft as ours while the block runs, and removes what then stands under its name.
+def _draft(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
+    """Something hidden beside `path`, marked as ours while the block runs; what then stands under its name is removed.
 
     The mark is a lock, which the system takes back when the process ends, however it ends. Drafts without one are
     left over from kills; they are removed here, so that a cache does not fill with them.
     """
-    for other in draft.parent.glob(f".*{DRAFT}"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for other in path.parent.glob(f".*{DRAFT}"):
         if _is_dead(other):
             _remove(other)
+    draft = _hidden(path)
+    try:  # from here on, so that Ctrl-C at any moment finds the draft's name known
+        create(draft)
+        with _locked(draft):
+            yield draft
+    finally:
+        _remove(draft)
+
+
+def _hidden(path: Path) -> Path:
+    """A name beside `path` that nobody has and no listing shows."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{DRAFT}")
+
+
+@contextmanager
+def _locked(draft: Path) -> Iterator[None]:
     handle = os.open(draft, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks: there, no draft is ever taken for dead
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield draft
+        yield
     finally:
-        _remove(draft)
         os.close(handle)
 
 
