@@ -1,0 +1,40 @@
+"""edgec's own calibration and quantisation, as a build does them; MODEL and IMAGES as its stages left them.
+
+IMAGES is the folder of the stage `data`, METHOD a JSON object: the config's path, and settings by dotted name.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from runner import Job, run
+
+from edgec import __version__
+from edgec.core.files import write_bytes
+from edgec.core.progress import Silent
+from edgec.pipeline.config import read_config
+from edgec.pipeline.device import Device
+from edgec.pipeline.plan import plan_build
+from edgec.pipeline.prepare import read_prepared
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import MODEL, RANGES, calibrate, quantize
+
+
+def main() -> None:
+    run(quantise, version=f"edgec {__version__}")
+
+
+def quantise(job: Job) -> None:
+    asked = json.loads(job.method)
+    plan = plan_build(read_config(Path(asked["config"]), list(asked["settings"].items())), device=Device.CPU)
+    sources, images = Sources(plan, Silent()), read_prepared(job.images)
+    with tempfile.TemporaryDirectory() as folder:
+        calibrate(sources, images, job.model, Path(folder))
+        quantize(sources, images, job.model, Path(folder) / RANGES, Path(folder))
+        write_bytes(job.output, (Path(folder) / MODEL).read_bytes())
+
+
+if __name__ == "__main__":
+    main()
