@@ -9,6 +9,8 @@ from edgec.evaluate.gates import Gates
 from edgec.evaluate.report import (
     CalibrationFacts,
     DataFacts,
+    Effect,
+    LayerSensitivity,
     LineageStep,
     OperatorLatency,
     Overlap,
@@ -48,6 +50,11 @@ REPORT = Report(
     ),
     confusion={Stage.ARTIFACT: ((20, 0, 0), (2, 18, 0), (1, 3, 16))},
     operators=(OperatorLatency(name="conv1", op="Conv", ms=0.2),),
+    sensitivity=(
+        LayerSensitivity(layer="conv1", operator="Conv", kept="int8", divergence={"cat": 0.001, "Käfer": 0.02}),
+        LayerSensitivity(layer="head", operator="Gemm", kept="float", divergence={"cat": 0.0, "Käfer": 0.3}),
+    ),
+    effects=(Effect(what="ranges", worst_class_divergence_before=0.3, worst_class_divergence_after=0.02, seconds=1.5),),
     data=DataFacts(
         splits=(
             Split(name="train", n=16, counts=(12, 3, 1), digest="ab" * 32, source="photos/train"),
@@ -66,6 +73,15 @@ REPORT = Report(
 
 def test_the_file_is_byte_for_byte_what_it_was() -> None:
     assert encode_report(REPORT).decode() == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_a_file_from_before_layers_were_told_is_read() -> None:
+    lines = GOLDEN.read_text(encoding="utf-8").splitlines()
+    start, end = (
+        next(i for i, line in enumerate(lines) if line.startswith(f'  "{name}"')) for name in ("sensitivity", "data")
+    )
+    old = parse_report("\n".join((*lines[:start], *lines[end:])).encode())
+    assert old == REPORT.model_copy(update={"sensitivity": (), "effects": ()})
 
 
 def test_the_file_of_this_schema_is_read_for_ever() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgec.core.target import known_targets
 from edgec.evaluate.report import parse_report
@@ -23,6 +26,7 @@ ALL = ["data", "baseline", "compress", "export", "calibrate", "quantize", "evalu
 FILES = {"calibration.json", "golden.npz", "manifest.json", "model.onnx", "report.html", "report.json"}
 NONE = ("compress.method=none", "data.ood_count=60")
 """Quantisation alone: no training."""
+DIGITS_INPUT = "model.input={height=8,width=8,channels=1,mean=[0.305],std=[0.376]}"
 
 
 def sha256(path: Path) -> str:
@@ -224,14 +228,27 @@ class TestAgain:
         assert [(stage["stage"], stage["cached"]) for stage in planned["stages"]] == [(stage, True) for stage in ALL]
 
 
+def _inflated(model: Path, output: Path) -> Path:
+    """The same function with first activations of up to 76,000: some images have one that does not fit float16."""
+    graph_model = onnx.load(model)
+    weights = [node.input[1:3] for node in graph_model.graph.node if node.op_type == "Conv"]
+    factors = {**dict.fromkeys(weights[0], 2.4e4), weights[1][0]: 1 / 2.4e4}
+    for tensor in graph_model.graph.initializer:
+        if tensor.name in factors:
+            array = numpy_helper.to_array(tensor) * np.float32(factors[tensor.name])
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(graph_model, output)
+    return output
+
+
 class TestWays:
     """Other inputs and settings, without training where it is not what is asked about."""
 
     @pytest.fixture(autouse=True)
     def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Latencies are measured, but not for long."""
-        brief = functools.partial(measure.measure_latency, warmup_s=0.01, min_runs=20)
-        monkeypatch.setattr(measure, "measure_latency", brief)
+        brief = functools.partial(measure.measure_in_turns, warmup_s=0.01, min_runs=20, min_turns=6)
+        monkeypatch.setattr(measure, "measure_in_turns", brief)
 
     def test_without_compression(self, builder: Any, tmp_path: Path, plain_cache: Path) -> None:
         build = builder(tmp_path, "--target", "x86-avx2", settings=NONE, cache=plain_cache)
@@ -276,6 +293,63 @@ class TestWays:
             if (row["stage"], row["name"]) == ("artifact", "teacher_agreement")
         )
         assert agreement >= 0.99
+
+    def test_a_float16_target_has_its_own_accuracy_of_every_class(
+        self, builder: Any, tmp_path: Path, plain_cache: Path
+    ) -> None:
+        build = builder(tmp_path, "--target", "jetson-nano", settings=NONE, cache=plain_cache)
+        assert build.manifest["model"]["scheme"] == "float16"
+        rows = [row for row in build.report["measurements"] if row["name"] == "accuracy"]
+        half = {row["label"]: row for row in rows if row["stage"] == "artifact"}
+        assert set(half) == {None, *"0123456789"}
+        assert all(
+            row["where"].startswith("float16, rounded after every operator, onnxruntime") for row in half.values()
+        )
+        full = {row["label"]: row["value"] for row in rows if row["stage"] == "compressed"}
+        # Eleven bits move logits of size 10 by less than 0.1; a class may lose or win a near tie of its 35 or so images.
+        assert max(abs(full[label] - row["value"]) for label, row in half.items()) <= 0.03
+
+    def test_float16_that_overflows_names_the_classes_that_it_loses(
+        self, builder: Any, edgec: Any, tmp_path: Path, plain_cache: Path
+    ) -> None:
+        exact = ("--target", "host", "--set", "quantize.scheme=float32")
+        exported = builder(tmp_path / "teacher", *exact, settings=NONE, cache=plain_cache).bundle / "model.onnx"
+        given = ("--model", _inflated(exported, tmp_path / "large.onnx"), "--set", DIGITS_INPUT)
+        common = (
+            *given,
+            "--set",
+            "data.ood_count=60",
+            "--device",
+            "cpu",
+            "--cache",
+            plain_cache,
+            "--output",
+            tmp_path / "given",
+        )
+        outcome = edgec("build", "--target", "jetson-nano", *common)
+        error, hint = outcome.failure
+        assert outcome.exit_code == 1
+        assert re.match(
+            r"artifact model: logits of \d+ of \d+ test images are not finite: class '\d' \(\d+ of \d+\)", error
+        )
+        assert hint.endswith("set quantize.scheme = 'float32'")
+        assert edgec("build", "--target", "jetson-nano", "--set", "quantize.scheme=float32", *common).exit_code == 0
+
+    @pytest.mark.parametrize("scheme", ["u8s8", "float16", "float32"])
+    def test_this_machine_is_told_what_its_scheme_gains(
+        self, builder: Any, tmp_path: Path, plain_cache: Path, scheme: str
+    ) -> None:
+        chosen = ("--target", "host", "--set", f"quantize.scheme={scheme}")
+        report = builder(tmp_path, *chosen, settings=NONE, cache=plain_cache).report
+        rows = [row for row in report["measurements"] if row["name"] == "speedup"]
+        told = [note for note in report["notes"] if " pay" in note]
+        if scheme == "float32":
+            assert (rows, told) == ([], [])
+            return
+        (row,) = rows
+        assert (row["stage"], row["unit"], row["where"]) == ("artifact", "times", report["target_title"])
+        assert row["low"] <= row["value"] <= row["high"]
+        assert len(told) == (row["low"] <= 1.03)  # noise of the machine, as in evaluate/payoff.py
 
     def test_preprocessing_in_the_graph_changes_no_logit(self, builder: Any, tmp_path: Path, plain_cache: Path) -> None:
         exact = ("--target", "host", "--set", "quantize.scheme=float32")

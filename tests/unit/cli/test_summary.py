@@ -69,6 +69,16 @@ def test_stages_are_called_as_in_the_report_and_absent_ones_are_left_out(
     assert lines_of(report, tmp_path, capsys)[0].split() == ["class", "few", "teacher", "compressed", "artifact"]
 
 
+def test_what_quantisation_gains_is_told_where_it_was_measured(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not any("Speed-up" in line for line in lines_of(report, tmp_path, capsys))
+    measured = row(Stage.ARTIFACT, "speedup", 1.834, unit="times").model_copy(update={"low": 1.7, "high": 1.91})
+    rows = (*report.measurements, measured)
+    lines = lines_of(report.model_copy(update={"measurements": rows}), tmp_path, capsys)
+    assert "Speed-up by quantisation: 1.83 × FP32's speed (1.70–1.91)" in lines
+
+
 def test_latency_and_size_have_units(report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = lines_of(report, tmp_path, capsys)
     assert "Latency, median: 0.0503 ms, measured on here" in lines

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from edgec.evaluate.paired import drop_measurements
 from edgec.evaluate.report import (
     CalibrationFacts,
     DataFacts,
+    Effect,
+    LayerSensitivity,
     LineageStep,
     OperatorLatency,
     Overlap,
@@ -138,6 +142,43 @@ def ten_classes() -> Report:
         ),
         tools={"edgec": "0.1.0", "python": "3.11.2", "onnxruntime": "1.31.0", "torch": "2.15.0"},
     )
+
+
+def with_sensitivity(report: Report, layers: int = 5) -> Report:
+    """The report with invented divergences by layer and a refinement; the second layer stays in float."""
+    values = np.random.default_rng(3).exponential(0.01, (layers, len(report.labels)))
+    rows = tuple(
+        LayerSensitivity(
+            layer=f"conv<{i}>",
+            operator="Conv",
+            kept="float" if i == 1 else "int8",
+            divergence=dict(zip(report.labels, row.tolist(), strict=True)),
+        )
+        for i, row in enumerate(values)
+    )
+    effect = Effect(
+        what="rounding by <gradient>",
+        worst_class_divergence_before=0.0312,
+        worst_class_divergence_after=0.0191,
+        seconds=2,
+    )
+    return Report.model_validate(report.model_dump() | {"sensitivity": rows, "effects": (effect,)})
+
+
+@pytest.fixture(scope="session")
+def sensitive() -> Callable[..., Report]:
+    """Adds what quantisation found out about layers to a report."""
+    return with_sensitivity
+
+
+@pytest.fixture(scope="session")
+def ten_classes_by_layer(ten_classes: Report) -> Report:
+    return with_sensitivity(ten_classes, layers=21)
+
+
+@pytest.fixture(scope="session")
+def hundred_classes_by_layer(hundred_classes: Report) -> Report:
+    return with_sensitivity(hundred_classes)
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from edgec.core.measurement import Kind, Stage
-from edgec.evaluate.latency import Latency, latency_measurements, measure_latency
+from edgec.evaluate.latency import Latency, Turns, latency_measurements, measure_in_turns, measure_latency
 
 
 class Machine:
@@ -71,6 +71,57 @@ def test_too_few_runs_leave_the_upper_end_of_the_99th_percentile_open() -> None:
     latency = Machine(itertools.repeat(1.0)).measure(warmup_s=0, min_runs=100, max_seconds=10)
     assert latency.p50.high_ms == pytest.approx(1)
     assert latency.p99.high_ms is None
+
+
+class Machines:
+    """One clock and two inferences: each takes its time, times what the machine's load is at that moment."""
+
+    def __init__(self, times_ms: tuple[float, float], load: Callable[[float], float] = lambda _: 1.0) -> None:
+        self.now = 0.0
+        self.order: list[int] = []
+        self._times_ms, self._load = times_ms, load
+
+    def _run(self, which: int) -> None:
+        self.now += self._times_ms[which] * self._load(self.now) / 1e3
+        self.order.append(which)
+
+    def in_turns(self, **limits: float) -> list[Turns]:
+        runs = [lambda: self._run(0), lambda: self._run(1)]
+        return measure_in_turns(runs, clock=lambda: self.now, **limits)
+
+
+def test_models_take_turns_to_and_fro() -> None:
+    machines = Machines((1.0, 2.0))
+    first, second = machines.in_turns(warmup_s=0, min_runs=20, min_turns=4, max_seconds=100)
+    warm = first.latency.warmup_runs + second.latency.warmup_runs
+    # Each round begins with the model that ended the last: 0 1, 1 0, 0 1, 1 0.
+    assert [which for which, _ in itertools.groupby(machines.order[warm:])] == [0, 1, 0, 1, 0]
+    assert len(first.medians_ms) == len(second.medians_ms) == 4
+    assert first.medians_ms == pytest.approx([1] * 4)
+    assert second.medians_ms == pytest.approx([2] * 4)
+
+
+def test_the_head_of_a_turn_is_not_counted() -> None:
+    machines = Machines((1.0, 1.0))
+    first, second = machines.in_turns(warmup_s=0, min_runs=1, min_turns=6, max_seconds=100)
+    counted = first.latency.runs + second.latency.runs
+    warm = first.latency.warmup_runs + second.latency.warmup_runs
+    # 5 ms of each turn's 15 are not counted; the clock's rounding may add a run to either part.
+    assert (len(machines.order) - warm - counted) / counted == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_load_that_comes_and_goes_leaves_the_neighbours_alike() -> None:
+    machines = Machines((2.0, 1.0), load=lambda now: 1 + 2 * (int(now / 0.3) % 2))
+    first, second = machines.in_turns(warmup_s=0, min_runs=400, min_turns=30, max_seconds=100)
+    ratios = np.divide(first.medians_ms, second.medians_ms)
+    assert np.mean(np.isclose(ratios, 2, rtol=0.01)) > 0.85
+    assert np.ptp(first.medians_ms) > 3
+
+
+def test_every_model_has_a_turn_whatever_the_limit() -> None:
+    first, second = Machines((60_000.0, 1.0)).in_turns(warmup_s=0, min_runs=400, max_seconds=10)
+    assert (len(first.medians_ms), len(second.medians_ms)) == (1, 1)
+    assert first.latency.runs == 1
 
 
 def test_rows_are_measured_and_carry_the_number_of_runs() -> None:

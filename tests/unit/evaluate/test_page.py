@@ -53,7 +53,9 @@ class Outline(HTMLParser):
             self.text += f" {data}"
 
 
-@pytest.fixture(scope="module", params=["ten_classes", "hundred_classes"])
+@pytest.fixture(
+    scope="module", params=["ten_classes", "ten_classes_by_layer", "hundred_classes", "hundred_classes_by_layer"]
+)
 def report(request: pytest.FixtureRequest) -> Report:
     return request.getfixturevalue(request.param)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from edgec.cli.console import print_paragraph
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.report import Report, parse_report
-from edgec.evaluate.wording import STAGES, format_amount, format_share, measure_title
+from edgec.evaluate.wording import STAGES, format_amount, format_interval, format_share, measure_title
 
 if TYPE_CHECKING:
     from edgec.pipeline.build import Built
@@ -65,6 +65,11 @@ def _lines(report: Report) -> list[tuple[str, str]]:
     lines = [
         (measure_title(m.name), f"{format_amount(m.name, m.value)}, {_KINDS[m.kind]} {m.where}") for m in latencies
     ]
+    speedup = report.find(Stage.ARTIFACT, "speedup")
+    if speedup:
+        ends = format_interval(speedup)
+        amount = format_amount(speedup.name, speedup.value)
+        lines.append((measure_title(speedup.name), f"{amount} FP32's speed{f' ({ends})' if ends else ''}"))
     size, before = (report.find(stage, "size_bytes") for stage in (Stage.ARTIFACT, Stage.COMPRESSED))
     if size and before:
         amounts = [format_amount(m.name, m.value) for m in (size, before)]

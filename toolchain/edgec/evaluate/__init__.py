@@ -23,12 +23,21 @@ from edgec.evaluate.intervals import (
     quantile_ranks,
     wilson_interval,
 )
-from edgec.evaluate.latency import Latency, Percentile, latency_measurements, measure_latency
+from edgec.evaluate.latency import (
+    Latency,
+    Percentile,
+    Turns,
+    latency_measurements,
+    measure_in_turns,
+    measure_latency,
+)
 from edgec.evaluate.page import render_report
 from edgec.evaluate.paired import drop_measurements
 from edgec.evaluate.report import (
     CalibrationFacts,
     DataFacts,
+    Effect,
+    LayerSensitivity,
     LineageStep,
     OperatorLatency,
     Overlap,
@@ -43,10 +52,12 @@ __all__ = [
     "CalibrationFacts",
     "ClassGroups",
     "DataFacts",
+    "Effect",
     "GateResult",
     "Gates",
     "Interval",
     "Latency",
+    "LayerSensitivity",
     "LineageStep",
     "OperatorLatency",
     "Overlap",
@@ -54,6 +65,7 @@ __all__ = [
     "Percentile",
     "Report",
     "Split",
+    "Turns",
     "Verdict",
     "accuracy_measurements",
     "agreement_measurement",
@@ -63,6 +75,7 @@ __all__ = [
     "encode_report",
     "group_classes",
     "latency_measurements",
+    "measure_in_turns",
     "measure_latency",
     "memory_measurement",
     "paired_interval",

@@ -1,10 +1,10 @@
-"""How long an inference takes on this machine: warm-up until steady, percentiles with intervals."""
+"""How long an inference takes on this machine: warm-up until steady, percentiles with intervals, models in turn."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,16 @@ import numpy as np
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.intervals import quantile_ranks
 
-__all__ = ["Latency", "Percentile", "latency_measurements", "measure_latency"]
+__all__ = ["Latency", "Percentile", "Turns", "latency_measurements", "measure_in_turns", "measure_latency"]
 
 _BLOCK = 10
 """Runs whose median tells whether the machine is still getting faster."""
 _STEADY = 0.05
 """Medians of two blocks this close, relative to the earlier, count as steady."""
+_SETTLE_S = 0.005
+"""Runs at the head of a turn that are not counted: caches hold the other model, and its threads still spin."""
+_TURN_S = 0.01
+"""Runs of a turn that are counted: long enough for a median, short enough that a machine is the same in two turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +76,78 @@ def measure_latency(
         clock: Seconds that only ever grow.
     """
     start = clock()
-    warmup_runs, steady = _warm_up(run, clock, least_s=warmup_s, most_s=max_seconds / 2)
+    warm_up = _warm_up(run, clock, least_s=warmup_s, most_s=max_seconds / 2)
     times_ms: list[float] = []
     while not times_ms or (len(times_ms) < min_runs and clock() - start < max_seconds):
         times_ms.append(_time_ms(run, clock))
-    ordered = np.sort(times_ms)
-    return Latency(
-        p50=_percentile(ordered, 0.5),
-        p90=_percentile(ordered, 0.9),
-        p99=_percentile(ordered, 0.99),
-        runs=len(times_ms),
-        warmup_runs=warmup_runs,
-        steady=steady,
-    )
+    return _latency(times_ms, warm_up)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Times of one of several models that took turns.
+
+    Attributes:
+        latency: Of all its counted runs.
+        medians_ms: Of each of its turns; the turns of all models with the same position are neighbours in time.
+    """
+
+    latency: Latency
+    medians_ms: tuple[float, ...]
+
+
+def measure_in_turns(
+    runs: Sequence[Callable[[], object]],
+    *,
+    warmup_s: float = 0.5,
+    min_runs: int = 400,
+    min_turns: int = 30,
+    max_seconds: float = 10.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Turns]:
+    """Times several models under the same conditions: each runs for a few milliseconds, then the next, to and fro.
+
+    Args:
+        runs: One inference of each model, batch 1.
+        warmup_s: Shortest warm-up of each; all together take at most half of `max_seconds`.
+        min_runs: Runs of each to time.
+        min_turns: Turns of each, however many runs they hold.
+        max_seconds: Longest that all of it may take, but for a turn of each, which is made in any case.
+        clock: Seconds that only ever grow.
+    """
+    start = clock()
+    most_s = max_seconds / 2 / len(runs)
+    warm_ups = [_warm_up(run, clock, least_s=warmup_s, most_s=most_s) for run in runs]
+    turns: list[list[list[float]]] = [[] for _ in runs]
+    order = list(range(len(runs)))
+    while True:
+        for i in order:
+            turns[i].append(_take_turn(runs[i], clock))
+        order.reverse()
+        enough = len(turns[0]) >= min_turns and all(sum(map(len, taken)) >= min_runs for taken in turns)
+        if enough or clock() - start >= max_seconds:
+            break
+    return [
+        Turns(
+            latency=_latency([time_ms for turn in taken for time_ms in turn], warm_up),
+            medians_ms=tuple(map(statistics.median, taken)),
+        )
+        for taken, warm_up in zip(turns, warm_ups, strict=True)
+    ]
+
+
+def _take_turn(run: Callable[[], object], clock: Callable[[], float]) -> list[float]:
+    """Times of the counted runs, at least one, after at least one that is not counted."""
+    _fill(run, clock, _SETTLE_S)
+    return _fill(run, clock, _TURN_S)
+
+
+def _fill(run: Callable[[], object], clock: Callable[[], float], seconds: float) -> list[float]:
+    start = clock()
+    times_ms = [_time_ms(run, clock)]
+    while clock() - start < seconds:
+        times_ms.append(_time_ms(run, clock))
+    return times_ms
 
 
 def _warm_up(
@@ -108,6 +171,19 @@ def _time_ms(run: Callable[[], object], clock: Callable[[], float]) -> float:
     start = clock()
     run()
     return (clock() - start) * 1e3
+
+
+def _latency(times_ms: Sequence[float], warm_up: tuple[int, bool]) -> Latency:
+    """`warm_up` as `_warm_up` gives it."""
+    ordered = np.sort(times_ms)
+    return Latency(
+        p50=_percentile(ordered, 0.5),
+        p90=_percentile(ordered, 0.9),
+        p99=_percentile(ordered, 0.99),
+        runs=len(ordered),
+        warmup_runs=warm_up[0],
+        steady=warm_up[1],
+    )
 
 
 def _percentile(ordered_ms: np.ndarray, quantile: float) -> Percentile:

@@ -10,6 +10,7 @@ from edgec.core.errors import MissingDependencyError
 from edgec.core.measurement import Kind, Stage
 from edgec.evaluate import view, wording
 from edgec.evaluate.gates import GateResult, Verdict, fold_passes
+from edgec.evaluate.heatmap import heat_map
 from edgec.evaluate.report import Report
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def render_report(report: Report, *, gates: Sequence[GateResult] | None) -> str:
             confusion=view.confusion_rows(report, Stage.ARTIFACT),
             confusions=view.top_confusions(report, Stage.ARTIFACT, most=_CONFUSIONS),
             bars=view.calibration_bars(report),
+            heat=heat_map(report),
             operators=report.operators[:_OPERATORS],
             operators_ms=_predicted_ms(report),
         )

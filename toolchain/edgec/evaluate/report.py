@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from typing_extensions import Self
@@ -18,6 +18,8 @@ from edgec.evaluate.gates import Gates
 __all__ = [
     "CalibrationFacts",
     "DataFacts",
+    "Effect",
+    "LayerSensitivity",
     "LineageStep",
     "OperatorLatency",
     "Overlap",
@@ -86,6 +88,32 @@ class CalibrationFacts(_Frozen):
     facts: Mapping[str, JsonValue] = Field(default_factory=dict)
 
 
+class LayerSensitivity(_Frozen):
+    """What int8 in one layer costs each class.
+
+    Attributes:
+        layer: The operator's name in the graph.
+        operator: Its type.
+        kept: The numbers that it computes in.
+        divergence: By class, how far the outputs move where this layer alone is rounded, in nat; some classes may be
+            missing.
+    """
+
+    layer: str
+    operator: str
+    kept: Literal["int8", "float"]
+    divergence: Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+
+
+class Effect(_Frozen):
+    """What one refinement of the int8 model did to the class that diverges most, in nat."""
+
+    what: str
+    worst_class_divergence_before: float = Field(ge=0, allow_inf_nan=False)
+    worst_class_divergence_after: float = Field(ge=0, allow_inf_nan=False)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+
+
 class LineageStep(_Frozen):
     """One stage of the build.
 
@@ -119,6 +147,8 @@ class Report(_Frozen):
         train_counts: Labelled training images per class.
         confusion: Test images by true class (rows) and given class (columns).
         operators: Where a predicted latency goes, slowest first.
+        sensitivity: What int8 costs each class, layer by layer in the order of the graph.
+        effects: What refined the int8 model, in the order in which it was done.
         gates: What `edgec check` asks when it is given no gates.
         notes: What was not done, and what the reader should know.
         tools: Versions of what took part.
@@ -135,6 +165,8 @@ class Report(_Frozen):
     measurements: tuple[Measurement, ...]
     confusion: Mapping[Stage, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
     operators: tuple[OperatorLatency, ...] = ()
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    effects: tuple[Effect, ...] = ()
     data: DataFacts = DataFacts()
     calibration: CalibrationFacts | None = None
     lineage: tuple[LineageStep, ...] = ()
@@ -153,6 +185,10 @@ class Report(_Frozen):
         unknown = {row.label for row in self.measurements} - {None, *self.labels}
         if unknown:
             raise ValueError(f"a measurement is of class '{min(map(str, unknown))}', which is not in labels")
+        for row in self.sensitivity:
+            strange = sorted(row.divergence.keys() - set(self.labels))
+            if strange:
+                raise ValueError(f"sensitivity of '{row.layer}' is of class '{strange[0]}', which is not in labels")
         return self
 
     def find(self, stage: Stage, name: str, label: str | None = None) -> Measurement | None:

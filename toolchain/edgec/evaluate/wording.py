@@ -36,6 +36,7 @@ _TITLES = {
     "class_accuracy": "Class",
     "class_drop": "Lost against the teacher",
     "size_bytes": "Size",
+    "speedup": "Speed-up by quantisation",
     "peak_memory_mb": "Peak memory",
     "latency_ms_p50": "Latency, median",
     "latency_ms_p90": "Latency, 90th percentile",
@@ -56,6 +57,8 @@ def format_amount(name: str, value: float) -> str:
         return _format_bytes(value)
     if name.endswith("_mb"):
         return f"{_significant(value)} MB"
+    if name == "speedup":
+        return f"{_significant(value)} ×"
     if name.endswith("_drop"):
         return f"{100 * value:.1f} pp".replace("-", "−")
     return format_share(value)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgec.core.host import describe_host
+from edgec.core.errors import UnsupportedError
+from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Measurement, Stage
-from edgec.core.target import Target
+from edgec.core.samples import Samples
+from edgec.core.target import Scheme, Target
 from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
 from edgec.evaluate.footprint import memory_measurement, size_measurement
-from edgec.evaluate.latency import latency_measurements, measure_latency
+from edgec.evaluate.half import as_computed_in_float16
+from edgec.evaluate.latency import latency_measurements, measure_in_turns
 from edgec.evaluate.paired import drop_measurements
+from edgec.evaluate.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
 from edgec.evaluate.roofline import Prediction, predict_latency
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
+from edgec.runtime import Session
 
 __all__ = ["evaluate"]
 
 SLOWEST = 10
 """Operators that the report names."""
+NAMED = 5
+"""Classes that an error names."""
 
 
 def evaluate(
@@ -39,6 +46,9 @@ def evaluate(
 
     Returns:
         Measurements, confusion counts, the slowest operators and notes, as `report.json` holds them.
+
+    Raises:
+        UnsupportedError: A model gives logits that are not finite.
     """
     test, here = sources.test, describe_host()
     logits = _logits(sources, models, baseline)
@@ -46,7 +56,10 @@ def evaluate(
     np.savez(folder / "logits.npz", labels=test.labels, **arrays)
     rows: list[Measurement] = []
     for stage, scores in logits.items():
+        _require_finite(scores, test, sources.labels, stage=stage, scheme=sources.plan.target.quantization.scheme)
         where = f"onnxruntime, {here}" if stage in models else f"torch, {here}"
+        if stage is Stage.ARTIFACT and _is_emulated(sources.plan.target):
+            where = f"float16, rounded after every operator, {where}"
         common = {"stage": stage, "where": where}
         counts = images.few.counts
         rows += accuracy_measurements(scores, test.labels, sources.labels, train_counts=counts, **common)
@@ -78,7 +91,7 @@ def _logits(sources: Sources, models: Mapping[Stage, Path], baseline: Path | Non
         if baseline is not None:
             logits[Stage.BASELINE] = logits_of(sources.student(baseline), sources.test, device=device)
     for stage, path in models.items():
-        session = sources.session(path)
+        session = _session(sources, stage, path)
         total = -(-len(sources.test) // 256)
         what = f"evaluating {stage.value}"
         batches = sources.progress.track(sources.test.batches(256), total=total, what=what, unit="batch")
@@ -86,6 +99,36 @@ def _logits(sources: Sources, models: Mapping[Stage, Path], baseline: Path | Non
     if sources.plan.model.is_onnx:
         logits = {Stage.TEACHER: logits[Stage.COMPRESSED], **logits}
     return logits
+
+
+def _session(sources: Sources, stage: Stage, path: Path) -> Session:
+    """The file as its target will run it, as nearly as this machine can."""
+    plan = sources.plan
+    if stage is not Stage.ARTIFACT or not _is_emulated(plan.target):
+        return sources.session(path)
+    raw = plan.config.export.preprocess_in_graph
+    return Session(as_computed_in_float16(path), plan.model.input, preprocessing_in_graph=raw)
+
+
+def _is_emulated(target: Target) -> bool:
+    """Whether the target computes in float16, where this machine would compute the same graph in float32."""
+    return target.quantization.scheme is Scheme.FLOAT16 and target.family != "host"
+
+
+def _require_finite(scores: np.ndarray, test: Samples, names: Sequence[str], *, stage: Stage, scheme: Scheme) -> None:
+    lost = ~np.all(np.isfinite(scores), axis=1)
+    if not np.any(lost):
+        return
+    counts, of = (np.bincount(labels, minlength=len(names)).tolist() for labels in (test.labels[lost], test.labels))
+    worst = sorted((i for i, count in enumerate(counts) if count), key=lambda i: -counts[i] / of[i])
+    named = ", ".join(f"'{names[i]}' ({counts[i]} of {of[i]})" for i in worst[:NAMED])
+    more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
+    too_large = "float16 ends at 65,504 and an activation goes beyond: set quantize.scheme = 'float32'"
+    in_half = stage is Stage.ARTIFACT and scheme is Scheme.FLOAT16
+    raise UnsupportedError(
+        f"{stage.value} model: logits of {sum(counts)} of {len(test)} test images are not finite: class {named}{more}",
+        hint=too_large if in_half else "look for weights or activations that are not finite in the model as given",
+    )
 
 
 def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], list[dict[str, Any]], list[str]]:
@@ -109,27 +152,29 @@ def _on_this_machine(sources: Sources, models: Mapping[Stage, Path]) -> tuple[li
     """Latency of one image, FP32 and as shipped, and the memory that a process needs for it."""
     target, spec = sources.plan.target, sources.plan.model.input
     where = target.title if target.family == "host" else describe_host()
-    rows: list[Measurement] = []
-    medians: dict[Stage, float] = {}
-    image = sources.test.pixels[np.arange(1)]
-    for stage, path in models.items():
-        session = sources.session(path)
-        tensor = session.feed(image)
-        latency = measure_latency(lambda session=session, tensor=tensor: session.logits(tensor), max_seconds=3.0)
-        rows += latency_measurements(latency, where=where, stage=stage)
-        medians[stage] = latency.p50.value_ms
+    sessions = [sources.session(path) for path in models.values()]
+    tensor = sessions[0].feed(sources.test.pixels[np.arange(1)])
+    runs = [lambda session=session: session.logits(tensor) for session in sessions]
+    turns = dict(zip(models, measure_in_turns(runs, max_seconds=6.0), strict=True))
+    rows = [
+        row for stage, taken in turns.items() for row in latency_measurements(taken.latency, where=where, stage=stage)
+    ]
+    notes: list[str] = []
+    if target.family == "host" and target.quantization.scheme is not Scheme.FLOAT32:
+        payoff = compare_turns(turns[Stage.COMPRESSED], turns[Stage.ARTIFACT])
+        rows.append(payoff.measurement(where=where))
+        notes += _payoff_notes(payoff, target.quantization.scheme, models, tensor)
     raw = sources.plan.config.export.preprocess_in_graph
     rows.append(memory_measurement(models[Stage.ARTIFACT], spec, where=where, preprocessing_in_graph=raw))
-    return rows, _int8_notes(target, medians)
+    return rows, notes
 
 
-def _int8_notes(target: Target, medians: Mapping[Stage, float]) -> list[str]:
-    """Says so where int8 does not pay on the machine that is both builder and target."""
-    fp32, int8 = medians[Stage.COMPRESSED], medians[Stage.ARTIFACT]
-    if target.family != "host" or not target.quantization.scheme.is_int8 or int8 <= fp32:
+def _payoff_notes(payoff: Payoff, scheme: Scheme, models: Mapping[Stage, Path], tensor: np.ndarray) -> list[str]:
+    """Says so where the scheme does not pay on the machine that is both builder and target, and why."""
+    if not (payoff.fails or payoff.is_open):
         return []
-    note = (
-        f"int8 is slower than FP32 here ({int8:.3g} ms against {fp32:.3g} ms): quantising and dequantising costs more "
-        "than these small layers save; quantize.scheme = 'float32' ships the faster graph"
-    )
-    return [note]
+    why: list[str] = []
+    if payoff.fails:
+        fp32, artifact = (profile_kernels(models[stage], tensor) for stage in (Stage.COMPRESSED, Stage.ARTIFACT))
+        why = reasons(fp32, artifact, scheme=scheme, host=this_host())
+    return [payoff_note(payoff, why, scheme)]

@@ -13,7 +13,16 @@ from edgec.core.digest import digest_value
 from edgec.core.versions import tool_versions
 from edgec.evaluate.gates import check_gates
 from edgec.evaluate.page import render_report
-from edgec.evaluate.report import CalibrationFacts, DataFacts, LineageStep, OperatorLatency, Report, encode_report
+from edgec.evaluate.report import (
+    CalibrationFacts,
+    DataFacts,
+    Effect,
+    LayerSensitivity,
+    LineageStep,
+    OperatorLatency,
+    Report,
+    encode_report,
+)
 from edgec.package import (
     BuildPlan,
     Description,
@@ -76,6 +85,7 @@ def _golden(labels: np.ndarray) -> np.ndarray:
 
 def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
     plan, measured, data = sources.plan, made["evaluate"].facts, made["data"].facts
+    quantized = made["quantize"].facts
     return Report(
         title=plan.config.name,
         target=plan.target.name,
@@ -85,6 +95,8 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         measurements=measured["measurements"],
         confusion=measured["confusion"],
         operators=tuple(OperatorLatency(**operator) for operator in measured["operators"]),
+        sensitivity=tuple(LayerSensitivity.model_validate(row) for row in quantized.get("sensitivity", ())),
+        effects=tuple(Effect.model_validate(row) for row in quantized.get("effects", ())),
         data=DataFacts.model_validate({name: data[name] for name in ("splits", "overlaps", "purity")}),
         calibration=_calibration(made["calibrate"].facts, sources.labels),
         lineage=tuple(
@@ -124,8 +136,10 @@ def _notes(sources: Sources) -> list[str]:
 
 
 def _told(output: Output) -> dict[str, Any]:
-    """What the lineage says of a stage; data and measurements have places of their own."""
-    return {} if output.recipe.stage in ("data", "evaluate", "calibrate") else dict(output.facts)
+    """What the lineage says of a stage; what has a place of its own in the report is not told twice."""
+    if output.recipe.stage in ("data", "evaluate", "calibrate"):
+        return {}
+    return {name: fact for name, fact in output.facts.items() if name not in ("sensitivity", "effects")}
 
 
 def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
