@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from edgec.calibrate import Recipe, calibration_set
 from edgec.core.digest import digest_image, digest_value
-from edgec.core.errors import DataError
+from edgec.core.errors import ConfigError, DataError
 from edgec.core.samples import Images, Samples
 
 CLASSES = ("cat", "dog", "eel")
@@ -110,6 +110,76 @@ def test_recipe_may_fix_the_seed():
     few, ood, assigned = labelled((8, 3, 1)), unlabelled(40), np.arange(40) % 3
     sets = [calibration_set(few, ood, assigned, recipe(seed=7), seed=seed).digests for seed in (0, 1)]
     assert sets[0] == sets[1]
+
+
+def say_of(chosen):
+    return np.bincount(chosen.labels, weights=chosen.weights, minlength=len(CLASSES))
+
+
+def test_class_weights_decide_draw_and_say():
+    weighed = recipe(class_weights={"cat": 3.0}, budget=10)
+    chosen = calibration_set(labelled((20, 20, 20)), unlabelled(0), np.zeros(0, int), weighed, seed=0)
+    assert chosen.counts.tolist() == [6, 2, 2]
+    np.testing.assert_allclose(say_of(chosen), (0.6, 0.2, 0.2), rtol=1e-12)
+
+
+def test_images_of_a_class_of_weight_zero_are_left_out():
+    weighed = recipe(class_weights={"dog": 0.0})
+    chosen = calibration_set(labelled((8, 3, 1)), unlabelled(40), np.arange(40) % 3, weighed, seed=0)
+    assert chosen.counts[1] == 0
+    np.testing.assert_allclose(say_of(chosen), (0.5, 0, 0.5), rtol=1e-12)
+
+
+def test_equal_sample_weights_leave_the_balance_to_the_draw():
+    alike = recipe(sample_weights="equal")
+    chosen = calibration_set(labelled((8, 3, 1)), unlabelled(40), np.arange(40) % 3, alike, seed=0)
+    np.testing.assert_allclose(chosen.weights, 1 / 30, rtol=1e-12)
+    assert chosen.counts.tolist() == [10, 10, 10]
+
+
+@pytest.mark.parametrize("balance", ["balanced", "natural"])
+def test_ood_weight_is_what_an_ood_image_counts_beside_a_labelled_one(balance):
+    lighter = recipe(ood_weight=0.25, class_balance=balance)
+    chosen = calibration_set(labelled((8, 3, 1)), unlabelled(40), np.arange(40) % 3, lighter, seed=0)
+    for cls in np.unique(chosen.labels[chosen.is_ood]):
+        own = chosen.labels == cls
+        ood, few = (chosen.weights[own & (chosen.is_ood == kind)] for kind in (True, False))
+        np.testing.assert_allclose(ood, few[0] / 4, rtol=1e-12)
+    assert chosen.weights.sum() == pytest.approx(1)
+    if balance == "balanced":
+        np.testing.assert_allclose(say_of(chosen), 1 / 3, rtol=1e-12)
+
+
+def test_weight_of_an_unknown_class_names_the_nearest():
+    with pytest.raises(ConfigError) as caught:
+        calibration_set(
+            labelled((8, 3, 1)), unlabelled(0), np.zeros(0, int), recipe(class_weights={"dogg": 2.0}), seed=0
+        )
+    message = "calibration recipe 'test', class_weights: unknown class 'dogg'; known: cat, dog, eel"
+    assert (str(caught.value), caught.value.hint) == (message, "did you mean 'dog'?")
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"cat": 0.0, "dog": 0.0, "eel": 0.0}, "class_weights: every class is 0"),
+        ({"cat": 0.0, "dog": 0.0}, r"class_weights: 0 for every class with labelled images \(cat, dog\)"),
+    ],
+)
+def test_recipe_that_leaves_no_image_is_refused(weights, message):
+    with pytest.raises(ConfigError, match=message):
+        calibration_set(labelled((8, 3, 0)), unlabelled(4), np.zeros(4, int), recipe(class_weights=weights), seed=0)
+
+
+def test_digest_of_a_set_tells_images_classes_and_weights():
+    chosen = calibration_set(labelled((8, 3, 1)), unlabelled(9), np.zeros(9, int), recipe(), seed=0)
+    others = [
+        replace(chosen, weights=chosen.weights[::-1]),
+        replace(chosen, labels=chosen.labels[::-1]),
+        replace(chosen, digests=chosen.digests[::-1]),
+    ]
+    assert len({chosen.digest, *(other.digest for other in others)}) == 4
+    assert replace(chosen, recipe="other").digest == chosen.digest
 
 
 def test_facts_are_json_and_say_what_calibrated():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
@@ -22,7 +23,12 @@ def written(tmp_path: Path, text: str) -> str:
 
 def test_every_recipe_that_ships_is_named_after_its_file():
     stems = {path.stem for path in declarations("calibration").glob("*.toml")}
-    assert set(known_recipes()) == stems >= {"balanced", "natural", "minmax", "percentile", "entropy"}
+    assert set(known_recipes()) == stems >= {"balanced", "natural"}
+
+
+def test_every_observer_has_a_recipe_that_ships():
+    observers = set(get_args(Recipe.model_fields["observer"].annotation))
+    assert {recipe.observer for recipe in known_recipes().values()} == observers
 
 
 def test_default_is_balanced_over_classes_and_uses_ood_images():
@@ -54,8 +60,18 @@ def test_unknown_name_lists_the_known_ones_and_the_nearest():
         (GOOD + "ood_share = 1.5\n", "field 'ood_share': got 1.5, expected less than or equal to 1"),
         (GOOD + "bins = 1000\n", "field 'bins': got 1000, expected a power of two"),
         (GOOD + "percentile = 101\n", "field 'percentile': got 101, expected less than or equal to 100"),
+        (GOOD + "momentum = 1\n", "field 'momentum': got 1, expected less than 1"),
+        (GOOD + "ood_weight = 0\n", "field 'ood_weight': got 0, expected greater than 0"),
+        (
+            GOOD + "[class_weights]\ncat = -1\n",
+            "field 'class_weights.cat': got -1, expected greater than or equal to 0",
+        ),
+        (GOOD + 'class_balance = "natural"\nclass_weights = {cat = 2}\n', "come as they are have no weights"),
         (GOOD + "buget = 3\n", "unknown key 'buget'"),
-        (GOOD.replace("mse", "magic"), "field 'observer': got 'magic', expected 'minmax', 'percentile', 'mse' or"),
+        (
+            GOOD.replace("mse", "magic"),
+            "field 'observer': got 'magic', expected 'minmax', 'moving-average', 'percentile', ",
+        ),
         ('name = "mine"\ntitle = "Mine"\n', "field 'observer' is missing"),
         ("name = \n", "is not valid TOML"),
     ],

@@ -74,3 +74,54 @@ def test_chain_of_moves_ends_where_it_began(tmp_path, target):
     placement = placed(tmp_path / "m.onnx", target("u8s8"))
     assert placement.shared == {"pooled": "input", "turned": "input", "flat": "input"}
     assert placement.tensors == ("input",)
+
+
+def stem_and_next(tmp_path, *, kernel=3, groups=8):
+    """conv of an image, conv of eight channels, depthwise or not."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "stem.weight": rng.normal(size=(8, 3, kernel, kernel)).astype(np.float32),
+        "next.weight": rng.normal(size=(8, 8 // groups, 3, 3)).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["input", "stem.weight"], ["stem"], name="stem"),
+            helper.make_node("Relu", ["stem"], ["x"], name="relu"),
+            helper.make_node("Conv", ["x", "next.weight"], ["logits"], name="next", group=groups),
+        ],
+        "two",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 16, 16])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 8, 15 - kernel, 15 - kernel])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    path = tmp_path / "two.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+def test_a_small_first_convolution_before_a_depthwise_one_stays_in_floating_point_on_x86(tmp_path, target):
+    placement = placed(stem_and_next(tmp_path), target("u8s8"))
+    assert placement.excluded == ("stem",)
+    assert "input" not in placement.tensors
+
+
+@pytest.mark.parametrize(
+    ("variant", "formats"),
+    [
+        ({"kernel": 5}, ("u8s8",)),
+        ({"groups": 1}, ("u8s8",)),
+        ({}, ("s8s8",)),
+        ({}, ("s8s8", "tensorrt")),
+    ],
+    ids=["many products", "no depthwise", "Arm", "TensorRT"],
+)
+def test_any_other_first_convolution_is_rounded(tmp_path, target, variant, formats):
+    placement = placed(stem_and_next(tmp_path, **variant), target(*formats))
+    assert placement.excluded == ()
+    assert "input" in placement.tensors
+
+
+def test_operators_that_are_to_stay_in_floating_point_are_excluded(net, target):
+    graph = prepare(net())
+    name = next(node.name for node in graph.graph.node if node.output[0] == "b1")
+    assert place(graph, target("s8s8", "tensorrt"), floats=(name,)).excluded == (name,)

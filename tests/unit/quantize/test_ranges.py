@@ -13,7 +13,7 @@ from edgec.calibrate import Ranges, Recipe, load_recipe, observe_ranges, place, 
 from edgec.core.errors import CalibrationError
 
 MINMAX = Recipe(name="x", title="x", observer="minmax")
-KINDS = ("minmax", "percentile", "mse", "entropy")
+KINDS = ("minmax", "moving-average", "percentile", "mse", "entropy", "worst-class")
 
 
 class Counting:
@@ -63,7 +63,13 @@ def test_every_activation_that_is_rounded_has_a_range(net, target, feeds, calibr
 def test_order_of_the_images_changes_nothing(net, target, feeds, calibration, kind):
     recipe = Recipe(name="x", title="x", observer=kind)
     order = np.random.default_rng(0).permutation(len(calibration))
-    shuffled = replace(calibration, pixels=calibration.pixels[order], weights=calibration.weights[order])
+    shuffled = replace(
+        calibration,
+        pixels=calibration.pixels[order],
+        labels=calibration.labels[order],
+        weights=calibration.weights[order],
+        digests=tuple(calibration.digests[i] for i in order),
+    )
     one, other = (
         observe_ranges(net(), images, recipe, target=target("u8s8"), feed=feeds[0])
         for images in (calibration, shuffled)

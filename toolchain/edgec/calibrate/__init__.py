@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgec.calibrate.cache import cached_ranges, ranges_key
 from edgec.calibrate.graph import prepare
 from edgec.calibrate.grid import Grid, activation_grid
 from edgec.calibrate.observers import Observer, observer_for
@@ -20,6 +21,7 @@ __all__ = [
     "Ranges",
     "Recipe",
     "activation_grid",
+    "cached_ranges",
     "calibration_set",
     "known_recipes",
     "load_recipe",
@@ -27,4 +29,5 @@ __all__ = [
     "observer_for",
     "place",
     "prepare",
+    "ranges_key",
 ]

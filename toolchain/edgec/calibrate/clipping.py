@@ -1,4 +1,4 @@
-"""Where to clip a tensor, read from its histogram: percentile, least squared error, least divergence."""
+"""Where to clip a tensor, read from its histogram: percentile, least squared error, least divergence, worst class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from edgec.calibrate.grid import Grid
     from edgec.calibrate.histogram import Histogram
 
-__all__ = ["clip_by_entropy", "clip_by_error", "clip_by_percentile"]
+__all__ = ["clip_by_entropy", "clip_by_error", "clip_by_percentile", "clip_by_worst_class"]
 
 _CANDIDATES = 256
 """Thresholds tried on a side: neighbours differ by 0.4 % of the widest, less than a scale step."""
@@ -24,7 +24,7 @@ def clip_by_percentile(histogram: Histogram, grid: Grid, percentile: float) -> t
     """
     spare = histogram.mass.sum() * (1 - percentile / 100)
     if grid.symmetric:
-        return _within(histogram, *_mirrored(_edge(_folded(histogram), spare) * histogram.width))
+        return _within(histogram, *_mirrored(_edge(_folded(histogram.mass), spare) * histogram.width))
     low = _edge(histogram.mass[: histogram.bins][::-1], spare)
     high = _edge(histogram.mass[histogram.bins :], spare)
     return _within(histogram, -low * histogram.width, high * histogram.width)
@@ -39,20 +39,26 @@ def clip_by_error(histogram: Histogram, grid: Grid) -> tuple[float, float]:
 
     Reference: the decomposition of ACIQ (arXiv 1810.05723), over a histogram instead of a Laplace prior.
     """
-    mass, values = histogram.mass, histogram.values
-    if grid.symmetric:
-        mass, values = _folded(histogram), values[histogram.bins :]
-    inside = mass.sum() - mass[values == 0].sum()
-    highs, lost_high, out_high = _clipped(mass[values >= 0], values[values >= 0], histogram.width)
-    if grid.symmetric:
-        step = highs / grid.high
-        best = int(np.argmin(lost_high + step**2 / 12 * (inside - out_high)))
-        return _within(histogram, *_mirrored(highs[best]))
-    lows, lost_low, out_low = _clipped(mass[values < 0][::-1], -values[values < 0][::-1], histogram.width)
-    step = (lows[:, None] + highs) / grid.steps
-    error = lost_low[:, None] + lost_high + step**2 / 12 * (inside - out_low[:, None] - out_high)
-    row, column = np.unravel_index(np.argmin(error), error.shape)
-    return _within(histogram, -lows[row], highs[column])
+    tried = _thresholds(histogram, grid)
+    return _range(histogram, grid, tried, np.argmin(_errors(histogram.mass, histogram, grid, tried)))
+
+
+def clip_by_worst_class(histogram: Histogram, grid: Grid) -> tuple[float, float]:
+    """The range that serves best the class that it serves worst: min over ranges of max_c E_c / S_c.
+
+    E_c is the error of `clip_by_error` over the values of class c alone and S_c = sum m x^2 over them, so that a
+    class of small activations is not outvoted by one of large ones. Of ranges that are equally good to the worst
+    class, the one with the least mean over classes. A class of zeros alone loses nothing, whatever the range.
+    """
+    tried = _thresholds(histogram, grid)
+    worst = total = np.zeros([len(side) for side in tried])
+    for mass, square in zip(histogram.masses, histogram.masses @ histogram.values**2, strict=True):
+        if square > 0:
+            error = _errors(mass, histogram, grid, tried) / square
+            worst, total = np.maximum(worst, error), total + error
+    # Equal errors that were summed in another order differ in the last bits.
+    best = worst <= worst.min() * (1 + 1e-9)
+    return _range(histogram, grid, tried, np.argmin(np.where(best, total, np.inf)))
 
 
 def clip_by_entropy(histogram: Histogram, grid: Grid) -> tuple[float, float]:
@@ -64,7 +70,7 @@ def clip_by_entropy(histogram: Histogram, grid: Grid) -> tuple[float, float]:
 
     Reference: S. Migacz, 8-bit inference with TensorRT, GTC 2017.
     """
-    mass = _folded(histogram)
+    mass = _folded(histogram.mass)
     mass[0] = 0.0
     used = int(np.flatnonzero(mass)[-1]) + 1 if mass.any() else 0
     one_sided = not grid.symmetric and histogram.low >= 0
@@ -74,9 +80,10 @@ def clip_by_entropy(histogram: Histogram, grid: Grid) -> tuple[float, float]:
     return _within(histogram, *_mirrored(float(best) * histogram.width))
 
 
-def _folded(histogram: Histogram) -> np.ndarray:
+def _folded(mass: np.ndarray) -> np.ndarray:
     """float64 [bins]: the mass of absolute values."""
-    return histogram.mass[histogram.bins :] + histogram.mass[: histogram.bins][::-1]
+    bins = len(mass) // 2
+    return mass[bins:] + mass[:bins][::-1]
 
 
 def _mirrored(threshold: float) -> tuple[float, float]:
@@ -95,19 +102,58 @@ def _edge(side: np.ndarray, spare: float) -> int:
     return 0 if side.sum() <= spare else int(np.argmax(beyond <= spare + 1e-12 * side.sum())) + 1
 
 
-def _clipped(mass: np.ndarray, values: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Thresholds on one side of zero, outwards, with the squared error and the mass that each clips.
+def _thresholds(histogram: Histogram, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates for either end, in bins from zero outwards; a symmetric grid has none below."""
+    mass = histogram.mass
+    if grid.symmetric:
+        return np.zeros(1, int), _spaced(_folded(mass))
+    return _spaced(mass[: histogram.bins][::-1]), _spaced(mass[histogram.bins :])
+
+
+def _spaced(side: np.ndarray) -> np.ndarray:
+    """0 to the last bin that holds anything."""
+    used = int(np.flatnonzero(side)[-1]) + 1 if side.any() else 0
+    return np.unique(np.linspace(0, used, min(used, _CANDIDATES) + 1).astype(int))
+
+
+def _errors(mass: np.ndarray, histogram: Histogram, grid: Grid, tried: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """float64 [lows, highs]: clipping and rounding error of some mass under every candidate range."""
+    lows, highs = tried
+    values, width = histogram.values[histogram.bins :], histogram.width
+    if grid.symmetric:
+        side = _folded(mass)
+        lost, beyond = _clipped(side, values, highs, width)
+        return (lost + (highs * width / grid.high) ** 2 / 12 * (side.sum() - side[0] - beyond))[None]
+    below, above = mass[: histogram.bins][::-1], mass[histogram.bins :]
+    lost_low, beyond_low = _clipped(below, -histogram.values[: histogram.bins][::-1], lows, width)
+    lost_high, beyond_high = _clipped(above, values, highs, width)
+    inside = mass.sum() - above[0] - beyond_low[:, None] - beyond_high
+    step = (lows[:, None] + highs) * width / grid.steps
+    return lost_low[:, None] + lost_high + step**2 / 12 * inside
+
+
+def _range(
+    histogram: Histogram, grid: Grid, tried: tuple[np.ndarray, np.ndarray], best: np.intp
+) -> tuple[float, float]:
+    """The range at a flat position among the candidates."""
+    lows, highs = tried
+    row, column = divmod(int(best), len(highs))
+    high = highs[column] * histogram.width
+    return _within(histogram, *(_mirrored(high) if grid.symmetric else (-lows[row] * histogram.width, high)))
+
+
+def _clipped(side: np.ndarray, values: np.ndarray, bins: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """The squared error and the mass that each threshold on one side of zero clips.
 
     Args:
-        mass: float64 [bins], from zero outwards.
+        side: float64 [bins], mass from zero outwards.
         values: float64 [bins], what the bins stand for, as distances from zero.
+        bins: int [thresholds], from zero outwards.
         width: Width of a bin.
     """
-    used = int(np.flatnonzero(mass)[-1]) + 1 if mass.any() else 0
-    bins = np.unique(np.linspace(0, used, min(used, _CANDIDATES) + 1).astype(int))
-    beyond = [np.append(np.cumsum((mass * values**power)[::-1])[::-1], 0.0)[bins] for power in range(3)]
+    beyond = [np.append(np.cumsum((side * values**power)[::-1])[::-1], 0.0)[bins] for power in range(3)]
     thresholds = bins * width
-    return thresholds, beyond[2] - 2 * thresholds * beyond[1] + thresholds**2 * beyond[0], beyond[0]
+    return beyond[2] - 2 * thresholds * beyond[1] + thresholds**2 * beyond[0], beyond[0]
 
 
 def _divergence(mass: np.ndarray, bins: int, levels: int) -> float:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare", "producers", "readers"]
 
+_SMALL_BYTES = 4096
+"""Constants that may say something of shapes are smaller."""
+
 
 def prepare(model: Path) -> ModelProto:
     """Folds and shape-infers an FP32 model, without touching the file or its folder.
@@ -26,7 +29,7 @@ def prepare(model: Path) -> ModelProto:
     _forget_notes(folded)
     for node in folded.graph.node:
         node.name = node.name or f"node_of_{node.output[0]}"
-    return onnx.shape_inference.infer_shapes(folded, data_prop=True)
+    return _with_shapes(folded)
 
 
 def producers(graph: GraphProto) -> dict[str, NodeProto]:
@@ -52,6 +55,21 @@ def _fold(model: Path, folded: Path) -> Path:
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     return folded
+
+
+def _with_shapes(model: ModelProto) -> ModelProto:
+    """The model with the shapes of its tensors; large weights stay out of inference, which would copy them twice."""
+    import onnx
+
+    aside = {each.name: each.raw_data for each in model.graph.initializer if len(each.raw_data) > _SMALL_BYTES}
+    for each in model.graph.initializer:
+        if each.name in aside:
+            each.ClearField("raw_data")
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    for each in inferred.graph.initializer:
+        if each.name in aside:
+            each.raw_data = aside[each.name]
+    return inferred
 
 
 def _forget_notes(model: ModelProto) -> None:

@@ -20,19 +20,25 @@ class Histogram:
 
     Args:
         bins: Bins on either side of zero, a power of two.
+        classes: Rows of mass that are kept apart.
 
     Attributes:
-        mass: float64 [2 * bins].
+        masses: float64 [classes, 2 * bins].
         low: Smallest value seen.
         high: Largest value seen.
     """
 
-    def __init__(self, bins: int) -> None:
+    def __init__(self, bins: int, classes: int = 1) -> None:
         self.bins = bins
         self.exponent = _SMALLEST_EXPONENT
-        self.mass = np.zeros(2 * bins)
+        self.masses = np.zeros((classes, 2 * bins))
         self.low = math.inf
         self.high = -math.inf
+
+    @property
+    def mass(self) -> np.ndarray:
+        """float64 [2 * bins]: of all classes together."""
+        return self.masses[0] if len(self.masses) == 1 else self.masses.sum(axis=0)
 
     @property
     def width(self) -> float:
@@ -49,24 +55,36 @@ class Histogram:
         middles[self.bins] = 0.0
         return middles
 
-    def add(self, rows: np.ndarray, weights: np.ndarray) -> None:
+    def add(
+        self,
+        rows: np.ndarray,
+        weights: np.ndarray,
+        *,
+        ends: tuple[float, float] | None = None,
+        classes: np.ndarray | None = None,
+    ) -> None:
         """Counts values.
 
         Args:
             rows: float32 [n, values].
             weights: float64 [n]: what each value of a row counts.
+            ends: The smallest and the largest value, where `rows` are a sample that may lack them.
+            classes: int [n], the row of mass that each row of values goes to; the first one where this is not given.
 
         Raises:
             FloatingPointError: A value is NaN or infinite.
         """
-        low, high = extremes(rows)
+        low, high = extremes(rows) if ends is None else ends
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._widen(max(-low, high))
         scaled = rows * np.float32(math.ldexp(1.0, -self.exponent))
         # float32 to int32 is a vector instruction, to int64 it is not (three times slower in all).
         positions = np.floor(scaled, out=scaled).astype(np.int32)
         positions += self.bins
-        self.mass += weights @ np.stack([np.bincount(row, minlength=2 * self.bins) for row in positions])
+        counts = np.stack([np.bincount(row, minlength=2 * self.bins) for row in positions])
+        for cls in (0,) if classes is None else np.unique(classes):
+            own = slice(None) if classes is None else classes == cls
+            self.masses[cls] += weights[own] @ counts[own]
 
     def _widen(self, reach: float) -> None:
         """Doubles the width until the bins hold `reach`."""
@@ -75,7 +93,7 @@ class Histogram:
             return
         shift = min(exponent - self.exponent, 63)
         merged = (np.arange(-self.bins, self.bins) >> shift) + self.bins
-        self.mass = np.bincount(merged, weights=self.mass, minlength=2 * self.bins)
+        self.masses = np.stack([np.bincount(merged, weights=mass, minlength=2 * self.bins) for mass in self.masses])
         self.exponent = exponent
 
 

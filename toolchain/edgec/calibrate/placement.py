@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgec.calibrate.graph import producers, readers
+from edgec.core.target import Scheme
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -27,6 +29,9 @@ _MOVERS = _POOLS | _SHAPERS
 # onnxruntime's CPU provider has int8 kernels for all of these.
 _OTHERS = frozenset({"Concat", "GlobalAveragePool", "LeakyRelu", "Resize", "Sigmoid"})
 _ONNXRUNTIME = frozenset({"Conv", "Gemm", "MatMul"}) | _ELEMENTWISE | _CLAMPS | _MOVERS | _OTHERS
+
+_FEW_PRODUCTS = 32
+"""A 3x3 convolution of three channels has 27."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +58,25 @@ class Placement:
     rounds_outputs: bool = True
 
 
-def place(model: ModelProto, target: Target) -> Placement:
+def place(model: ModelProto, target: Target, *, floats: Collection[str] = ()) -> Placement:
     """Decides where to round.
 
     onnxruntime fuses an operator that has integers on all sides, so every input and output is rounded, but not the
-    logits: 256 levels would make ties between classes.
+    logits: 256 levels would make ties between classes. On x86 a first convolution of few products stays in floating
+    point where a depthwise one follows it, as in MobileNets: in int8 it takes longer (benchmarks/int8_speed.py).
 
     TensorRT fuses what lies between two roundings, so only the inputs of weighted operators are rounded, and of an
     addition behind a convolution the other input, the shortcut; the convolution, the addition and the ReLU after it
     then become one kernel (as NVIDIA's ModelOpt places them).
+
+    Args:
+        model: As `prepare` makes it.
+        target: Its engine decides.
+        floats: Names of weighted operators that are to stay in floating point.
     """
     graph = _Graph(model.graph)
     if target.runtime.engine == "tensorrt":
-        excluded = graph.unfit(WEIGHTED)
+        excluded = (*graph.unfit(WEIGHTED), *floats)
         shortcuts = graph.shortcuts()
         taken = [node.input[0] for node in graph.nodes(WEIGHTED, excluded)]
         return Placement(
@@ -75,7 +86,8 @@ def place(model: ModelProto, target: Target) -> Placement:
             shortcuts=shortcuts,
             rounds_outputs=False,
         )
-    excluded = graph.unfit(_ONNXRUNTIME)
+    slow = graph.slow_stem() if target.quantization.scheme is Scheme.U8S8 else ()
+    excluded = (*graph.unfit(_ONNXRUNTIME), *slow, *floats)
     nodes = graph.nodes(_ONNXRUNTIME, excluded)
     kept = frozenset(output.name for output in model.graph.output)
     shared = graph.shared(nodes, kept)
@@ -94,7 +106,8 @@ class _Graph:
 
     def __init__(self, graph: GraphProto) -> None:
         self._graph = graph
-        self._constants = {tensor.name for tensor in graph.initializer}
+        self._shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+        self._constants = self._shapes.keys()
         self._producers = producers(graph)
         self._readers = readers(graph)
 
@@ -106,6 +119,15 @@ class _Graph:
     def unfit(self, operators: frozenset[str]) -> tuple[str, ...]:
         """Names of nodes that would lose by int8: constants added or multiplied, weights that are not constant."""
         return tuple(node.name for node in self.nodes(operators, ()) if self._is_unfit(node))
+
+    def slow_stem(self) -> tuple[str, ...]:
+        """The name of the first convolution where few products make a value of it and the next one is depthwise."""
+        convolutions = [node for node in self._graph.node if node.op_type == "Conv"][:2]
+        shapes = [self._shapes.get(node.input[1], ()) for node in convolutions]
+        if len(convolutions) < 2 or not all(shapes) or math.prod(shapes[0][1:]) >= _FEW_PRODUCTS:
+            return ()
+        groups = next((a.i for a in convolutions[1].attribute if a.name == "group"), 1)
+        return (convolutions[0].name,) if groups == shapes[0][0] > 1 else ()
 
     def shared(self, nodes: Iterable[NodeProto], kept: frozenset[str]) -> dict[str, str]:
         """Activations that take another's range, each with that other; `kept` neither give nor take."""

@@ -5,49 +5,65 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgec.calibrate.graph import prepare
 from edgec.calibrate.grid import activation_grid
-from edgec.calibrate.observers import Observer, observer_for
+from edgec.calibrate.observers import observer_for
 from edgec.calibrate.placement import place
+from edgec.calibrate.watch import Seen, Watch
 from edgec.core.errors import CalibrationError
 from edgec.core.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from edgec.calibrate.recipe import Recipe
     from edgec.calibrate.sets import CalibrationSet
     from edgec.core.target import Target
 
 __all__ = ["Ranges", "observe_ranges"]
 
-_BATCH_BYTES = 128 << 20
-"""Observed activations of a batch at most: small enough for any machine, large enough to keep its cores busy."""
+_BY_EXTREMES = frozenset({"minmax", "moving-average"})
+"""Observers that need no value between the extremes."""
 
-_BATCH_LIMIT = 16
-"""More images at once gain nothing here and leave the processor's caches."""
+_COUNTED_VALUES = 1 << 24
+"""Values of a tensor that a histogram counts, from all images together; all of them where there are no more."""
+
+_COUNTED_OF_IMAGE = 1 << 15
+"""The least that it counts of an image that has as many, however many images there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """The lowest and the highest value to represent, by tensor name."""
+    """What the integers stand for.
+
+    Attributes:
+        bounds: The lowest and the highest value to represent, by activation.
+        weights: What the largest integer stands for, by weight: one value per output channel, or one in all. A weight
+            that is not here reaches as far as its largest value does, channel by channel.
+        floats: Names of weighted operators that are to stay in floating point.
+    """
 
     bounds: Mapping[str, tuple[float, float]]
+    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    floats: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """JSON text that `from_json` reads back without loss."""
-        return json.dumps({name: list(ends) for name, ends in self.bounds.items()}, indent=2, allow_nan=False)
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Ranges:
         """The ranges that `to_json` wrote."""
-        return cls(bounds={name: (low, high) for name, (low, high) in json.loads(text).items()})
+        read = json.loads(text)
+        return cls(
+            bounds={name: (low, high) for name, (low, high) in read["bounds"].items()},
+            weights={name: tuple(reach) for name, reach in read["weights"].items()},
+            floats=tuple(read["floats"]),
+        )
 
 
 def observe_ranges(
@@ -60,6 +76,10 @@ def observe_ranges(
     progress: Progress | None = None,
 ) -> Ranges:
     """Reads the ranges of all activations that the target's scheme rounds; none for a floating-point scheme.
+
+    Neither the order of the images nor batches change them. Histograms count 2^24 values of a tensor, or 2^15 of each
+    image where that is more, at the same positions in every image, drawn once at random; all where there are no more.
+    Extremes are always those of all values.
 
     Args:
         model: FP32 ONNX with one input.
@@ -77,72 +97,39 @@ def observe_ranges(
         return Ranges(bounds={})
     graph = prepare(model)
     placement = place(graph, target)
-    observers = {name: observer_for(recipe, grid) for name in placement.tensors}
-    run, batch = _runner(graph, placement.tensors)
-    batches = _batches(calibration, batch)
-    total = math.ceil(len(calibration) / batch)
-    for pixels, weights in (progress or Silent()).track(batches, total=total, what="observing activations"):
-        for name, values in zip(placement.tensors, run(feed(pixels)), strict=True):
-            _update(observers[name], name, values, weights)
+    held, classes = np.unique(calibration.labels, return_inverse=True)
+    observers = {name: observer_for(recipe, grid, classes=len(held)) for name in placement.tensors}
+    sample = max(_COUNTED_OF_IMAGE, math.ceil(_COUNTED_VALUES / len(calibration)))
+    watch = Watch(graph, placement.tensors, sample=0 if recipe.observer in _BY_EXTREMES else sample)
+    batches = _batches(calibration, classes, watch.images)
+    total = math.ceil(len(calibration) / watch.images)
+    for pixels, weights, of_classes in (progress or Silent()).track(batches, total=total, what="observing activations"):
+        for seen in watch(feed(pixels)):
+            _require_finite(seen)
+            ends = seen.lows, seen.highs
+            observers[seen.name].update(seen.values, weights, ends=ends, classes=of_classes)
     bounds = {name: observer.range() for name, observer in observers.items()}
     return Ranges(bounds=bounds | {name: bounds[other] for name, other in placement.shared.items()})
 
 
-def _runner(model: ModelProto, names: tuple[str, ...]) -> tuple[Callable[[np.ndarray], list[np.ndarray]], int]:
-    """A function from the model's input to the named tensors, and the batch size to call it with."""
-    import onnx
-    import onnxruntime
+def _batches(
+    calibration: CalibrationSet, classes: np.ndarray, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pixels, weights and classes, always `size` of them: the last batch is filled up with an image of weight 0.
 
-    source = model.graph.input[0]
-    inner = [name for name in names if name != source.name]
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    outputs = {value.name for value in model.graph.output}
-    observed.graph.output.extend(value for value in model.graph.value_info if value.name in set(inner) - outputs)
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-    def run(images: np.ndarray) -> list[np.ndarray]:
-        # An empty list of names would ask onnxruntime for every output.
-        values = session.run(inner, {source.name: images}) if inner else []
-        found = {source.name: images, **dict(zip(inner, values, strict=True))}
-        return [found[name] for name in names]
-
-    return run, _batch_size(observed)
+    Images come in the order of their digests, which mixes the classes and does not depend on the set's own order.
+    """
+    order = np.argsort(calibration.digests, kind="stable")
+    for start in range(0, len(order), size):
+        taken = order[start : start + size]
+        filled = np.append(taken, taken[:1].repeat(size - len(taken)))
+        counted = np.arange(size) < len(taken)
+        yield calibration.pixels[filled], calibration.weights[filled] * counted, classes[filled]
 
 
-def _batch_size(model: ModelProto) -> int:
-    """The model's own batch size where it is fixed, else as many images as the memory bound allows."""
-    fixed = _sizes(model.graph.input[0])[0]
-    if fixed > 0:
-        return fixed
-    per_image = sum(4 * math.prod(max(size, 1) for size in _sizes(value)[1:]) for value in model.graph.output)
-    return min(max(_BATCH_BYTES // per_image, 1), _BATCH_LIMIT)
-
-
-def _sizes(value: Any) -> list[int]:
-    """A tensor's dimensions; 0 for one that is not fixed."""
-    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-
-def _batches(calibration: CalibrationSet, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pixels and weights, always `size` of them: the last batch is filled up with images of weight 0."""
-    for start in range(0, len(calibration), size):
-        pixels, weights = (part[start : start + size] for part in (calibration.pixels, calibration.weights))
-        missing = size - len(pixels)
-        yield np.concatenate([pixels, pixels[:1].repeat(missing, axis=0)]), np.append(weights, np.zeros(missing))
-
-
-def _update(observer: Observer, name: str, values: np.ndarray, weights: np.ndarray) -> None:
-    if values.shape[:1] != weights.shape:
-        # Attention folds images into other axes: then every value counts the same.
-        values, weights = values[None], weights.mean(keepdims=True)
-    try:
-        observer.update(values, weights)
-    except FloatingPointError as error:
+def _require_finite(seen: Seen) -> None:
+    if not seen.finite:
         raise CalibrationError(
-            f"tensor '{name}': {error} on the calibration images, expected finite activations",
+            f"tensor '{seen.name}': a value is NaN or infinite on the calibration images, expected finite activations",
             hint="check the model's weights and its input normalisation",
-        ) from error
+        )

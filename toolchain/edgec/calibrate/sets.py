@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.core.digest import digest_value
-from edgec.core.errors import DataError
+from edgec.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from edgec.calibrate.recipe import Recipe
@@ -27,7 +27,7 @@ class CalibrationFacts:
         digest: One digest over the images' digests, order included.
         sources: Where the images came from, for people.
         few_per_class: Labelled images by class name.
-        ood_per_class: Out-of-distribution images by the class that eq. 4 gave them.
+        ood_per_class: Out-of-distribution images by the class that they stand for.
         say_per_class: Share of the total weight by class name.
     """
 
@@ -68,6 +68,11 @@ class CalibrationSet:
         return len(self.digests)
 
     @property
+    def digest(self) -> str:
+        """One digest over all that ranges depend on: images, classes and weights."""
+        return digest_value([self.digests, self.labels.tolist(), self.weights.tolist()])
+
+    @property
     def counts(self) -> np.ndarray:
         """int64 [classes]: images per class, zeros included."""
         return np.bincount(self.labels, minlength=len(self.classes))
@@ -94,34 +99,41 @@ def calibration_set(few: Samples, ood: Images, ood_labels: np.ndarray, recipe: R
     """Draws the calibration set within the recipe's budget.
 
     The labelled images come first, all of them where they fit; out-of-distribution images fill up, as many as the
-    recipe's share allows. A balanced recipe takes next, at each step, an image of the class that has fewest so far,
-    and weighs the images of class j with 1 / (K n_j), K being the number of classes that have any image.
+    recipe's share allows. A balanced recipe takes next, at each step, an image of the class that is furthest below
+    its say, and weighs the images of class j with s_j / n_j, s_j being
+    the share of class j in what the classes that have any image count: 1 / K where the recipe weighs no class.
 
     Args:
         few: The labelled few samples.
         ood: Out-of-distribution images, of the same size; may be none.
-        ood_labels: int [len(ood)], the classes that eq. 4 (OE-FSMC, arXiv 2502.05832) assigned to them.
+        ood_labels: int [len(ood)], the classes that they stand for.
         recipe: Budget, balance and share.
         seed: Decides which images of a class are drawn, unless the recipe fixes its own seed.
 
     Raises:
+        ConfigError: The recipe weighs a class that is not there, or none that is.
         DataError: No labelled image, or images of two sizes.
     """
     _check(few, ood, ood_labels)
+    say = recipe.say_of(few.classes)
     rng = np.random.default_rng(seed if recipe.seed is None else recipe.seed)
     balanced = recipe.class_balance == "balanced"
     none = np.zeros(len(few.classes), dtype=np.int64)
-    few_indices = _draw(few.labels, recipe.budget, taken=none, balanced=balanced, rng=rng)
+    few_indices = _draw(few.labels, recipe.budget, taken=none, say=say, balanced=balanced, rng=rng)
     taken = np.bincount(few.labels[few_indices], minlength=len(few.classes))
-    ood_indices = _draw(ood_labels, _room(len(few_indices), recipe), taken=taken, balanced=balanced, rng=rng)
+    room = _room(len(few_indices), recipe)
+    ood_indices = _draw(ood_labels, room, taken=taken, say=say, balanced=balanced, rng=rng)
+    _require_images(few, few_indices, recipe)
 
     parts = [few.take(few_indices), *([ood.take(ood_indices)] if len(ood_indices) else [])]
     labels = np.concatenate([few.labels[few_indices], ood_labels[ood_indices]]).astype(np.int64)
+    is_ood = np.arange(len(labels)) >= len(few_indices)
+    by_class = balanced and recipe.sample_weights == "by-class"
     return CalibrationSet(
         pixels=np.concatenate([part.decoded() for part in parts]),
         labels=labels,
-        weights=_equal_say(labels) if balanced else np.full(len(labels), 1 / len(labels)),
-        is_ood=np.arange(len(labels)) >= len(few_indices),
+        weights=_weights(labels, np.where(is_ood, recipe.ood_weight, 1.0), say if by_class else None),
+        is_ood=is_ood,
         digests=tuple(digest for part in parts for digest in part.digests),
         classes=few.classes,
         recipe=recipe.name,
@@ -142,6 +154,15 @@ def _check(few: Samples, ood: Images, ood_labels: np.ndarray) -> None:
         )
 
 
+def _require_images(few: Samples, drawn: np.ndarray, recipe: Recipe) -> None:
+    if len(drawn) == 0:
+        there = ", ".join(few.classes[cls] for cls in np.unique(few.labels))
+        raise ConfigError(
+            f"calibration recipe '{recipe.name}', class_weights: 0 for every class with labelled images ({there})",
+            hint="give one of them a weight",
+        )
+
+
 def _room(labelled: int, recipe: Recipe) -> int:
     """How many out-of-distribution images budget and share leave room for."""
     room = recipe.budget - labelled
@@ -150,20 +171,31 @@ def _room(labelled: int, recipe: Recipe) -> int:
     return room
 
 
-def _draw(labels: np.ndarray, count: int, *, taken: np.ndarray, balanced: bool, rng: np.random.Generator) -> np.ndarray:
-    """Positions of `count` images, ascending; balanced: so that `taken` plus the drawn is as flat as it can be."""
+def _draw(
+    labels: np.ndarray, count: int, *, taken: np.ndarray, say: np.ndarray, balanced: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Positions of `count` images, ascending; balanced: so that `taken` plus the drawn comes closest to `say`."""
     order = rng.permutation(len(labels))
+    order = order[say[labels[order]] > 0]
     if balanced:
-        # The size that its class would reach with this image; the lowest levels first is filling from below.
-        rank = np.empty(len(labels), dtype=np.int64)
-        for cls in np.unique(labels):
+        # The level that its class would reach with this image; the lowest levels first is filling from below. Half an
+        # image is what rounds to the nearest share (Sainte-Laguë).
+        level = np.empty(len(labels))
+        for cls in np.unique(labels[order]):
             of_class = order[labels[order] == cls]
-            rank[of_class] = taken[cls] + np.arange(len(of_class))
-        order = order[np.argsort(rank[order], kind="stable")]
+            level[of_class] = (taken[cls] + np.arange(len(of_class)) + 0.5) / say[cls]
+        order = order[np.argsort(level[order], kind="stable")]
     return np.sort(order[:count])
 
 
-def _equal_say(labels: np.ndarray) -> np.ndarray:
-    """Weights float64 [n], sum 1, the same total for every class that has an image."""
-    _, positions, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return 1 / (len(counts) * counts[positions])
+def _weights(labels: np.ndarray, counts: np.ndarray, say: np.ndarray | None) -> np.ndarray:
+    """float64 [n], sum 1: what each image counts, in all its class's share of `say` where there is one.
+
+    Args:
+        labels: int64 [n].
+        counts: float64 [n]: what an image counts beside the others of its class.
+        say: float64 [classes], or None where images are not weighed by class.
+    """
+    if say is not None:
+        counts = counts * say[labels] / np.bincount(labels, weights=counts)[labels]
+    return counts / counts.sum()

@@ -46,6 +46,7 @@ class Sources:
         if self.plan.compresses:
             _ = self.method
         _ = self.fabric, self.classifier
+        self.plan.calibration.say_of(self.labels)
 
     def varied(self, plan: Plan) -> Sources:
         """Sources of another plan over the same model, images and device; what is open here stays open there."""
