@@ -28,6 +28,7 @@ STAGES = {
 RANKS = {"core": 0} | dict.fromkeys(STAGES, 1) | {"pipeline": 2, "study": 3, "cli": 4, "__main__": 5}
 STAGE_TO_STAGE = {
     ("quantize", "calibrate"),
+    ("quantize", "compress"),
     ("evaluate", "runtime"),
     ("runtime", "package"),
     ("deploy", "package"),

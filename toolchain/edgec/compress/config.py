@@ -15,6 +15,7 @@ __all__ = [
     "FinetuneConfig",
     "FskdConfig",
     "Importance",
+    "MimicConfig",
     "MirConfig",
     "OefsmcConfig",
     "PractiseConfig",
@@ -60,15 +61,12 @@ class Budget(BaseModel):
     flip: bool = True
 
 
-class DistillConfig(BaseModel):
-    """How the student learns.
+class MimicConfig(BaseModel):
+    """What a net that mimics the teacher is shown, and what of it counts.
 
     Attributes:
         few_per_step: Few-sample images in a batch.
         ood_per_step: OOD images in a batch, where OOD images take part.
-        learning_rate: Peak of the schedule.
-        schedule: `one-cycle`, or MiR's `steps` (a tenth at 40 % and at 80 %).
-        weight_decay: Of SGD with momentum 0.9.
         joint: lambda of eq. 7, the few samples' share of the loss.
         between_weight: Weight of the mean error of the maps on the way to the features, wherever student and teacher
             have them in the same shape, beside the features' error of weight 1.
@@ -81,14 +79,25 @@ class DistillConfig(BaseModel):
 
     few_per_step: int = Field(default=32, ge=1)
     ood_per_step: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=0.4, gt=0)
-    schedule: Schedule = "one-cycle"
-    weight_decay: float = Field(default=1e-4, ge=0)
     joint: float = Field(default=0.5, ge=0, le=1)
     between_weight: float = Field(default=10.0, ge=0)
     logit_weight: float = Field(default=0.05, ge=0)
     temperature: float = Field(default=2.0, gt=0)
     mix: bool = True
+
+
+class DistillConfig(MimicConfig):
+    """How the student learns.
+
+    Attributes:
+        learning_rate: Peak of the schedule.
+        schedule: `one-cycle`, or MiR's `steps` (a tenth at 40 % and at 80 %).
+        weight_decay: Of SGD with momentum 0.9.
+    """
+
+    learning_rate: float = Field(default=0.4, gt=0)
+    schedule: Schedule = "one-cycle"
+    weight_decay: float = Field(default=1e-4, ge=0)
 
 
 class MirConfig(DistillConfig):

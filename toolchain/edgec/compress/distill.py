@@ -16,13 +16,13 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from edgec.compress.config import Budget, DistillConfig
+from edgec.compress.config import Budget, DistillConfig, MimicConfig
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Progress
 from edgec.models.infer import placed
 from edgec.models.taps import common_inputs, find_tap, tapped
 
-__all__ = ["Pool", "Seen", "augment", "distill", "mimic_loss", "mixed"]
+__all__ = ["Pool", "Seen", "augment", "batches", "distill", "mimic_loss", "mixed"]
 
 
 TINY = 1e-12
@@ -90,8 +90,8 @@ def distill(
         tapped(student, tap, between) as ours,
         tapped(teacher, tap, between) as theirs,
     ):
-        steps = _batches(pools, config, budget, generator)
-        for images, share in progress.track(steps, total=budget.steps, what="distilling", unit="step"):
+        drawn = batches(pools, config, steps=budget.steps, shift=budget.shift, flip=budget.flip, generator=generator)
+        for images, share in progress.track(drawn, total=budget.steps, what="distilling", unit="step"):
             images, share = fabric.to_device((images, share))
             with torch.no_grad(), fabric.autocast():
                 wanted = _seen(teacher, images, theirs)
@@ -118,7 +118,7 @@ def _seen(net: nn.Module, images: Tensor, caught: list[Tensor]) -> Seen:
     return Seen(features=caught[0], logits=logits, between=caught[1:])
 
 
-def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, config: DistillConfig) -> Tensor:
+def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, config: MimicConfig) -> Tensor:
     """Eq. 7 over features, maps between and logits: the sum over images of `share` times their error.
 
     Squared errors are taken relative to the mean square of the teacher's map over the batch, where MiR has them bare:
@@ -177,18 +177,24 @@ def _schedule(
     return torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
 
 
-def _batches(
-    pools: tuple[Pool, Pool | None], config: DistillConfig, budget: Budget, generator: torch.Generator
+def batches(
+    pools: tuple[Pool, Pool | None],
+    config: MimicConfig,
+    *,
+    steps: int,
+    shift: float,
+    flip: bool,
+    generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A batch a step: images [batch, ...] and what each counts for [batch]."""
     few, ood = pools
-    for _ in range(budget.steps):
+    for _ in range(steps):
         parts = [_draw(few, config.few_per_step + (0 if ood else config.ood_per_step), generator)]
         shares = [torch.full((len(parts[0]),), (config.joint if ood else 1.0) / len(parts[0]))]
         if ood is not None:
             parts.append(_draw(ood, config.ood_per_step, generator))
             shares.append(torch.full((config.ood_per_step,), (1 - config.joint) / config.ood_per_step))
-        images = augment(torch.cat(parts), shift=budget.shift, flip=budget.flip, generator=generator)
+        images = augment(torch.cat(parts), shift=shift, flip=flip, generator=generator)
         yield (mixed(images, generator) if config.mix else images), torch.cat(shares)
 
 

@@ -72,6 +72,8 @@ class Quantization(_Frozen):
     """Weights in 7 bits. onnxruntime multiplies U8S8 with VPMADDUBSW on x86 without VNNI, which adds pairs of
     products in saturating int16: 2 * 255 * 127 does not fit, 2 * 255 * 63 does (onnxruntime's quantization guide,
     "When to use reduce-range and per-channel quantization?")."""
+    weight_bits: Literal[4, 8] = 8
+    """4 takes integers from -7 to 7, stored as int8: what weights in int4 would do to the classes."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

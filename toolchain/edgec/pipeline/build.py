@@ -93,8 +93,9 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     ours = run.maybe(plan.compressed, lambda to: stages.compress(sources, images, to, rebalance=rebalance))
     graph = run(plan.exported, lambda to: stages.export(sources, images, ours and ours.folder, to))
     fp32 = graph.folder / stages.FP32
-    ranges = run(plan.calibrated, lambda to: stages.calibrate(sources, images, fp32, to))
-    int8 = run(plan.quantized, lambda to: stages.quantize(sources, fp32, ranges.folder / stages.RANGES, to))
+    known = store.folder / "ranges"
+    ranges = run(plan.calibrated, lambda to: stages.calibrate(sources, images, fp32, to, cache=known))
+    int8 = run(plan.quantized, lambda to: stages.quantize(sources, images, fp32, ranges.folder / stages.RANGES, to))
     models = {Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / stages.MODEL}
     run(plan.evaluated, lambda to: evaluate(sources, images, models, plain and plain.folder, to))
     run(plan.packaged, lambda to: package(sources, run.made, to))

@@ -18,6 +18,7 @@ from edgec.core.errors import ConfigError
 from edgec.evaluate.gates import Gates
 from edgec.models.config import ModelConfig, is_onnx_file
 from edgec.pipeline.embedded import EMBEDDED
+from edgec.quantize.config import QuantizeConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -115,12 +116,6 @@ class CalibrateConfig(_Frozen):
     recipe: str = "balanced"
 
 
-class QuantizeConfig(_Frozen):
-    """`scheme` overrides the target's."""
-
-    scheme: Literal["float32", "float16", "s8s8", "u8s8"] | None = None
-
-
 class ExportConfig(_Frozen):
     """`preprocess_in_graph` puts scaling and normalisation into the graph, which then takes pixels from 0 to 255."""
 
@@ -138,7 +133,7 @@ class BuildConfig(_Frozen):
         data: The images.
         compress: Pruning and recovery.
         calibrate: Ranges.
-        quantize: Number formats.
+        quantize: Number formats, and how near they come.
         export: The graph.
         gates: What `edgec check` demands of the bundle.
     """

@@ -20,6 +20,7 @@ from edgec.models.load import search_current_folder
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
 from edgec.pipeline.store import Recipe
+from edgec.quantize.config import QuantizeConfig
 
 __all__ = ["Plan", "plan_build"]
 
@@ -82,8 +83,9 @@ class Plan:
     @cached_property
     def quantized(self) -> Recipe:
         """The graph that ships."""
-        settings = [self.target.quantization, self.target.runtime]
-        return self._recipe("quantize", settings, self._after(self.exported, self.calibrated))
+        refining = [self.config.quantize, self.calibration, self.device, self.config.seed]
+        settings = [self.target.quantization, self.target.runtime, *refining]
+        return self._recipe("quantize", settings, self._after(self.prepared, self.exported, self.calibrated))
 
     @cached_property
     def evaluated(self) -> Recipe:
@@ -148,9 +150,7 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
         DataError: A file or folder is not there.
     """
     target = load_target(config.target)
-    if config.quantize.scheme is not None:
-        quantization = target.quantization.model_copy(update={"scheme": Scheme(config.quantize.scheme)})
-        target = target.model_copy(update={"quantization": quantization})
+    target = _overridden(target, config.quantize)
     if config.model.is_onnx and config.export.preprocess_in_graph:
         raise ConfigError(
             f"export.preprocess_in_graph: the model '{config.model.name}' is a finished graph",
@@ -165,6 +165,22 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
         device=device,
         sources=_source_digests(config.model, config.data),
     )
+
+
+def _overridden(target: Target, given: QuantizeConfig) -> Target:
+    """The target with the number formats that a config asks for instead of its own."""
+    formats = {
+        "scheme": None if given.scheme is None else Scheme(given.scheme),
+        "weight_bits": given.weight_bits,
+    }
+    wanted = {name: value for name, value in formats.items() if value is not None}
+    target = target.model_copy(update={"quantization": target.quantization.model_copy(update=wanted)})
+    if given.refines(target) and not target.quantization.scheme.is_int8:
+        raise ConfigError(
+            f"[quantize] refines integers, but the scheme of '{target.name}' is {target.quantization.scheme.value}",
+            hint="set quantize.scheme to s8s8 or u8s8, or leave the other settings of [quantize] out",
+        )
+    return target
 
 
 def _source_digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from edgec.pipeline.agreement import require_agreement
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
 
-__all__ = ["FP32", "MODEL", "RANGES", "calibrate", "compress", "compressed", "export", "quantize"]
+if TYPE_CHECKING:
+    from edgec.calibrate import CalibrationSet, Ranges
+    from edgec.runtime import Session
+
+__all__ = ["FP32", "MODEL", "RANGES", "calibrate", "calibrating", "compress", "compressed", "export", "quantize"]
 
 FP32 = "fp32.onnx"
 MODEL = "model.onnx"
@@ -95,31 +99,56 @@ def export(sources: Sources, images: Prepared, student: Path | None, folder: Pat
     return {**facts, **require_agreement(classifier, session, (images.few, images.ood))}
 
 
-def calibrate(sources: Sources, images: Prepared, model: Path, folder: Path) -> Mapping[str, Any]:
-    """Stage `calibrate`: activation ranges from a set in which every class has the same say."""
-    from edgec.calibrate import calibration_set, observe_ranges
+def calibrate(
+    sources: Sources, images: Prepared, model: Path, folder: Path, *, cache: Path | None = None
+) -> Mapping[str, Any]:
+    """Stage `calibrate`: activation ranges from a set in which every class has the say that the recipe gives it.
+
+    Args:
+        sources: Plan and progress.
+        images: Labelled images and the OOD pool.
+        model: The FP32 graph.
+        folder: Where the ranges go.
+        cache: A folder of ranges that other builds may have read; None to read them here in any case.
+    """
+    from edgec.calibrate import cached_ranges, observe_ranges, ranges_key
+
+    plan, session = sources.plan, sources.session(model)
+    recipe, target = plan.calibration, plan.target
+    chosen = calibrating(sources, images, session)
+
+    def observe() -> Ranges:
+        return observe_ranges(model, chosen, recipe, target=target, feed=session.feed, progress=sources.progress)
+
+    fed = {"input": plan.model.input.model_dump(mode="json"), "raw": plan.config.export.preprocess_in_graph}
+    key = ranges_key(model, chosen, recipe, target=target, fed=fed)
+    ranges = observe() if cache is None else cached_ranges(cache, key, observe)
+    (folder / RANGES).write_text(ranges.to_json(), encoding="utf-8")
+    return {**asdict(chosen.facts()), "observer": recipe.observer, "ood_labels": recipe.ood_labels}
+
+
+def calibrating(sources: Sources, images: Prepared, session: Session) -> CalibrationSet:
+    """The calibration set of a plan's recipe."""
+    from edgec.calibrate import calibration_set
     from edgec.compress.labels import assign_labels
 
-    plan = sources.plan
-    rng = np.random.default_rng(plan.config.seed)
-    labels = assign_labels(images.calibration.counts, len(images.ood), rng)
-    chosen = calibration_set(images.calibration, images.ood, labels, plan.calibration, seed=plan.config.seed)
-    ranges = observe_ranges(
-        model,
-        chosen,
-        plan.calibration,
-        target=plan.target,
-        feed=sources.session(model).feed,
-        progress=sources.progress,
-    )
-    (folder / RANGES).write_text(ranges.to_json(), encoding="utf-8")
-    return {**asdict(chosen.facts()), "observer": plan.calibration.observer}
+    recipe, seed = sources.plan.calibration, sources.plan.config.seed
+    if recipe.ood_labels == "teacher":
+        labels = session.logits(images.ood.decoded()).argmax(axis=1)
+    else:
+        labels = assign_labels(images.calibration.counts, len(images.ood), np.random.default_rng(seed))
+    return calibration_set(images.calibration, images.ood, labels, recipe, seed=seed)
 
 
-def quantize(sources: Sources, model: Path, ranges: Path, folder: Path) -> Mapping[str, Any]:
-    """Stage `quantize`: the graph that ships, in the target's scheme."""
+def quantize(sources: Sources, images: Prepared, model: Path, ranges: Path, folder: Path) -> Mapping[str, Any]:
+    """Stage `quantize`: the graph that ships, in the target's scheme, refined as far as the settings ask for it."""
     from edgec.calibrate import Ranges
     from edgec.quantize import quantize_model
 
     read = Ranges.from_json(ranges.read_text(encoding="utf-8"))
-    return asdict(quantize_model(model, read, sources.plan.target, output=folder / MODEL))
+    facts: Mapping[str, Any] = {}
+    if sources.plan.config.quantize.refines(sources.plan.target):
+        from edgec.pipeline.refining import refined
+
+        model, read, facts = refined(sources, images, model, read, folder)
+    return {**asdict(quantize_model(model, read, sources.plan.target, output=folder / MODEL)), **facts}

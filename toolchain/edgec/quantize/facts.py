@@ -34,6 +34,7 @@ class QuantizationFacts:
         rounded_weights: Weights stored as int8.
         int8_operators: Weighted operators that compute in int8, by type.
         float_operators: Weighted operators that stay in floating point, by type.
+        batch_norms: Normalisations that no convolution before them could take up.
         silent_channels: Output channels whose int8 weights are all zero, by weight; pruning leaves such.
     """
 
@@ -45,6 +46,7 @@ class QuantizationFacts:
     rounded_weights: int
     int8_operators: dict[str, int]
     float_operators: dict[str, int]
+    batch_norms: int
     silent_channels: dict[str, int]
 
 
@@ -65,6 +67,7 @@ def facts_of(model: ModelProto, scheme: Scheme, data: bytes) -> QuantizationFact
         rounded_weights=len({n.input[0] for n in weights} & {made_by[n.input[1]].input[0] for n in int8}),
         int8_operators=_types(int8),
         float_operators=_types(n for n in weighted if n not in int8),
+        batch_norms=sum(n.op_type == "BatchNormalization" for n in nodes),
         silent_channels=_silent_channels(model, weights),
     )
 

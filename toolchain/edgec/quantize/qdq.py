@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -18,14 +18,12 @@ from onnxruntime.quantization.quant_utils import add_infer_metadata
 from edgec.calibrate import Placement, Ranges, activation_grid, place, prepare
 from edgec.calibrate.placement import WEIGHTED
 from edgec.core.errors import CalibrationError
+from edgec.quantize.weights import LEAST_REACH, scaled_axis
 
 if TYPE_CHECKING:
     from edgec.core.target import Target
 
 __all__ = ["insert_qdq"]
-
-_LEAST_REACH = 256 * np.finfo(np.float32).tiny
-"""Below it the scale, a 254th, is no normal float32."""
 
 
 def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
@@ -35,7 +33,7 @@ def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
         CalibrationError: A tensor to be rounded has no range.
     """
     prepared = prepare(model)
-    placement = place(prepared, target)
+    placement = place(prepared, target, floats=ranges.floats)
     rounded = (*placement.tensors, *placement.shared)
     missing = [name for name in rounded if name not in ranges.bounds]
     if missing:
@@ -71,7 +69,7 @@ class _Quantizer(QDQQuantizer):
             [],
             placement.excluded,
             placement.operators,
-            _options(model, target, placement),
+            _options(model, ranges, target, placement),
         )
 
     def quantize_activation_tensor(self, tensor_name: str) -> None:
@@ -105,7 +103,7 @@ def _tensors_data(ranges: Ranges) -> TensorsData:
     return TensorsData(CalibrationMethod.MinMax, bounds)
 
 
-def _options(model: ModelProto, target: Target, placement: Placement) -> dict[str, Any]:
+def _options(model: ModelProto, ranges: Ranges, target: Target, placement: Placement) -> dict[str, Any]:
     grid = activation_grid(target)
     int32_bias = target.runtime.engine == "onnxruntime"
     return {
@@ -115,7 +113,7 @@ def _options(model: ModelProto, target: Target, placement: Placement) -> dict[st
         "QuantizeBias": int32_bias,
         "QDQDisableWeightAdjustForInt32Bias": not int32_bias,
         "OpTypesToExcludeOutputQuantization": [] if placement.rounds_outputs else sorted(placement.operators),
-        "TensorQuantOverrides": _dead_channels(model, target) if target.quantization.per_channel else {},
+        "TensorQuantOverrides": {**_dead_channels(model, target), **_given(model, ranges, target)},
     }
 
 
@@ -125,25 +123,42 @@ def _dead_channels(model: ModelProto, target: Target) -> dict[str, list[dict[str
     Their own would give a scale of 0, which TensorRT rejects, or the 1 that onnxruntime puts in its place, with which
     the step of the int32 bias, the product of both scales, is far too coarse.
     """
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
     overrides = {}
-    for node in model.graph.node:
-        if node.op_type in WEIGHTED and node.input[1] in weights:
-            axis = _channel_axis(node)
-            weight = numpy_helper.to_array(weights[node.input[1]])
+    for node, tensor in _weights(model):
+        axis = scaled_axis(node, target)
+        if axis is not None:
+            weight = numpy_helper.to_array(tensor)
             reach = np.abs(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).max(axis=1)
-            dead = reach < _LEAST_REACH
-            if dead.any() and not dead.all() and (axis == 0 or target.runtime.engine != "tensorrt"):
-                ends = {"rmin": -reach.max(), "rmax": reach.max()}
-                overrides[node.input[1]] = [{"axis": axis, **(ends if d else {})} for d in dead]
+            dead = reach < LEAST_REACH
+            if dead.any() and not dead.all():
+                overrides[tensor.name] = _override(axis, [float(reach.max()) if d else None for d in dead])
     return overrides
 
 
-def _channel_axis(node: NodeProto) -> int:
-    """Axis of the output channels in a weighted operator's weight."""
-    if node.op_type == "Gemm":
-        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
-    return 0 if node.op_type == "Conv" else 1
+def _given(model: ModelProto, ranges: Ranges, target: Target) -> dict[str, list[dict[str, Any]]]:
+    """Ranges of weights that do not follow from their largest values."""
+    return {
+        tensor.name: _override(scaled_axis(node, target), ranges.weights[tensor.name])
+        for node, tensor in _weights(model)
+        if tensor.name in ranges.weights
+    }
+
+
+def _weights(model: ModelProto) -> Iterator[tuple[NodeProto, TensorProto]]:
+    """The weighted operators whose weight is constant, each with it."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in WEIGHTED and node.input[1] in constants:
+            yield node, constants[node.input[1]]
+
+
+def _override(axis: int | None, reaches: Iterable[float | None]) -> list[dict[str, Any]]:
+    """As onnxruntime wants it, a table per channel; None leaves a channel to itself."""
+    where = {} if axis is None else {"axis": axis}
+    return [
+        where if reach is None else {**where, "rmin": np.float32(-reach), "rmax": np.float32(reach)}
+        for reach in reaches
+    ]
 
 
 @contextmanager

@@ -1,0 +1,117 @@
+"""What refining a quantised graph takes from a build: images with their chances, the teacher, the way to calibrate."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgec.calibrate import Ranges, observe_ranges
+from edgec.compress.distill import Pool
+from edgec.compress.draws import balanced_chances, flattening_chances
+from edgec.core.files import write_bytes
+from edgec.pipeline.prepare import Prepared
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import calibrating
+from edgec.quantize.refine import Material, Refined, refine
+from edgec.quantize.rounding import Weighed
+
+if TYPE_CHECKING:
+    from edgec.calibrate import CalibrationSet
+    from edgec.runtime import Session
+
+__all__ = ["refined"]
+
+REFINED = "refined.onnx"
+
+
+def refined(
+    sources: Sources, images: Prepared, model: Path, ranges: Ranges, folder: Path
+) -> tuple[Path, Ranges, Mapping[str, Any]]:
+    """A graph and ranges that lose less when they are quantised, and facts for the report.
+
+    Args:
+        sources: Plan, teacher, device.
+        images: Few samples and OOD images.
+        model: The FP32 graph.
+        ranges: As calibrated.
+        folder: Gets the refined graph.
+    """
+    plan, session = sources.plan, sources.session(model)
+    chosen = calibrating(sources, images, session)
+
+    def observe(graph: Path) -> Ranges:
+        return observe_ranges(
+            graph, chosen, plan.calibration, target=plan.target, feed=session.feed, progress=sources.progress
+        )
+
+    with tempfile.TemporaryDirectory(prefix="edgec-") as work:
+        result = refine(
+            model,
+            ranges,
+            plan.target,
+            _material(sources, images, session, chosen),
+            plan.config.quantize,
+            observe=observe,
+            work=Path(work),
+            device=sources.fabric.device,
+            generator=torch.Generator().manual_seed(plan.config.seed),
+            progress=sources.progress,
+        )
+    write_bytes(folder / REFINED, result.model.SerializeToString(deterministic=True))
+    return folder / REFINED, result.ranges, _facts(result, sources.labels)
+
+
+def _material(sources: Sources, images: Prepared, session: Session, chosen: CalibrationSet) -> Material:
+    few, ood = (torch.from_numpy(session.feed(part.decoded())) for part in (images.few, images.ood))
+    teacher = _teacher(sources, session)
+    with torch.no_grad():
+        predicted = torch.cat([teacher(batch) for batch in ood.split(64)]).double().softmax(1).numpy()
+    return Material(
+        calibration=Weighed(
+            images=torch.from_numpy(session.feed(chosen.pixels)),
+            shares=torch.from_numpy(chosen.weights.astype(np.float32)),
+        ),
+        pools=(
+            Pool(images=few, chances=torch.from_numpy(balanced_chances(images.few.labels))),
+            Pool(images=ood, chances=torch.from_numpy(flattening_chances(predicted))),
+        ),
+        teacher=teacher,
+    )
+
+
+def _teacher(sources: Sources, session: Session) -> Callable[[Tensor], Tensor]:
+    """From what the graph takes to the teacher's logits: the module's, or those of the graph that was given."""
+    if sources.plan.model.is_onnx:
+        return lambda batch: torch.from_numpy(session.logits(batch.cpu().numpy())).to(batch.device)
+    spec, module = sources.plan.model.input, sources.classifier.module
+    raw = sources.plan.config.export.preprocess_in_graph
+    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+
+    def run(batch: Tensor) -> Tensor:
+        inputs = (batch / 255 - mean.to(batch.device)) / std.to(batch.device) if raw else batch
+        return module.to(batch.device)(inputs)
+
+    return run
+
+
+def _facts(result: Refined, labels: tuple[str, ...]) -> dict[str, Any]:
+    floats = set(result.ranges.floats)
+    return {
+        "effects": [asdict(effect) for effect in result.effects],
+        "sensitivity": [
+            {
+                "layer": cost.layer.name,
+                "operator": cost.layer.operator,
+                "kept": "float" if cost.layer.name in floats else "int8",
+                "divergence": dict(zip(labels, cost.divergence.tolist(), strict=True)),
+            }
+            for cost in result.costs
+        ],
+    }

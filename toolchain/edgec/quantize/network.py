@@ -1,0 +1,297 @@
+"""A graph in torch that rounds what the target will round, to the same numbers: to look into it, and to train it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+from jaxtyping import Float
+from onnx import numpy_helper
+from onnxruntime.quantization.quant_utils import compute_scale_zp
+from torch import Tensor, nn
+
+from edgec.calibrate import Ranges, activation_grid, place
+from edgec.calibrate.placement import WEIGHTED
+from edgec.quantize.operators import operator_of, torch_pads
+from edgec.quantize.weights import channel_axis, least_error_reach, scaled_axis, weight_grid
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+    from edgec.core.target import Target
+
+__all__ = ["Layer", "Network", "on_grid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A weighted operator that computes in integers.
+
+    Attributes:
+        name: Of its node.
+        operator: Its type.
+        input: The activation that it reads.
+        output: The tensor that it makes.
+        weight: Its weight.
+        bias: Its bias, where it has one.
+        axis: The weight's axis that has scales of its own; None for one scale in all.
+        transposed: Whether a row of a matrix makes an output, not a column.
+        groups: Of a convolution.
+        window: Of a convolution: padding as torch counts it, strides and dilations.
+    """
+
+    name: str
+    operator: str
+    input: str
+    output: str
+    weight: str
+    bias: str | None
+    axis: int | None
+    transposed: bool
+    groups: int
+    window: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+class Network(nn.Module):
+    """A prepared graph with the roundings of a target.
+
+    Parameters are the layers' weights and biases and, as logarithms of a factor, the steps of weights and activations;
+    none of them learns until it is told to.
+
+    Args:
+        model: As `edgec.calibrate.prepare` makes it.
+        ranges: What its activations reach, and perhaps its weights.
+        target: Its scheme, an int8 one, and its engine.
+
+    Attributes:
+        layers: The layers in integers, in the order of the graph.
+        output: Name of the logits.
+
+    Raises:
+        UnsupportedError: The graph has an operator that torch cannot run here.
+    """
+
+    def __init__(self, model: ModelProto, ranges: Ranges, target: Target) -> None:
+        super().__init__()
+        grid = activation_grid(target)
+        if grid is None:
+            raise ValueError(f"scheme '{target.quantization.scheme.value}' rounds nothing")
+        self._model, self._ranges, self._grid, self._weight_grid = model, ranges, grid, weight_grid(target)
+        self._placement = place(model, target, floats=ranges.floats)
+        self._constants = {tensor.name: f"constant_{i}" for i, tensor in enumerate(model.graph.initializer)}
+        for tensor in model.graph.initializer:
+            self.register_buffer(self._constants[tensor.name], torch.from_numpy(numpy_helper.to_array(tensor).copy()))
+        self._nodes = [_Node.of(node) for node in model.graph.node]
+        self._last_use = {name: i for i, node in enumerate(self._nodes) for name in node.inputs}
+        self._input, self.output = model.graph.input[0].name, model.graph.output[0].name
+        excluded = set(self._placement.excluded)
+        integers = [n for n in model.graph.node if n.op_type in WEIGHTED and n.name not in excluded]
+        self.layers = tuple(_layer(node, target) for node in integers)
+        self._by_node = {layer.name: layer for layer in self.layers}
+        for name in {name for layer in self.layers for name in (layer.weight, layer.bias) if name is not None}:
+            self._make_parameter(name)
+        self._set_steps()
+
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
+        """Logits with everything rounded."""
+        return self.run(images)[self.output]
+
+    def run(
+        self,
+        images: Float[Tensor, "batch channel height width"],
+        *,
+        only: Collection[str] | None = None,
+        wanted: Collection[str] = (),
+    ) -> dict[str, Tensor]:
+        """The logits, and the tensors that are wanted, by name, as the operators made them and before they are rounded.
+
+        Args:
+            images: What the model takes.
+            only: Names of the layers that are rounded, weight and activations; all of them where it is None, none of
+                them where it is empty.
+            wanted: Names of tensors to give back.
+        """
+        rounded = self._chosen(only)
+        kept = {*wanted, self.output}
+        found: dict[str, Tensor] = {}
+        values = {self._input: self._rounded_if(self._input, images, rounded)}
+        if self._input in kept:
+            found[self._input] = images
+        for i, node in enumerate(self._nodes):
+            made = node.compute(*(self._read(name, node, values, only) for name in node.inputs))
+            for name, value in zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=True):
+                if name in kept:
+                    found[name] = value
+                values[name] = self._rounded_if(name, value, rounded)
+            for name in node.inputs:
+                if self._last_use.get(name) == i:
+                    values.pop(name, None)
+        return found
+
+    def constant(self, name: str) -> Tensor:
+        """A weight, a bias or another constant, as it is now and not rounded."""
+        return getattr(self, self._constants[name])
+
+    def rounded(self, name: str, value: Tensor) -> Tensor:
+        """An activation on its grid; as it is where it has none."""
+        position = self._positions.get(self._placement.shared.get(name, name))
+        if position is None:
+            return value
+        step = self._steps[position] * self.factors[position].exp()
+        return on_grid(value, step, self._zeros[position], (self._grid.low, self._grid.high))
+
+    def rounded_weight(self, layer: Layer) -> Tensor:
+        """A layer's weight on its grid."""
+        high = self._weight_grid.high
+        return on_grid(self.constant(layer.weight), self.weight_step(layer), 0, (-high, high))
+
+    def weight_step(self, layer: Layer) -> Tensor:
+        """A layer's scales, in a shape that broadcasts to its weight."""
+        step = getattr(self, f"step_of_{self._constants[layer.weight]}")
+        step = step * getattr(self, f"factor_of_{self._constants[layer.weight]}").exp()
+        shape = [1] * self.constant(layer.weight).ndim
+        if layer.axis is not None:
+            shape[layer.axis] = -1
+        return step.reshape(shape)
+
+    @property
+    def highest_weight(self) -> int:
+        """The largest integer that a weight may take."""
+        return self._weight_grid.high
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """Weights and biases of the layers."""
+        return [p for name, p in self.named_parameters() if name.startswith("constant_")]
+
+    @property
+    def steps(self) -> list[nn.Parameter]:
+        """What scales are multiplied with, as logarithms."""
+        return [p for name, p in self.named_parameters() if not name.startswith("constant_")]
+
+    def quantizable(self) -> tuple[ModelProto, Ranges]:
+        """The graph with its weights as they are now, on their grids, and its ranges as they are now."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        rounded = {layer.weight: self.rounded_weight(layer) for layer in self.layers}
+        for tensor in model.graph.initializer:
+            if isinstance(value := self.constant(tensor.name), nn.Parameter):
+                array = rounded.get(tensor.name, value).detach().cpu().numpy()
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        return model, Ranges(
+            bounds={**self._ranges.bounds, **self._bounds()}, weights=self._reaches(), floats=self._ranges.floats
+        )
+
+    def _bounds(self) -> dict[str, tuple[float, float]]:
+        steps = (self._steps * self.factors.exp()).tolist()
+        own = {
+            name: ((self._grid.low - zero) * step, (self._grid.high - zero) * step)
+            for (name, i), step, zero in zip(self._positions.items(), steps, self._zeros, strict=True)
+            if i >= 0
+        }
+        return own | {name: own[other] for name, other in self._placement.shared.items()}
+
+    def _reaches(self) -> dict[str, tuple[float, ...]]:
+        stored = self._weight_grid.stored
+        return {layer.weight: tuple((stored * self.weight_step(layer)).flatten().tolist()) for layer in self.layers}
+
+    def _make_parameter(self, name: str) -> None:
+        value = self.constant(name)
+        delattr(self, self._constants[name])
+        self.register_parameter(self._constants[name], nn.Parameter(value, requires_grad=False))
+
+    def _set_steps(self) -> None:
+        """Steps and zero-points as onnxruntime's quantiser computes them, each with a factor of 1 that can learn."""
+        names = self._placement.tensors
+        self._positions = {name: i for i, name in enumerate(names)}
+        found = [_scale_and_zero(self._ranges.bounds[name], self._grid) for name in names]
+        self._zeros = [zero for _, zero in found]
+        self._steps: Tensor
+        self.register_buffer("_steps", torch.tensor([step for step, _ in found]))
+        self.factors = nn.Parameter(torch.zeros(len(names)), requires_grad=False)
+        for layer in self.layers:
+            key, given = self._constants[layer.weight], self._ranges.weights.get(layer.weight)
+            if given is None:
+                reach = least_error_reach(self.constant(layer.weight).numpy(), layer.axis, self._weight_grid)
+                step = reach / self._weight_grid.high
+            else:
+                step = np.asarray(given) / self._weight_grid.stored
+            self.register_buffer(f"step_of_{key}", torch.tensor(step, dtype=torch.float32))
+            self.register_parameter(f"factor_of_{key}", nn.Parameter(torch.zeros(len(step)), requires_grad=False))
+
+    def _chosen(self, only: Collection[str] | None) -> frozenset[str] | None:
+        """The tensors that are rounded; None for all that can be."""
+        if only is None:
+            return None
+        chosen = [self._by_node[name] for name in only]
+        touched = {name for layer in chosen for name in (layer.input, layer.output)}
+        return frozenset({self._placement.shared.get(name, name) for name in touched} | touched)
+
+    def _rounded_if(self, name: str, value: Tensor, chosen: frozenset[str] | None) -> Tensor:
+        return self.rounded(name, value) if chosen is None or name in chosen else value
+
+    def _read(self, name: str, node: _Node, values: dict[str, Tensor], only: Collection[str] | None) -> Tensor | None:
+        if not name:
+            return None
+        if name in values:
+            return values[name]
+        layer = self._by_node.get(node.name)
+        if layer is not None and name == layer.weight and (only is None or node.name in only):
+            return self.rounded_weight(layer)
+        return self.constant(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Node:
+    name: str
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    compute: Callable[..., Any]
+
+    @classmethod
+    def of(cls, node: NodeProto) -> _Node:
+        return cls(name=node.name, inputs=tuple(node.input), outputs=tuple(node.output), compute=operator_of(node))
+
+
+def on_grid(value: Tensor, step: Tensor, zero_point: int, ends: tuple[int, int]) -> Tensor:
+    """Rounded and clipped as QuantizeLinear and DequantizeLinear do it.
+
+    Gradients pass the rounding as if it were not there: to the value where it is not clipped, and to the step as in LSQ
+    (Esser et al., arXiv 1902.08153).
+    """
+    scaled = value / step
+    integers = scaled + (scaled.round() - scaled).detach()
+    return (integers.clamp(ends[0] - zero_point, ends[1] - zero_point)) * step
+
+
+def _scale_and_zero(bounds: tuple[float, float], grid: Any) -> tuple[float, int]:
+    low, high = (np.float32(end) for end in bounds)
+    ends = np.array(grid.low, dtype=np.int64), np.array(grid.high, dtype=np.int64)
+    zero, scale = compute_scale_zp(low, high, *ends, symmetric=grid.symmetric)
+    return float(scale), int(zero)
+
+
+def _layer(node: NodeProto, target: Target) -> Layer:
+    given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    dims = len(given.get("kernel_shape", (1, 1)))
+    pads = given.get("pads", [0] * 2 * dims)
+    return Layer(
+        name=node.name,
+        operator=node.op_type,
+        input=node.input[0],
+        output=node.output[0],
+        weight=node.input[1],
+        bias=node.input[2] if len(node.input) > 2 and node.input[2] else None,
+        axis=scaled_axis(node, target),
+        transposed=channel_axis(node) == 0,
+        groups=given.get("group", 1),
+        window=(
+            tuple(torch_pads(pads[:dims], pads[dims:])),
+            tuple(given.get("strides", [1] * dims)),
+            tuple(given.get("dilations", [1] * dims)),
+        ),
+    )
