@@ -1,5 +1,7 @@
 """Torch against the exported graph, and int8 against FP32 in both schemes, on the CIFAR-10 test images.
 
+Also what was trained with int4 weights against the file that ships, and against FP32.
+
     python benchmarks/exported.py [--config cifar10-resnet20] [--quick]
 
 Builds the config once per scheme (first: python benchmarks/unpack_mosaics.py); compression is done once.
@@ -12,18 +14,30 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
+import torch
 
+from edgec.calibrate import Ranges
 from edgec.core.progress import Silent
 from edgec.models.infer import logits_of
 from edgec.pipeline.build import build
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
-from edgec.pipeline.plan import plan_build
+from edgec.pipeline.plan import Plan, plan_build
+from edgec.pipeline.refining import REFINED, REFINED_RANGES
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import MODEL
 from edgec.pipeline.store import Store
+from edgec.quantize.network import Network
 from rows import Row, arguments, show
 
 CONFIGS = Path(__file__).parent / "configs"
+SCHEMES = {
+    "u8s8": {"scheme": "u8s8"},
+    "s8s8": {"scheme": "s8s8"},
+    "int4 weights": {"weight_bits": 4},
+    "int4 weights, trained": {"weight_bits": 4, "train": True},
+}
 
 
 def main() -> None:
@@ -34,12 +48,12 @@ def main() -> None:
     rows: list[Row] = []
     steps = [("compress.steps", 50)] if given.quick else []
     with tempfile.TemporaryDirectory() as folder:
-        for scheme in ("u8s8", "s8s8"):
-            settings = [("quantize.scheme", scheme), ("seed", given.seed), *steps]
+        for name, chosen in SCHEMES.items():
+            settings = [*((f"quantize.{key}", value) for key, value in chosen.items()), ("seed", given.seed), *steps]
             config = read_config(CONFIGS / f"{given.config}.toml", settings)
             plan = plan_build(config, device=Device.AUTO)
             store = Store(Path(folder) / "cache")
-            build(plan, store=store, output=Path(folder) / scheme, progress=Silent())
+            build(plan, store=store, output=Path(folder) / "bundle", progress=Silent())
             with np.load(store.path(plan.evaluated) / "logits.npz") as logits:
                 fp32, int8, labels = (logits[name] for name in ("compressed", "artifact", "labels"))
             if not rows and plan.compressed is not None:
@@ -47,9 +61,24 @@ def main() -> None:
                 torch_logits = logits_of(sources.student(store.path(plan.compressed)), sources.test)
                 same = float((torch_logits.argmax(1) == fp32.argmax(1)).mean())
                 rows.append(Row(what="torch and ONNX: same class", value=same, unit="share", n=len(labels)))
-            rows += _drops(scheme, fp32, int8, labels)
-            print(f"{scheme} done", file=sys.stderr)
+            rows += _drops(name, fp32, int8, labels)
+            if (store.path(plan.quantized) / REFINED).exists():
+                same = float((_refined_logits(plan, store).argmax(1) == int8.argmax(1)).mean())
+                rows.append(
+                    Row(what=f"{name}: net in torch and file, same class", value=same, unit="share", n=len(labels))
+                )
+            print(f"{name} done", file=sys.stderr)
     show(rows, as_json=given.json)
+
+
+def _refined_logits(plan: Plan, store: Store) -> np.ndarray:
+    """What the net that was refined, rounded in torch, says of the test images."""
+    folder, sources = store.path(plan.quantized), Sources(plan, Silent())
+    ranges = Ranges.from_json((folder / REFINED_RANGES).read_text(encoding="utf-8"))
+    network = Network(onnx.load(folder / REFINED), ranges, plan.target)
+    feed = sources.session(folder / MODEL).feed
+    with torch.inference_mode():
+        return np.concatenate([network(torch.from_numpy(feed(batch))).numpy() for batch in sources.test.batches(256)])
 
 
 def _drops(scheme: str, fp32: np.ndarray, int8: np.ndarray, labels: np.ndarray) -> list[Row]:

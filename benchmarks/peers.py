@@ -80,6 +80,14 @@ OURS: dict[str, dict[str, Any]] = {
     "ours, the few samples alone": {"calibrate.recipe": str(RUNNERS / "few.toml")},
     "ours, min-max": {"calibrate.recipe": "minmax"},
     "ours, S8S8": {"quantize.scheme": "s8s8"},
+    "ours, trained": {"quantize.train": True},
+    "ours, int4 weights to the nearest": {
+        "quantize.weight_bits": 4,
+        "quantize.rounding": "nearest",
+        "quantize.correct_biases": False,
+    },
+    "ours, int4 weights": {"quantize.weight_bits": 4},
+    "ours, int4 weights, trained": {"quantize.weight_bits": 4, "quantize.train": True},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from edgec.calibrate import Ranges, observe_ranges
 from edgec.compress.distill import Pool
 from edgec.compress.draws import balanced_chances, flattening_chances
+from edgec.core.errors import ExportMismatchError
 from edgec.core.files import write_bytes
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
@@ -26,22 +27,23 @@ if TYPE_CHECKING:
     from edgec.calibrate import CalibrationSet
     from edgec.runtime import Session
 
-__all__ = ["refined"]
+__all__ = ["REFINED", "REFINED_RANGES", "refined", "refined_facts"]
 
 REFINED = "refined.onnx"
+REFINED_RANGES = "ranges.json"
+LEAST_SAME = 0.95
+"""Share of images to which the file must give the class of the net in torch; nearly all that differ are near ties."""
 
 
-def refined(
-    sources: Sources, images: Prepared, model: Path, ranges: Ranges, folder: Path
-) -> tuple[Path, Ranges, Mapping[str, Any]]:
-    """A graph and ranges that lose less when they are quantised, and facts for the report.
+def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, folder: Path) -> Refined:
+    """A graph and ranges that lose less when they are quantised.
 
     Args:
         sources: Plan, teacher, device.
         images: Few samples and OOD images.
         model: The FP32 graph.
         ranges: As calibrated.
-        folder: Gets the refined graph.
+        folder: Gets both.
     """
     plan, session = sources.plan, sources.session(model)
     chosen = calibrating(sources, images, session)
@@ -65,7 +67,8 @@ def refined(
             progress=sources.progress,
         )
     write_bytes(folder / REFINED, result.model.SerializeToString(deterministic=True))
-    return folder / REFINED, result.ranges, _facts(result, sources.labels)
+    write_bytes(folder / REFINED_RANGES, result.ranges.to_json().encode())
+    return result
 
 
 def _material(sources: Sources, images: Prepared, session: Session, chosen: CalibrationSet) -> Material:
@@ -101,16 +104,37 @@ def _teacher(sources: Sources, session: Session) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _facts(result: Refined, labels: tuple[str, ...]) -> dict[str, Any]:
+def refined_facts(sources: Sources, images: Prepared, result: Refined, shipped: Path) -> dict[str, Any]:
+    """What the report tells of it, with the proof that the file is the net that was refined.
+
+    Args:
+        sources: Class names.
+        images: As `refined` was given them.
+        result: What it gave.
+        shipped: The quantised graph.
+
+    Raises:
+        ExportMismatchError: The file gives many of the images another class.
+    """
+    session = sources.session(shipped)
+    logits = np.concatenate([session.logits(part.decoded()) for part in (images.few, images.ood)])
+    same = float((logits.argmax(1) == result.logits.argmax(1)).mean())
+    if same < LEAST_SAME:
+        raise ExportMismatchError(
+            f"the quantised file gives {same:.1%} of {len(logits)} images the class of the net that was refined, "
+            f"expected {LEAST_SAME:.0%}",
+            hint="report it; leaving [quantize] at its defaults ships the graph as it was calibrated",
+        )
     floats = set(result.ranges.floats)
     return {
+        "same_class_as_refined": same,
         "effects": [asdict(effect) for effect in result.effects],
         "sensitivity": [
             {
                 "layer": cost.layer.name,
                 "operator": cost.layer.operator,
                 "kept": "float" if cost.layer.name in floats else "int8",
-                "divergence": dict(zip(labels, cost.divergence.tolist(), strict=True)),
+                "divergence": dict(zip(sources.labels, cost.divergence.tolist(), strict=True)),
             }
             for cost in result.costs
         ],

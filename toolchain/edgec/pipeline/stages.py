@@ -146,9 +146,11 @@ def quantize(sources: Sources, images: Prepared, model: Path, ranges: Path, fold
     from edgec.quantize import quantize_model
 
     read = Ranges.from_json(ranges.read_text(encoding="utf-8"))
-    facts: Mapping[str, Any] = {}
-    if sources.plan.config.quantize.refines(sources.plan.target):
-        from edgec.pipeline.refining import refined
+    target, shipped = sources.plan.target, folder / MODEL
+    if not sources.plan.config.quantize.refines(target):
+        return asdict(quantize_model(model, read, target, output=shipped))
+    from edgec.pipeline.refining import REFINED, refined, refined_facts
 
-        model, read, facts = refined(sources, images, model, read, folder)
-    return {**asdict(quantize_model(model, read, sources.plan.target, output=folder / MODEL)), **facts}
+    result = refined(sources, images, model, read, folder)
+    facts = asdict(quantize_model(folder / REFINED, result.ranges, target, output=shipped))
+    return {**facts, **refined_facts(sources, images, result, shipped)}

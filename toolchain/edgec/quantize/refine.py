@@ -78,12 +78,14 @@ class Refined:
         ranges: Of activations and weights, and which layers stay in floating point.
         effects: Step by step.
         costs: Layer by layer, where they were asked for.
+        logits: float64 [n, class], what the refined net says of all images that it was judged on.
     """
 
     model: ModelProto
     ranges: Ranges
     effects: tuple[Effect, ...]
     costs: tuple[LayerCost, ...]
+    logits: np.ndarray
 
 
 class _Watch:
@@ -173,9 +175,16 @@ def refine(
             return changed_by_class(reference, logits_of(mixed(floats), material.images))
 
         floats = layers_to_spare(costs, changed, allowed=config.mixed_precision)
-        watch.note(f"{len(floats)} of {len(costs)} layers kept in floating point", mixed(floats), started)
+        network = mixed(floats)
+        watch.note(f"{len(floats)} of {len(costs)} layers kept in floating point", network, started)
         refined, ranges = _with_floats(refined, graph, floats), replace(ranges, floats=floats)
-    return Refined(model=refined, ranges=ranges, effects=tuple(watch.effects), costs=costs)
+    return Refined(
+        model=refined,
+        ranges=ranges,
+        effects=tuple(watch.effects),
+        costs=costs,
+        logits=logits_of(network, material.images),
+    )
 
 
 def _with_floats(refined: ModelProto, graph: ModelProto, floats: tuple[str, ...]) -> ModelProto:
