@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
@@ -19,7 +18,6 @@ from onnx import numpy_helper
 from edgec.core.target import known_targets
 from edgec.evaluate.report import parse_report
 from edgec.package import Golden, open_bundle, read_golden
-from edgec.pipeline import measure
 from edgec.runtime import load_model
 
 ALL = ["data", "baseline", "compress", "export", "calibrate", "quantize", "evaluate", "package"]
@@ -241,14 +239,9 @@ def _inflated(model: Path, output: Path) -> Path:
     return output
 
 
+@pytest.mark.usefixtures("brief_latencies")
 class TestWays:
     """Other inputs and settings, without training where it is not what is asked about."""
-
-    @pytest.fixture(autouse=True)
-    def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Latencies are measured, but not for long."""
-        brief = functools.partial(measure.measure_in_turns, warmup_s=0.01, min_runs=20, min_turns=6)
-        monkeypatch.setattr(measure, "measure_in_turns", brief)
 
     def test_without_compression(self, builder: Any, tmp_path: Path, plain_cache: Path) -> None:
         build = builder(tmp_path, "--target", "x86-avx2", settings=NONE, cache=plain_cache)
