@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from edgec.calibrate import load_recipe, observe_ranges, prepare
+from edgec.core.errors import UnsupportedError
 from edgec.quantize import quantize_model
 from edgec.quantize.network import Network
 
@@ -124,6 +125,11 @@ def test_gradients_pass_the_rounding_to_weights_and_steps(network, images):
     net(torch.from_numpy(images)).square().sum().backward()
     # The last bias has no rounding behind it, every other parameter has.
     assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in learned)
+
+
+def test_a_graph_of_a_fixed_batch_size_is_refused(network):
+    with pytest.raises(UnsupportedError, match=r"takes 4 images at a time, expected any number"):
+        network(batch=4)
 
 
 def test_ranges_read_back_as_they_were_written(network):

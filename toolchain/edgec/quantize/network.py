@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from edgec.calibrate import Ranges, activation_grid, place
 from edgec.calibrate.placement import WEIGHTED
+from edgec.core.errors import UnsupportedError
 from edgec.quantize.operators import operator_of, torch_pads
 from edgec.quantize.weights import channel_axis, least_error_reach, scaled_axis, weight_grid
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
+    from edgec.calibrate import Grid
     from edgec.core.target import Target
 
 __all__ = ["Layer", "Network", "on_grid"]
@@ -72,11 +74,12 @@ class Network(nn.Module):
         output: Name of the logits.
 
     Raises:
-        UnsupportedError: The graph has an operator that torch cannot run here.
+        UnsupportedError: The graph has an operator that torch cannot run here, or a fixed batch size.
     """
 
     def __init__(self, model: ModelProto, ranges: Ranges, target: Target) -> None:
         super().__init__()
+        _require_any_batch(model)
         grid = activation_grid(target)
         if grid is None:
             raise ValueError(f"scheme '{target.quantization.scheme.value}' rounds nothing")
@@ -268,7 +271,16 @@ def on_grid(value: Tensor, step: Tensor, zero_point: int, ends: tuple[int, int])
     return (integers.clamp(ends[0] - zero_point, ends[1] - zero_point)) * step
 
 
-def _scale_and_zero(bounds: tuple[float, float], grid: Any) -> tuple[float, int]:
+def _require_any_batch(model: ModelProto) -> None:
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if batch:
+        raise UnsupportedError(
+            f"the graph takes {batch} image{'s' * (batch > 1)} at a time, expected any number to refine it",
+            hint="export it with a batch axis of any size, or leave [quantize] as it is by default",
+        )
+
+
+def _scale_and_zero(bounds: tuple[float, float], grid: Grid) -> tuple[float, int]:
     low, high = (np.float32(end) for end in bounds)
     ends = np.array(grid.low, dtype=np.int64), np.array(grid.high, dtype=np.int64)
     zero, scale = compute_scale_zp(low, high, *ends, symmetric=grid.symmetric)
