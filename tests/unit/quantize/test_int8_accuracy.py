@@ -1,4 +1,4 @@
-"""int8 does no harm on real images: a ResNet-20 against its own FP32 on the CIFAR-10 test set."""
+"""Integers do no harm on real images: a ResNet-20 against its own FP32 on the CIFAR-10 test set."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
 
-from edgec.calibrate import calibration_set, load_recipe, observe_ranges
+from edgec.calibrate import calibration_set, load_recipe, observe_ranges, prepare
 from edgec.core.digest import digest_image
 from edgec.core.inputs import InputSpec, normalise
+from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.quantize import quantize_model
+from edgec.quantize.network import Network
+from edgec.quantize.rounding import Weighed, correct_biases_, round_weights_
+from edgec.runtime import Session
 
 ROOT = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[4] / "shared" / "data"))
 SPEC = InputSpec(height=32, width=32)
@@ -104,3 +110,33 @@ def test_int8_costs_less_than_the_bar(resnet20, images, test_images, labels, tar
         # The bar of the issue; measured over three seeds: 0.1 overall, 0.9 in a class.
         assert before - after <= 1
         assert np.max(classes_before - classes_after) <= 2.5
+
+
+def test_int4_weights_cost_less_than_the_bar_and_the_file_is_the_net_in_torch(
+    resnet20, images, test_images, labels, target, tmp_path
+):
+    recipe, aim = load_recipe("balanced"), target("s8s8", "tensorrt", weight_bits=4)
+    chosen = calibration_set(*images, recipe, seed=0)
+    seen = Weighed(images=torch.from_numpy(feed(chosen.pixels)), shares=torch.from_numpy(chosen.weights).float())
+    network = Network(prepare(resnet20), observe_ranges(resnet20, chosen, recipe, target=aim, feed=feed), aim)
+    original = {layer.name: network.constant(layer.weight).clone() for layer in network.layers}
+    some = slice(0, 4000)
+    shown = torch.from_numpy(feed(test_images[some]))
+
+    def shipped(name):
+        model, ranges = network.quantizable()
+        onnx.save(model, tmp_path / "refined.onnx")
+        quantize_model(tmp_path / "refined.onnx", ranges, aim, output=tmp_path / name)
+        return accuracy(tmp_path / name, test_images[some], labels["test_y"][some])[0]
+
+    before, _ = accuracy(resnet20, test_images[some], labels["test_y"][some])
+    nearest = shipped("nearest.onnx")
+    round_weights_(network, seen, progress=Silent())
+    correct_biases_(network, original, seen, progress=Silent())
+    ours = shipped("ours.onnx")
+    assert nearest < before - 2  # without compensation it fails
+    assert before - ours <= 2  # the issue's limit
+    with torch.inference_mode():
+        in_torch = torch.cat([network(batch) for batch in shown.split(250)]).argmax(1).numpy()
+    session = Session(tmp_path / "ours.onnx", SPEC)
+    assert (session.logits(shown.numpy()).argmax(1) == in_torch).mean() >= 0.995  # the issue's limit; 0.9995 found

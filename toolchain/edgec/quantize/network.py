@@ -85,6 +85,7 @@ class Network(nn.Module):
             raise ValueError(f"scheme '{target.quantization.scheme.value}' rounds nothing")
         self._model, self._ranges, self._grid, self._weight_grid = model, ranges, grid, weight_grid(target)
         self._placement = place(model, target, floats=ranges.floats)
+        self._rounds_biases = target.runtime.engine == "onnxruntime"
         self._constants = {tensor.name: f"constant_{i}" for i, tensor in enumerate(model.graph.initializer)}
         for tensor in model.graph.initializer:
             self.register_buffer(self._constants[tensor.name], torch.from_numpy(numpy_helper.to_array(tensor).copy()))
@@ -144,8 +145,7 @@ class Network(nn.Module):
         position = self._positions.get(self._placement.shared.get(name, name))
         if position is None:
             return value
-        step = self._steps[position] * self.factors[position].exp()
-        return on_grid(value, step, self._zeros[position], (self._grid.low, self._grid.high))
+        return on_grid(value, self._step(name), self._zeros[position], (self._grid.low, self._grid.high))
 
     def rounded_weight(self, layer: Layer) -> Tensor:
         """A layer's weight on its grid."""
@@ -243,9 +243,23 @@ class Network(nn.Module):
         if name in values:
             return values[name]
         layer = self._by_node.get(node.name)
-        if layer is not None and name == layer.weight and (only is None or node.name in only):
-            return self.rounded_weight(layer)
+        if layer is not None and (only is None or node.name in only):
+            if name == layer.weight:
+                return self.rounded_weight(layer)
+            if name == layer.bias and self._rounds_biases:
+                return self._rounded_bias(layer)
         return self.constant(name)
+
+    def _rounded_bias(self, layer: Layer) -> Tensor:
+        """A layer's bias in int32, whose step is the product of its input's and its weight's."""
+        bias = self.constant(layer.bias or "")
+        step = (self._step(layer.input) * self.weight_step(layer)).reshape(-1).expand_as(bias)
+        return on_grid(bias, step, 0, (-(1 << 31), (1 << 31) - 1))
+
+    def _step(self, name: str) -> Tensor:
+        """An activation's scale."""
+        position = self._positions[self._placement.shared.get(name, name)]
+        return self._steps[position] * self.factors[position].exp()
 
 
 @dataclass(frozen=True, kw_only=True)

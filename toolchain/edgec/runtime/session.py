@@ -29,6 +29,9 @@ _FAILURES: tuple[type[Exception], ...] = tuple(
     if hasattr(_native, name)
 )
 """What onnxruntime raises; its classes share no base but Exception."""
+_ROUNDS_BIASES = "WeightBiasQuantization"
+"""An optimiser that rounds biases to int32, also where a graph for TensorRT leaves them in floating point, and so gives
+some images another class than TensorRT would. Where int8 kernels want rounded biases, the graph says so itself."""
 
 
 class Session:
@@ -141,7 +144,10 @@ def _load(model: bytes | Path, *, providers: Sequence[str], threads: int | None)
     wanted = [name for name in dict.fromkeys((*providers, _CPU)) if name in here]
     try:
         return onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), sess_options=options, providers=wanted
+            model if isinstance(model, bytes) else str(model),
+            sess_options=options,
+            providers=wanted,
+            disabled_optimizers=[_ROUNDS_BIASES],
         )
     except _FAILURES as error:
         raise DataError(
