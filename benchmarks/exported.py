@@ -3,6 +3,7 @@
 Also what was trained with int4 weights against the file that ships, and against FP32.
 
     python benchmarks/exported.py [--config cifar10-resnet20] [--quick]
+    python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none     the teacher
 
 Builds the config once per scheme (first: python benchmarks/unpack_mosaics.py); compression is done once.
 """
@@ -18,6 +19,7 @@ import onnx
 import torch
 
 from edgec.calibrate import Ranges
+from edgec.cli.build import parse_setting
 from edgec.core.progress import Silent
 from edgec.models.infer import logits_of
 from edgec.pipeline.build import build
@@ -44,12 +46,15 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--config", default="cifar10-resnet20")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=SCHEMES, default=list(SCHEMES), metavar="SCHEME")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every build")
     given = parser.parse_args()
     rows: list[Row] = []
-    steps = [("compress.steps", 50)] if given.quick else []
+    more = [parse_setting(text) for text in given.set] + ([("compress.steps", 50)] if given.quick else [])
     with tempfile.TemporaryDirectory() as folder:
-        for name, chosen in SCHEMES.items():
-            settings = [*((f"quantize.{key}", value) for key, value in chosen.items()), ("seed", given.seed), *steps]
+        for name in given.only:
+            chosen = [(f"quantize.{key}", value) for key, value in SCHEMES[name].items()]
+            settings = [*chosen, ("seed", given.seed), *more]
             config = read_config(CONFIGS / f"{given.config}.toml", settings)
             plan = plan_build(config, device=Device.AUTO)
             store = Store(Path(folder) / "cache")
