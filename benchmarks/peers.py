@@ -72,6 +72,8 @@ PEERS = {
     "AIMET min-max": Peer(environment="aimet", method="minmax"),
     "AIMET SQNR": Peer(environment="aimet", method="sqnr"),
     "AIMET AdaRound": Peer(environment="aimet", method="adaround"),
+    "AIMET SQNR, int4 weights": Peer(environment="aimet", method="sqnr int4"),
+    "AIMET sequential MSE, int4 weights": Peer(environment="aimet", method="seqmse int4"),
 }
 SLOW = ("AIMET AdaRound",)
 """Only on demand: ten thousand iterations for each layer, hours on a few cores."""
