@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgec.compress.config import Budget, DistillConfig
-from edgec.compress.distill import Pool, Seen, _batches, augment, distill, mimic_loss, mixed
+from edgec.compress.distill import Pool, Seen, augment, batches, distill, mimic_loss, mixed
 from edgec.compress.prune import prune
 from edgec.core.classifier import Classifier
 from edgec.core.progress import Silent
@@ -122,10 +122,10 @@ def numbered(n: int, first: int = 0) -> Tensor:
 @pytest.mark.parametrize("joint", [0.0, 0.3, 1.0])
 def test_a_batch_holds_both_kinds_and_each_term_has_its_share(joint: float) -> None:
     config = DistillConfig(few_per_step=3, ood_per_step=5, joint=joint, mix=False)
-    budget = Budget(steps=4, shift=0, flip=False)
-    batches = list(_batches((even(numbered(10)), even(numbered(10, 100))), config, budget, generator()))
-    assert len(batches) == 4
-    for images, share in batches:
+    pools = even(numbered(10)), even(numbered(10, 100))
+    drawn = list(batches(pools, config, steps=4, shift=0, flip=False, generator=generator()))
+    assert len(drawn) == 4
+    for images, share in drawn:
         assert (images.flatten() >= 100).tolist() == [False] * 3 + [True] * 5
         assert share[:3].sum().item() == pytest.approx(joint)
         assert share[3:].sum().item() == pytest.approx(1 - joint)
@@ -134,8 +134,8 @@ def test_a_batch_holds_both_kinds_and_each_term_has_its_share(joint: float) -> N
 
 def test_the_plain_method_fills_the_batch_with_few_samples() -> None:
     config = DistillConfig(few_per_step=3, ood_per_step=5, mix=False)
-    batches = _batches((even(numbered(10)), None), config, Budget(steps=1, shift=0, flip=False), generator())
-    images, share = next(batches)
+    pools = even(numbered(10)), None
+    images, share = next(batches(pools, config, steps=1, shift=0, flip=False, generator=generator()))
     assert len(images) == 8
     np.testing.assert_allclose(share, np.full(8, 1 / 8))
 
@@ -144,7 +144,7 @@ def test_images_are_drawn_by_their_chances() -> None:
     chances = torch.tensor([0.0, 0.1, 0.9])
     config = DistillConfig(few_per_step=4000, ood_per_step=1, mix=False)
     pools = (Pool(images=numbered(3), chances=chances), even(numbered(1, 9)))
-    images, _ = next(_batches(pools, config, Budget(steps=1, shift=0, flip=False), generator()))
+    images, _ = next(batches(pools, config, steps=1, shift=0, flip=False, generator=generator()))
     drawn = torch.bincount(images.flatten()[:4000].long(), minlength=3) / 4000
     # Four standard deviations of a share of 0.1 over 4,000 draws.
     torch.testing.assert_close(drawn, chances, atol=0.02, rtol=0)
