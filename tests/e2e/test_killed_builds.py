@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from edgec.cli import main
+from edgec.core.digest import digest_value
 from edgec.core.errors import DataError
 from edgec.core.files import DRAFT
 from edgec.package import open_bundle
@@ -91,7 +92,10 @@ class Place:
                 assert bundle.manifest.name in before
         visible = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
         assert visible <= {"bundle", "bundle.edgec", "cache"}
-        for output in self.cache.glob("*/[!.]*"):
+        for path in self.cache.glob("ranges/[!.]*"):
+            held = json.loads(path.read_bytes())
+            assert held["digest"] == digest_value([held["key"], held["ranges"]])
+        for output in (path for path in self.cache.glob("*/[!.]*") if path.parent.name != "ranges"):
             record = json.loads((output / "stage.json").read_bytes())
             for name, digest in record["files"].items():
                 assert hashlib.sha256((output / name).read_bytes()).hexdigest() == digest
