@@ -28,15 +28,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgec.calibrate import calibration_set
 from edgec.cli.build import parse_setting
-from edgec.compress.labels import assign_labels
 from edgec.core.inputs import normalise
 from edgec.core.progress import Silent
 from edgec.pipeline import stages
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
-from edgec.pipeline.plan import Plan, plan_build
+from edgec.pipeline.plan import plan_build
 from edgec.pipeline.prepare import Prepared, prepare, read_prepared
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import Store
@@ -168,22 +166,20 @@ def _case(name: str, settings: dict[str, Any], work: Path) -> Case:
         settings=settings,
         model=model,
         data=data.absolute(),
-        images=_calibration_images(plan, images, folder),
+        images=_calibration_images(sources, images, model, folder),
         sources=sources,
         fp32=sources.session(model).logits(sources.test.decoded()),
         folder=folder,
     )
 
 
-def _calibration_images(plan: Plan, images: Prepared, folder: Path) -> dict[str, Path]:
-    """Writes the few samples, and all that ours calibrates on, drawn as the stage `calibrate` draws them."""
-    rng = np.random.default_rng(plan.config.seed)
-    labels = assign_labels(images.calibration.counts, len(images.ood), rng)
-    ours = calibration_set(images.calibration, images.ood, labels, plan.calibration, seed=plan.config.seed)
+def _calibration_images(sources: Sources, images: Prepared, model: Path, folder: Path) -> dict[str, Path]:
+    """Writes the few samples, and all that ours calibrates on."""
+    ours = stages.calibrating(sources, images, sources.session(model))
     files = {}
     for what, pixels in {FEW: images.few.decoded(), BOTH: ours.pixels}.items():
         files[what] = folder / f"{what.replace(' ', '')}.npz"
-        np.savez(files[what], images=normalise(pixels, plan.model.input))
+        np.savez(files[what], images=normalise(pixels, sources.plan.model.input))
     return files
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.calibrate import CalibrationSet
+from edgec.calibrate import CalibrationSet, load_recipe, observe_ranges, prepare
 from edgec.core.target import Quantization, Runtime, Scheme, Target
+from edgec.quantize.network import Network
 
 
 def residual_net(
@@ -142,3 +144,19 @@ def calibration() -> CalibrationSet:
         recipe="test",
         sources=("test",),
     )
+
+
+@pytest.fixture
+def images(calibration: CalibrationSet) -> torch.Tensor:
+    """The calibration images as the net takes them."""
+    return torch.from_numpy(feed(calibration.pixels))
+
+
+@pytest.fixture
+def int4_network(
+    net: Callable[..., Path], target: Callable[..., Target], calibration: CalibrationSet
+) -> Callable[[], Network]:
+    """The net with int4 weights for TensorRT, a new one every time."""
+    source, chosen = net(), target("s8s8", "tensorrt", weight_bits=4)
+    ranges = observe_ranges(source, calibration, load_recipe("balanced"), target=chosen, feed=feed)
+    return lambda: Network(prepare(source), ranges, chosen)

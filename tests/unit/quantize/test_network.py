@@ -28,11 +28,6 @@ def logits(path, images):
 
 
 @pytest.fixture
-def images(calibration, feeds):
-    return feeds[0](calibration.pixels)
-
-
-@pytest.fixture
 def network(net, target, feeds, calibration):
     """The net in torch for a scheme and an engine, with what it was made from."""
 
@@ -48,8 +43,8 @@ def network(net, target, feeds, calibration):
 def test_without_rounding_it_computes_what_the_graph_computes(network, images, variant):
     net, source, _ = network(**variant)
     with torch.no_grad():
-        found = net.run(torch.from_numpy(images), only=())["logits"]
-    np.testing.assert_allclose(found, logits(source, images), rtol=1e-4, atol=1e-5)
+        found = net.in_floating_point(images)
+    np.testing.assert_allclose(found, logits(source, images.numpy()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("scheme", "engine"), INT8)
@@ -60,8 +55,8 @@ def test_what_it_writes_quantises_to_what_it_computes(network, images, tmp_path,
     onnx.save(model, tmp_path / "refined.onnx")
     quantize_model(tmp_path / "refined.onnx", ranges, target, output=tmp_path / "q.onnx")
     with torch.no_grad():
-        found = net(torch.from_numpy(images)).numpy()
-    wanted = logits(tmp_path / "q.onnx", images)
+        found = net(images).numpy()
+    wanted = logits(tmp_path / "q.onnx", images.numpy())
     # A sum in another order turns a value that lies between two integers here and there.
     assert np.abs(found - wanted).max() < 0.02 * wanted.std()
     assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.97
@@ -73,8 +68,8 @@ def test_the_runtime_rounds_nothing_that_the_graph_does_not(network, images, tmp
     model, ranges = net.quantizable()
     onnx.save(model, tmp_path / "refined.onnx")
     quantize_model(tmp_path / "refined.onnx", ranges, target, output=tmp_path / "q.onnx")
-    found = Session(tmp_path / "q.onnx", InputSpec(height=8, width=8)).logits(images)
-    wanted = logits(tmp_path / "q.onnx", images)
+    found = Session(tmp_path / "q.onnx", InputSpec(height=8, width=8)).logits(images.numpy())
+    wanted = logits(tmp_path / "q.onnx", images.numpy())
     # Integer kernels round once where the graph as it stands rounds twice: only onnxruntime's own scheme has them.
     assert np.abs(found - wanted).max() < (0.2 if engine == "onnxruntime" else 1e-4) * wanted.std()
 
@@ -109,11 +104,10 @@ def test_weights_in_four_bits_take_fifteen_values_and_stay_so_in_the_file(networ
 
 def test_one_layer_alone_is_rounded(network, images):
     net, _, _ = network(quantization={"weight_bits": 4})
-    batch = torch.from_numpy(images)
     with torch.no_grad():
-        bare = net.run(batch, only=(), wanted=["a1", "b2"])
+        bare = net.run(images, only=(), wanted=["a1", "b2"])
         one = net.run(
-            batch, only=[next(layer.name for layer in net.layers if layer.output == "b1")], wanted=["a1", "b2"]
+            images, only=[next(layer.name for layer in net.layers if layer.output == "b1")], wanted=["a1", "b2"]
         )
     assert torch.equal(bare["a1"], one["a1"])
     assert not torch.equal(bare["b2"], one["b2"])
@@ -135,7 +129,7 @@ def test_layers_that_stay_in_floating_point_are_none_of_its_layers(net, target, 
 def test_gradients_pass_the_rounding_to_weights_and_steps(network, images):
     net, _, _ = network("u8s8", "onnxruntime")
     learned = [p.requires_grad_(True) for p in (*net.weights, *net.steps)]
-    net(torch.from_numpy(images)).square().sum().backward()
+    net(images).square().sum().backward()
     # The last bias has no rounding behind it, every other parameter has.
     assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in learned)
 

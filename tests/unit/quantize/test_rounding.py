@@ -6,25 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.calibrate import load_recipe, observe_ranges, prepare
+from edgec.compress.layerwise import Weighed
 from edgec.core.progress import Silent
-from edgec.quantize.network import Network
-from edgec.quantize.rounding import Weighed, compensated, correct_biases_, input_moments, round_weights_
+from edgec.quantize.rounding import compensated, correct_biases_, input_moments, round_weights_
 
 HIGH = 7
 
 
 @pytest.fixture
-def network(net, target, feeds, calibration):
-    source, chosen = net(), target("s8s8", "tensorrt", weight_bits=4)
-    ranges = observe_ranges(source, calibration, load_recipe("balanced"), target=chosen, feed=feeds[0])
-    return Network(prepare(source), ranges, chosen)
+def network(int4_network):
+    return int4_network()
 
 
 @pytest.fixture
-def seen(calibration, feeds):
-    shares = torch.rand(len(calibration), generator=torch.Generator().manual_seed(0))
-    return Weighed(images=torch.from_numpy(feeds[0](calibration.pixels)), shares=shares / shares.sum())
+def seen(images):
+    shares = torch.rand(len(images), generator=torch.Generator().manual_seed(0))
+    return Weighed(images=images, shares=shares / shares.sum())
 
 
 def problem(seed, inputs=12, outputs=5):

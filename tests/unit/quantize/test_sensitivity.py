@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.calibrate import load_recipe, observe_ranges, prepare
 from edgec.core.progress import Silent
-from edgec.quantize.network import Network
 from edgec.quantize.sensitivity import (
     LayerCost,
     changed_by_class,
     divergence_by_class,
     layer_costs,
     layers_to_spare,
+    logits_of,
 )
 
 RNG = np.random.default_rng(1)
@@ -46,24 +44,22 @@ def test_changed_is_the_share_of_a_class_that_gets_another():
 
 
 @pytest.fixture
-def network(net, target, feeds, calibration):
-    source, chosen = net(), target("s8s8", "tensorrt", weight_bits=4)
-    ranges = observe_ranges(source, calibration, load_recipe("balanced"), target=chosen, feed=feeds[0])
-    return Network(prepare(source), ranges, chosen)
+def network(int4_network):
+    return int4_network()
 
 
-@pytest.fixture
-def images(calibration, feeds):
-    return torch.from_numpy(feeds[0](calibration.pixels))
+def costs_of(network, images):
+    reference = logits_of(network.in_floating_point, images)
+    return layer_costs(network.layers, lambda _: network, reference, images, progress=Silent())
 
 
 def test_a_layer_whose_weights_lie_on_the_grid_costs_no_more_than_its_input(network, images):
-    costs = {cost.layer.output: cost for cost in layer_costs(network, images, progress=Silent())}
+    costs = {cost.layer.output: cost for cost in costs_of(network, images)}
     layer = costs["b2"].layer
     network.constant(layer.weight).data.copy_(network.rounded_weight(layer))
     assert list(costs) == [layer.output for layer in network.layers]
     assert all((cost.divergence >= 0).all() and cost.divergence.shape == (5,) for cost in costs.values())
-    after = next(c for c in layer_costs(network, images, progress=Silent()) if c.layer.output == "b2")
+    after = next(c for c in costs_of(network, images) if c.layer.output == "b2")
     assert after.worst < 0.1 * costs["b2"].worst
 
 

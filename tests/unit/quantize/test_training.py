@@ -7,35 +7,20 @@ import copy
 import pytest
 import torch
 
-from edgec.calibrate import load_recipe, observe_ranges, prepare
 from edgec.compress.distill import Pool
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.quantize.config import TrainConfig
-from edgec.quantize.network import Network
 from edgec.quantize.training import train_
-
-
-@pytest.fixture
-def make(net, target, feeds, calibration):
-    """A new network in four bits, the same every time."""
-    source, chosen = net(), target("s8s8", "tensorrt", weight_bits=4)
-    ranges = observe_ranges(source, calibration, load_recipe("balanced"), target=chosen, feed=feeds[0])
-    return lambda: Network(prepare(source), ranges, chosen)
-
-
-@pytest.fixture
-def images(calibration, feeds):
-    return torch.from_numpy(feeds[0](calibration.pixels))
 
 
 def train(network, images, *, ood=True, **settings):
     pool = Pool(images=images, chances=torch.full((len(images),), 1 / len(images)))
-    reference = network.run(images, only=())["logits"].detach()
+    reference = network.in_floating_point(images).detach()
     bare = copy.deepcopy(network)
     train_(
         network,
-        lambda batch: bare.run(batch, only=())["logits"],
+        bare.in_floating_point,
         (pool, pool if ood else None),
         TrainConfig(**{"steps": 30, "shift": 0.0, "flip": False, **settings}),
         device=torch.device("cpu"),
@@ -51,35 +36,35 @@ def error(network, images, reference):
 
 
 @pytest.mark.parametrize("settings", [{}, {"steps_learn": False}, {"ood": False}])
-def test_training_brings_the_rounded_net_nearer(make, images, settings):
-    network = make()
-    before = error(network, images, network.run(images, only=())["logits"].detach())
+def test_training_brings_the_rounded_net_nearer(int4_network, images, settings):
+    network = int4_network()
+    before = error(network, images, network.in_floating_point(images).detach())
     reference = train(network, images, **settings)
     assert error(network, images, reference) < 0.6 * before
 
 
-def test_steps_stay_where_they_were_unless_they_are_to_learn(make, images):
-    fixed, learned = make(), make()
+def test_steps_stay_where_they_were_unless_they_are_to_learn(int4_network, images):
+    fixed, learned = int4_network(), int4_network()
     train(fixed, images, steps=3, steps_learn=False)
     train(learned, images, steps=3)
     assert not any(factor.any() for factor in fixed.steps)
     assert all(factor.any() for factor in learned.steps)
 
 
-def test_the_same_seed_gives_the_same_bytes(make, images):
-    first, second = make(), make()
+def test_the_same_seed_gives_the_same_bytes(int4_network, images):
+    first, second = int4_network(), int4_network()
     train(first, images, steps=5)
     train(second, images, steps=5)
     assert first.quantizable()[0].SerializeToString() == second.quantizable()[0].SerializeToString()
 
 
-def test_nothing_learns_any_more_afterwards(make, images):
-    network = make()
+def test_nothing_learns_any_more_afterwards(int4_network, images):
+    network = int4_network()
     train(network, images, steps=2)
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_a_rate_that_is_too_high_is_named(make, images):
+def test_a_rate_that_is_too_high_is_named(int4_network, images):
     with pytest.raises(ConfigError, match=r"learning_rate = 1e\+30 is too high") as caught:
-        train(make(), images, steps=20, learning_rate=1e30)
+        train(int4_network(), images, steps=20, learning_rate=1e30)
     assert "quantize.training.learning_rate" in str(caught.value.hint)

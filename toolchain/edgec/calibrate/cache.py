@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgec.calibrate.ranges import Ranges
 from edgec.core.digest import digest_file, digest_value
 from edgec.core.files import read_json, write_json
+from edgec.core.versions import tool_versions
 
 if TYPE_CHECKING:
     from edgec.calibrate.recipe import Recipe
@@ -52,6 +53,7 @@ def ranges_key(
         fed: JSON values that decide what the model is fed for an image.
     """
     code = [(path.name, digest_file(path)) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    tools = tool_versions()
     return {
         "model": digest_file(model),
         "images": calibration.digest,
@@ -60,6 +62,7 @@ def ranges_key(
         "engine": target.runtime.engine,
         "fed": dict(fed),
         "code": digest_value(code),
+        "tools": {name: tools[name] for name in ("onnx", "onnxruntime")},
     }
 
 

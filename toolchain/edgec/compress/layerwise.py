@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgec.compress.job import CompressJob
 from edgec.models.infer import to_tensor
 
-__all__ = ["Reached", "Weighed", "run_hooked", "second_moments", "weighed"]
+__all__ = ["BATCH", "Reached", "Weighed", "run_hooked", "second_moments", "weighed"]
 
 BATCH = 32
 """Images whose activations are held at a time."""

@@ -83,7 +83,8 @@ class Plan:
     @cached_property
     def quantized(self) -> Recipe:
         """The graph that ships."""
-        refining = [self.config.quantize, self.calibration, self.device, self.config.seed]
+        how = [self.config.quantize, self.calibration, self.device, self.config.seed]
+        refining = how if self.config.quantize.refines(self.target) else []
         settings = [self.target.quantization, self.target.runtime, *refining]
         return self._recipe("quantize", settings, self._after(self.prepared, self.exported, self.calibrated))
 

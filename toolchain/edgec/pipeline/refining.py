@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +15,17 @@ from torch import Tensor
 from edgec.calibrate import Ranges, observe_ranges
 from edgec.compress.distill import Pool
 from edgec.compress.draws import balanced_chances, flattening_chances
+from edgec.compress.layerwise import Weighed
 from edgec.core.errors import ExportMismatchError
 from edgec.core.files import write_bytes
+from edgec.models.infer import placed
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import calibrating
-from edgec.quantize.refine import Material, Refined, refine
-from edgec.quantize.rounding import Weighed
+from edgec.quantize.refine import Refined, RefineJob, refine
+from edgec.quantize.sensitivity import logits_of
 
 if TYPE_CHECKING:
-    from edgec.calibrate import CalibrationSet
     from edgec.runtime import Session
 
 __all__ = ["REFINED", "REFINED_RANGES", "refined", "refined_facts"]
@@ -53,55 +54,53 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             graph, chosen, plan.calibration, target=plan.target, feed=session.feed, progress=sources.progress
         )
 
-    with tempfile.TemporaryDirectory(prefix="edgec-") as work:
-        result = refine(
-            model,
-            ranges,
-            plan.target,
-            _material(sources, images, session, chosen),
-            plan.config.quantize,
+    with _teacher(sources, session) as teacher:
+        job = RefineJob(
+            model=model,
+            ranges=ranges,
+            target=plan.target,
+            config=plan.config.quantize,
+            calibration=Weighed(
+                images=torch.from_numpy(session.feed(chosen.pixels)),
+                shares=torch.from_numpy(chosen.weights.astype(np.float32)),
+            ),
+            pools=_pools(images, session, teacher),
+            teacher=teacher,
             observe=observe,
-            work=Path(work),
             device=sources.fabric.device,
-            generator=torch.Generator().manual_seed(plan.config.seed),
-            progress=sources.progress,
+            seed=plan.config.seed,
         )
+        result = refine(job, progress=sources.progress)
     write_bytes(folder / REFINED, result.model.SerializeToString(deterministic=True))
     write_bytes(folder / REFINED_RANGES, result.ranges.to_json().encode())
     return result
 
 
-def _material(sources: Sources, images: Prepared, session: Session, chosen: CalibrationSet) -> Material:
+def _pools(images: Prepared, session: Session, teacher: Callable[[Tensor], Tensor]) -> tuple[Pool, Pool]:
     few, ood = (torch.from_numpy(session.feed(part.decoded())) for part in (images.few, images.ood))
-    teacher = _teacher(sources, session)
-    with torch.no_grad():
-        predicted = torch.cat([teacher(batch) for batch in ood.split(64)]).double().softmax(1).numpy()
-    return Material(
-        calibration=Weighed(
-            images=torch.from_numpy(session.feed(chosen.pixels)),
-            shares=torch.from_numpy(chosen.weights.astype(np.float32)),
-        ),
-        pools=(
-            Pool(images=few, chances=torch.from_numpy(balanced_chances(images.few.labels))),
-            Pool(images=ood, chances=torch.from_numpy(flattening_chances(predicted))),
-        ),
-        teacher=teacher,
+    predicted = torch.from_numpy(logits_of(teacher, ood)).softmax(1).numpy()
+    return (
+        Pool(images=few, chances=torch.from_numpy(balanced_chances(images.few.labels))),
+        Pool(images=ood, chances=torch.from_numpy(flattening_chances(predicted))),
     )
 
 
-def _teacher(sources: Sources, session: Session) -> Callable[[Tensor], Tensor]:
+@contextmanager
+def _teacher(sources: Sources, session: Session) -> Iterator[Callable[[Tensor], Tensor]]:
     """From what the graph takes to the teacher's logits: the module's, or those of the graph that was given."""
     if sources.plan.model.is_onnx:
-        return lambda batch: torch.from_numpy(session.logits(batch.cpu().numpy())).to(batch.device)
-    spec, module = sources.plan.model.input, sources.classifier.module
+        yield lambda batch: torch.from_numpy(session.logits(batch.cpu().numpy())).to(batch.device)
+        return
+    spec, device = sources.plan.model.input, sources.fabric.device
     raw = sources.plan.config.export.preprocess_in_graph
-    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (spec.mean, spec.std))
+    with placed(sources.classifier.module, device) as module:
 
-    def run(batch: Tensor) -> Tensor:
-        inputs = (batch / 255 - mean.to(batch.device)) / std.to(batch.device) if raw else batch
-        return module.to(batch.device)(inputs)
+        def run(batch: Tensor) -> Tensor:
+            inputs = batch.to(device)
+            return module((inputs / 255 - mean) / std if raw else inputs)
 
-    return run
+        yield run
 
 
 def refined_facts(sources: Sources, images: Prepared, result: Refined, shipped: Path) -> dict[str, Any]:

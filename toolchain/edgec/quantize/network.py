@@ -70,6 +70,7 @@ class Network(nn.Module):
         target: Its scheme, an int8 one, and its engine.
 
     Attributes:
+        model: As it was given.
         layers: The layers in integers, in the order of the graph.
         output: Name of the logits.
 
@@ -83,7 +84,7 @@ class Network(nn.Module):
         grid = activation_grid(target)
         if grid is None:
             raise ValueError(f"scheme '{target.quantization.scheme.value}' rounds nothing")
-        self._model, self._ranges, self._grid, self._weight_grid = model, ranges, grid, weight_grid(target)
+        self.model, self._ranges, self._grid, self._weight_grid = model, ranges, grid, weight_grid(target)
         self._placement = place(model, target, floats=ranges.floats)
         self._rounds_biases = target.runtime.engine == "onnxruntime"
         self._constants = {tensor.name: f"constant_{i}" for i, tensor in enumerate(model.graph.initializer)}
@@ -103,6 +104,10 @@ class Network(nn.Module):
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
         """Logits with everything rounded."""
         return self.run(images)[self.output]
+
+    def in_floating_point(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
+        """Logits with nothing rounded."""
+        return self.run(images, only=())[self.output]
 
     def run(
         self,
@@ -179,7 +184,7 @@ class Network(nn.Module):
     def quantizable(self) -> tuple[ModelProto, Ranges]:
         """The graph with its weights as they are now, on their grids, and its ranges as they are now."""
         model = onnx.ModelProto()
-        model.CopyFrom(self._model)
+        model.CopyFrom(self.model)
         rounded = {layer.weight: self.rounded_weight(layer) for layer in self.layers}
         for tensor in model.graph.initializer:
             if isinstance(value := self.constant(tensor.name), nn.Parameter):
@@ -193,8 +198,7 @@ class Network(nn.Module):
         steps = (self._steps * self.factors.exp()).tolist()
         own = {
             name: ((self._grid.low - zero) * step, (self._grid.high - zero) * step)
-            for (name, i), step, zero in zip(self._positions.items(), steps, self._zeros, strict=True)
-            if i >= 0
+            for name, step, zero in zip(self._positions, steps, self._zeros, strict=True)
         }
         return own | {name: own[other] for name, other in self._placement.shared.items()}
 

@@ -229,7 +229,7 @@ def _expand(x: Tensor, shape: Tensor) -> Tensor:
 
 
 def _range(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
-    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype, device=start.device)
 
 
 def _cast(x: Tensor, *, to: int) -> Tensor:
@@ -237,7 +237,7 @@ def _cast(x: Tensor, *, to: int) -> Tensor:
 
 
 def _shape(x: Tensor, *, start: int = 0, end: int | None = None) -> Tensor:
-    return torch.tensor(x.shape[start:end])
+    return torch.tensor(x.shape[start:end], device=x.device)
 
 
 def _softmax(x: Tensor, *, axis: int = -1) -> Tensor:

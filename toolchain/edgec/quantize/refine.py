@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,12 +16,12 @@ from torch import Tensor
 
 from edgec.calibrate import Ranges, prepare
 from edgec.compress.distill import Pool
-from edgec.core.files import write_bytes
+from edgec.compress.layerwise import Weighed
 from edgec.core.progress import Progress
 from edgec.quantize.config import QuantizeConfig
 from edgec.quantize.equalize import equalized
-from edgec.quantize.network import Network
-from edgec.quantize.rounding import Weighed, correct_biases_, round_weights_
+from edgec.quantize.network import Layer, Network
+from edgec.quantize.rounding import correct_biases_, round_weights_
 from edgec.quantize.sensitivity import (
     LayerCost,
     changed_by_class,
@@ -36,27 +37,41 @@ if TYPE_CHECKING:
 
     from edgec.core.target import Target
 
-__all__ = ["Effect", "Material", "Refined", "refine"]
+__all__ = ["Effect", "RefineJob", "Refined", "refine"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
-    """What refining learns from; none of it is a test image. Images are what the graph takes.
+class RefineJob:
+    """A graph to refine, and what that takes; none of it is a test image. Images are what the graph takes.
 
     Attributes:
+        model: FP32 ONNX.
+        ranges: As they were calibrated.
+        target: Its scheme is an int8 one.
+        config: Which steps.
         calibration: The calibration set with its weights.
         pools: Few samples and OOD images, each with the chances under which every class has the same say.
         teacher: From images to logits.
+        observe: Calibrates another graph in the same way.
+        device: Where training runs.
+        seed: Of training.
     """
 
+    model: Path
+    ranges: Ranges
+    target: Target
+    config: QuantizeConfig
     calibration: Weighed
-    pools: tuple[Pool, Pool | None]
+    pools: tuple[Pool, Pool]
     teacher: Callable[[Tensor], Tensor]
+    observe: Callable[[Path], Ranges]
+    device: torch.device
+    seed: int
 
     @property
     def images(self) -> Tensor:
         """All few samples and OOD images: what effects and costs are judged on."""
-        return torch.cat([pool.images for pool in self.pools if pool is not None])
+        return torch.cat([pool.images for pool in self.pools])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,103 +103,127 @@ class Refined:
     logits: np.ndarray
 
 
+Step = Callable[[], tuple[str, Network]]
+"""Does something, and tells what it was and the net that came of it."""
+
+
+def refine(job: RefineJob, *, progress: Progress) -> Refined:
+    """Equalises, rounds, corrects biases, trains and spares layers, as far as the settings ask for it.
+
+    Raises:
+        UnsupportedError: The graph has an operator that torch cannot run here, or a fixed batch size.
+        ConfigError: Training diverged.
+    """
+    network = Network(prepare(job.model), job.ranges, job.target)
+    reference = logits_of(network.in_floating_point, job.images)
+    watch = _Watch(reference, job.images, network)
+    if job.config.equalize:
+        network = watch.take(lambda: _equalize(network, job))
+    for step in _steps(network, job, progress=progress):
+        watch.take(step)
+    costs: tuple[LayerCost, ...] = ()
+    if job.config.sensitivity or job.config.mixed_precision is not None:
+        costs = _costs(network, reference, job, progress=progress)
+    if (allowed := job.config.mixed_precision) is not None:
+        network = watch.take(lambda: _spare(network, costs, reference, job, allowed=allowed))
+    model, ranges = network.quantizable()
+    return Refined(
+        model=model,
+        ranges=ranges,
+        effects=tuple(watch.effects),
+        costs=costs,
+        logits=logits_of(network, job.images),
+    )
+
+
 class _Watch:
     """Takes down what every step does to the worst class."""
 
-    def __init__(self, reference: np.ndarray, images: Tensor) -> None:
+    def __init__(self, reference: np.ndarray, images: Tensor, network: Network) -> None:
         self._reference, self._images = reference, images
-        self.effects: list[Effect] = []
-        self._last = float("nan")
-
-    def start(self, network: Network) -> None:
         self._last = self._worst(network)
+        self.effects: list[Effect] = []
 
-    def note(self, what: str, network: Network, started: float) -> None:
+    def take(self, step: Step) -> Network:
+        """The net that a step made."""
+        started = time.perf_counter()
+        what, network = step()
+        seconds = time.perf_counter() - started
         before, self._last = self._last, self._worst(network)
-        self.effects.append(
-            Effect(
-                what=what,
-                worst_class_divergence_before=before,
-                worst_class_divergence_after=self._last,
-                seconds=time.perf_counter() - started,
-            )
-        )
+        effect = {"worst_class_divergence_before": before, "worst_class_divergence_after": self._last}
+        self.effects.append(Effect(what=what, seconds=seconds, **effect))
+        return network
 
     def _worst(self, network: Network) -> float:
         return float(divergence_by_class(self._reference, logits_of(network, self._images)).max())
 
 
-def refine(
-    model: Path,
-    ranges: Ranges,
-    target: Target,
-    material: Material,
-    config: QuantizeConfig,
-    *,
-    observe: Callable[[Path], Ranges],
-    work: Path,
-    device: torch.device,
-    generator: torch.Generator,
-    progress: Progress,
-) -> Refined:
-    """Equalises, rounds, corrects biases, trains and spares layers, as far as the settings ask for it.
+def _equalize(network: Network, job: RefineJob) -> tuple[str, Network]:
+    graph, pairs = equalized(network.model)
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        path = Path(folder) / "equalized.onnx"
+        onnx.save(graph, path)
+        ranges = job.observe(path)
+    return f"cross-layer equalisation of {pairs} pairs", Network(graph, ranges, job.target)
 
-    Args:
-        model: FP32 ONNX.
-        ranges: As they were calibrated.
-        target: Its scheme is an int8 one.
-        material: Images.
-        config: Which steps.
-        observe: Calibrates another graph in the same way.
-        work: An empty folder.
-        device: Where training runs.
-        generator: Of training.
-        progress: Told about every step.
 
-    Raises:
-        UnsupportedError: The graph has an operator that torch cannot run here.
-        ConfigError: Training diverged.
-    """
-    graph = prepare(model)
-    network = Network(graph, ranges, target)
-    reference = logits_of(lambda batch: network.run(batch, only=())[network.output], material.images)
-    watch = _Watch(reference, material.images)
-    watch.start(network)
-    if config.equalize:
-        started = time.perf_counter()
-        graph, pairs = equalized(graph)
-        write_bytes(work / "equalized.onnx", graph.SerializeToString(deterministic=True))
-        ranges = observe(work / "equalized.onnx")
-        network = Network(graph, ranges, target)
-        watch.note(f"cross-layer equalisation of {pairs} pairs", network, started)
-    for what, step in _steps(network, material, config, target, device=device, generator=generator, progress=progress):
-        started = time.perf_counter()
-        step()
-        watch.note(what, network, started)
+def _steps(network: Network, job: RefineJob, *, progress: Progress) -> Iterator[Step]:
+    """The steps that change weights, biases and ranges, in the order in which they build on each other."""
+    config, original = job.config, {layer.name: network.constant(layer.weight).clone() for layer in network.layers}
+
+    def compensate() -> tuple[str, Network]:
+        round_weights_(network, job.calibration, progress=progress)
+        return "compensated rounding", network
+
+    def correct() -> tuple[str, Network]:
+        correct_biases_(network, original, job.calibration, progress=progress)
+        return "bias correction", network
+
+    def train() -> tuple[str, Network]:
+        generator = torch.Generator().manual_seed(job.seed)
+        train_(
+            network,
+            job.teacher,
+            job.pools,
+            config.training,
+            device=job.device,
+            generator=generator,
+            progress=progress,
+        )
+        return f"{config.training.steps} steps of training", network
+
+    if config.compensates(job.target):
+        yield compensate
+    if config.corrects_biases(job.target):
+        yield correct
+    if config.train:
+        yield train
+
+
+def _costs(network: Network, reference: np.ndarray, job: RefineJob, *, progress: Progress) -> tuple[LayerCost, ...]:
+    """What each layer costs with its refined weight, the others as they were before anything was rounded."""
     refined, ranges = network.quantizable()
-    costs: tuple[LayerCost, ...] = ()
-    if config.sensitivity or config.mixed_precision is not None:
-        costs = tuple(layer_costs(network, material.images, progress=progress))
-    if config.mixed_precision is not None:
-        started = time.perf_counter()
 
-        def mixed(floats: tuple[str, ...]) -> Network:
-            return Network(_with_floats(refined, graph, floats), replace(ranges, floats=floats), target)
+    def alone(layer: Layer) -> Network:
+        others = tuple(other.name for other in network.layers if other is not layer)
+        return Network(_with_floats(refined, network.model, others), ranges, job.target)
 
-        def changed(floats: tuple[str, ...]) -> np.ndarray:
-            return changed_by_class(reference, logits_of(mixed(floats), material.images))
+    return layer_costs(network.layers, alone, reference, job.images, progress=progress)
 
-        floats = layers_to_spare(costs, changed, allowed=config.mixed_precision)
-        network = mixed(floats)
-        watch.note(f"{len(floats)} of {len(costs)} layers kept in floating point", network, started)
-        refined, ranges = _with_floats(refined, graph, floats), replace(ranges, floats=floats)
-    return Refined(
-        model=refined,
-        ranges=ranges,
-        effects=tuple(watch.effects),
-        costs=costs,
-        logits=logits_of(network, material.images),
-    )
+
+def _spare(
+    network: Network, costs: tuple[LayerCost, ...], reference: np.ndarray, job: RefineJob, *, allowed: float
+) -> tuple[str, Network]:
+    refined, ranges = network.quantizable()
+
+    def mixed(floats: tuple[str, ...]) -> Network:
+        return Network(_with_floats(refined, network.model, floats), replace(ranges, floats=floats), job.target)
+
+    def changed(floats: tuple[str, ...]) -> np.ndarray:
+        return changed_by_class(reference, logits_of(mixed(floats), job.images))
+
+    floats = layers_to_spare(costs, changed, allowed=allowed)
+    return f"{len(floats)} of {len(costs)} layers kept in floating point", mixed(floats)
 
 
 def _with_floats(refined: ModelProto, graph: ModelProto, floats: tuple[str, ...]) -> ModelProto:
@@ -197,34 +236,3 @@ def _with_floats(refined: ModelProto, graph: ModelProto, floats: tuple[str, ...]
         if tensor.name in values:
             tensor.CopyFrom(values[tensor.name])
     return result
-
-
-def _steps(
-    network: Network,
-    material: Material,
-    config: QuantizeConfig,
-    target: Target,
-    *,
-    device: torch.device,
-    generator: torch.Generator,
-    progress: Progress,
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The steps that change weights, biases and ranges, in the order in which they build on each other."""
-    original = {layer.name: network.constant(layer.weight).clone() for layer in network.layers}
-    if config.compensates(target):
-        yield "compensated rounding", lambda: round_weights_(network, material.calibration, progress=progress)
-    if config.corrects_biases(target):
-        yield "bias correction", lambda: correct_biases_(network, original, material.calibration, progress=progress)
-    if config.train:
-        yield (
-            f"{config.training.steps} steps of training",
-            lambda: train_(
-                network,
-                material.teacher,
-                material.pools,
-                config.training,
-                device=device,
-                generator=generator,
-                progress=progress,
-            ),
-        )

@@ -15,15 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from edgec.compress.layerwise import BATCH, Weighed
 from edgec.core.progress import Progress
 
 if TYPE_CHECKING:
     from edgec.quantize.network import Layer, Network
 
-__all__ = ["Moments", "Weighed", "compensated", "correct_biases_", "input_moments", "round_weights_"]
+__all__ = ["Moments", "compensated", "correct_biases_", "input_moments", "round_weights_"]
 
-BATCH = 32
-"""Images whose activations are held at a time."""
 POSITIONS = 256
 """Places of a feature map that speak for it, evenly spaced: neighbours tell nearly the same."""
 DAMPING = 0.01
@@ -31,20 +30,12 @@ DAMPING = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighed:
-    """Images, float32 [n, channel, height, width], and what each one's error counts for, summing to 1."""
-
-    images: Tensor
-    shares: Float[Tensor, "n"]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Moments:
     """Of a layer's input as each output value sees it: patches of a convolution, group by group.
 
     Attributes:
-        mean: float32 [group, patch].
-        covariance: float32 [group, patch, patch].
+        mean: float64 [group, patch].
+        covariance: float64 [group, patch, patch].
     """
 
     mean: Float[Tensor, "group patch"]
@@ -120,8 +111,8 @@ def correct_biases_(network: Network, original: Mapping[str, Tensor], seen: Weig
     for layer in network.layers:
         if layer.bias is not None:
             lost = original[layer.name] - network.rounded_weight(layer)
-            shift = torch.einsum("gop,gp->go", _rows(lost, layer), moments[layer.name].mean).flatten()
-            network.constant(layer.bias).data.add_(shift)
+            shift = torch.einsum("gop,gp->go", _rows(lost, layer).double(), moments[layer.name].mean)
+            network.constant(layer.bias).data.add_(shift.flatten())
 
 
 def input_moments(network: Network, seen: Weighed, *, progress: Progress) -> dict[str, Moments]:
@@ -144,8 +135,11 @@ def input_moments(network: Network, seen: Weighed, *, progress: Progress) -> dic
 
 
 def _summed(x: Tensor, shares: Tensor, layer: Layer, network: Network) -> tuple[Tensor, Tensor]:
-    """What a batch adds to mean and second moments."""
-    patches = _patches(x, layer, network)
+    """What a batch adds to mean and second moments, in double precision: one is taken off the other."""
+    patches = _patches(x, layer, network).double()
+    if len(patches) != len(shares):
+        # Attention folds images into other axes: then every value of the batch counts the same.
+        shares = (shares.sum() / len(patches)).expand(len(patches))
     weight = shares[:, None, None, None] / patches.shape[-1]
     mean = (weight * patches).sum((0, 3))
     return mean, torch.einsum("ngpl,ngql->gpq", weight * patches, patches)

@@ -32,20 +32,30 @@ class LayerCost:
         return float(self.divergence.max())
 
 
-def layer_costs(network: Network, images: Tensor, *, progress: Progress) -> list[LayerCost]:
-    """The cost of each layer, in the order of the graph.
+def layer_costs(
+    layers: Sequence[Layer],
+    alone: Callable[[Layer], Network],
+    reference: Float[np.ndarray, "n class"],
+    images: Tensor,
+    *,
+    progress: Progress,
+) -> tuple[LayerCost, ...]:
+    """The cost of each layer, in their order.
 
     Args:
-        network: As it would be deployed.
-        images: float32 [n, channel, height, width]; no label is asked.
+        layers: Of the graph.
+        alone: The net in which this layer is to be rounded, and the others have their weights in floating point.
+        reference: Logits in floating point.
+        images: float32 [n, channel, height, width], those of the logits; no label is asked.
         progress: Told about every layer.
     """
-    reference = logits_of(lambda batch: network.run(batch, only=())[network.output], images)
     costs = []
-    for layer in progress.track(network.layers, total=len(network.layers), what="rounding layer by layer"):
-        logits = logits_of(lambda batch, name=layer.name: network.run(batch, only=(name,))[network.output], images)
+    for layer in progress.track(layers, total=len(layers), what="rounding layer by layer"):
+        network = alone(layer)
+        only = (layer.name,)
+        logits = logits_of(lambda batch, net=network, only=only: net.run(batch, only=only)[net.output], images)
         costs.append(LayerCost(layer=layer, divergence=divergence_by_class(reference, logits)))
-    return costs
+    return tuple(costs)
 
 
 def layers_to_spare(

@@ -48,9 +48,9 @@ def train_(
     Raises:
         ConfigError: The learning rate is too high: a weight became NaN or infinite.
     """
-    home, network = network, network.to(device)
+    network.to(device)
     reference = copy.deepcopy(network)
-    maps = list(dict.fromkeys(layer.input for layer in network.layers))
+    maps = _maps(network, pools[0].images[:2].to(device))
     learned = [*network.weights, *(network.steps if config.steps_learn else ())]
     groups = [{"params": [p.requires_grad_(True)], "lr": config.learning_rate * _size(p)} for p in learned]
     optimiser = torch.optim.Adam(groups)
@@ -75,7 +75,15 @@ def train_(
                 f"a weight became NaN or infinite: learning_rate = {config.learning_rate} is too high for this net",
                 hint="lower quantize.training.learning_rate",
             )
-    home.to("cpu")
+    network.to("cpu")
+
+
+def _maps(network: Network, images: Tensor) -> list[str]:
+    """What the layers read, the last of them what the head reads; within attention images lie in other axes."""
+    names = list(dict.fromkeys(layer.input for layer in network.layers))
+    with torch.no_grad():
+        found = network.run(images, wanted=names)
+    return [name for name in names if found[name].shape[0] == len(images)]
 
 
 def _size(parameter: Tensor) -> float:
