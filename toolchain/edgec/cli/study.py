@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgec.cli.build import parse_setting
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from edgec.pipeline.store import Store
-    from edgec.study.findings import Findings
-    from edgec.study.plan import Study
-    from edgec.study.table import Row
+    from edgec.study.few_sample.findings import Findings
+    from edgec.study.few_sample.plan import Run
+    from edgec.study.few_sample.table import Row
+    from edgec.study.imbalance.findings import Findings as ImbalanceFindings
+    from edgec.study.imbalance.plan import Run as ImbalanceRun
+    from edgec.study.imbalance.table import Row as ImbalanceRow
 
 __all__ = ["command"]
 
 _WIDE_FROM_COLUMNS = 100
 """Narrower than this, groups of classes and the paper's figures are left to the page."""
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+RunT = TypeVar("RunT", bound="Run | ImbalanceRun")
 
 
 class ListType(click.ParamType):
@@ -45,6 +51,39 @@ def command(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], FunctionT]:
+    """Options that every study has, behind its own."""
+    options = (
+        click.option(
+            "--set", "settings", metavar="KEY=VALUE", multiple=True, help=f"Override a setting, as in {setting}."
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+            help="Where to train.",
+        ),
+        click.option("--output", type=click.Path(path_type=Path), help=f"Folder for the results. [default: {output}]"),
+        click.option(
+            "--cache",
+            type=click.Path(path_type=Path),
+            default=Path(".edgec/cache"),
+            show_default=True,
+            help="Finished runs.",
+        ),
+        click.option("--dry-run", is_flag=True, help="Print what would run and stop."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
+    )
+
+    def added(function: FunctionT) -> FunctionT:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return added
+
+
 @command.command("few-sample")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
 @click.option("--methods", type=ListType(), metavar="NAMES", help="Compression methods. [default: all]")
@@ -58,18 +97,7 @@ def command(ctx: click.Context) -> None:
     metavar="PARTS",
     help="Ablations: leave out nothing, compression, finetuning or all, one after the other.",
 )
-@click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a setting, as in compress.steps=500."
-)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
-)
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for the results. [default: study/NAME]")
-@click.option(
-    "--cache", type=click.Path(path_type=Path), default=Path(".edgec/cache"), show_default=True, help="Finished runs."
-)
-@click.option("--dry-run", is_flag=True, help="Print what would run and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@_shared_options(output="study/NAME", setting="compress.steps=500")
 def few_sample(
     *,
     config: Path | None,
@@ -90,69 +118,157 @@ def few_sample(
     from edgec.core.declaration import bind
     from edgec.pipeline.device import Device
     from edgec.pipeline.store import Store
-    from edgec.study.grid import Grid
-    from edgec.study.plan import known_methods, plan_study
-    from edgec.study.run import run_study
-    from edgec.study.write import require_folder, write_study
+    from edgec.study.few_sample.grid import Grid
+    from edgec.study.few_sample.plan import known_methods, plan_study
+    from edgec.study.few_sample.run import run_study
+    from edgec.study.few_sample.write import write_study
+    from edgec.study.files import require_folder
 
     given = {name: values for name, values in lists.items() if values is not None}
     grid = bind({"methods": known_methods(), **given}, Grid, where="study few-sample")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, device=Device(device))
     store = Store(cache)
     if dry_run:
-        _print_plan(study, store, as_json=as_json)
+        _print_plan("few-sample", study.runs, store, _few_sample_record if as_json else None)
         return
     folder = output or Path("study") / study.plan.config.name
     require_folder(folder)
     findings = run_study(study, store=store, progress=ConsoleProgress())
     write_study(findings, folder)
-    _print_findings(findings, folder, as_json=as_json)
-
-
-def _print_plan(study: Study, store: Store, *, as_json: bool) -> None:
-    held = [store.holds(run.recipe) for run in study.runs]
     if as_json:
-        runs = [
-            {
-                "method": run.cell.method,
-                "variant": run.cell.variant.name,
-                "samples": run.cell.samples,
-                "imbalance": run.cell.imbalance,
-                "seed": run.seed,
-                "key": run.recipe.key,
-                "cached": cached,
-            }
-            for run, cached in zip(study.runs, held, strict=True)
+        _print_answer(findings, folder)
+    else:
+        _print_few_sample(findings, folder)
+
+
+@command.command("imbalance")
+@click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
+@click.option("--profiles", type=ListType(), metavar="NAMES", help="Of step, linear. [default: both]")
+@click.option("--minority", type=ListType(), metavar="NUMBERS", help="Rare classes of a step. [default: 5]")
+@click.option("--imbalance", type=ListType(), metavar="NUMBERS", help="Most over fewest of a class. [default: 20]")
+@click.option(
+    "--compressions",
+    type=ListType(),
+    metavar="NAMES",
+    help="pruned-mild, pruned-moderate, pruned-severe, a8w4 and the like, distilled-a8w4 and the like. [default: "
+    "pruned-moderate,pruned-severe,a8w4,a3w3,distilled-a3w3]",
+)
+@click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Of every draw and training. [default: 0,1,2]")
+@click.option(
+    "--samples", type=int, help="Training images of the most frequent class. [default: all there are of each]"
+)
+@click.option("--steps", type=int, help="Of every training, and again after compression. [default: 200]")
+@click.option("--epochs", type=int, help="Epochs instead of steps; the paper's are 180 or 200.")
+@click.option("--batch-size", type=int, help="Images a step. [default: 32]")
+@click.option("--learning-rate", type=float, help="Its peak; the default is the paper's. [default: 0.1]")
+@click.option("--weight-decay", type=float, help="The default is the paper's. [default: 0.0002]")
+@_shared_options(output="study/NAME-imbalance", setting="compress.flip=false")
+def imbalance(
+    *,
+    config: Path | None,
+    settings: tuple[str, ...],
+    device: str,
+    output: Path | None,
+    cache: Path,
+    dry_run: bool,
+    as_json: bool,
+    **varied: Any,
+) -> None:
+    """Train on class-imbalanced images, compress, and compare what the imbalance costs.
+
+    Every net is trained from scratch on balanced classes, and on every profile, imbalance and seed; then it is pruned,
+    quantised (DoReFa), or distilled into its quantised self. Lists are given as in --imbalance 10,100. A run is stored
+    when it is finished: a study that was cut short goes on where it was.
+    """
+    from edgec.cli.console import ConsoleProgress
+    from edgec.core.declaration import bind
+    from edgec.pipeline.device import Device
+    from edgec.pipeline.store import Store
+    from edgec.study.files import require_folder
+    from edgec.study.imbalance.grid import Grid, Training
+    from edgec.study.imbalance.plan import plan_study
+    from edgec.study.imbalance.run import run_study
+    from edgec.study.imbalance.write import write_study
+
+    given = {name: value for name, value in varied.items() if value is not None}
+    training = {name: given.pop(name) for name in Training.model_fields if name in given}
+    grid = bind({**given, "training": training}, Grid, where="study imbalance")
+    study = plan_study(config, [parse_setting(text) for text in settings], grid, device=Device(device))
+    store = Store(cache)
+    if dry_run:
+        _print_plan("imbalance", study.runs, store, _imbalance_record if as_json else None)
+        return
+    folder = output or Path("study") / f"{study.plan.config.name}-imbalance"
+    require_folder(folder)
+    findings = run_study(study, store=store, progress=ConsoleProgress())
+    write_study(findings, folder)
+    if as_json:
+        _print_answer(findings, folder)
+    else:
+        _print_imbalance(findings, folder)
+
+
+def _print_plan(
+    study: str, runs: Sequence[RunT], store: Store, record: Callable[[RunT], Mapping[str, Any]] | None
+) -> None:
+    """What would run: lines, or JSON where there is a record of a run."""
+    held = [store.holds(run.recipe) for run in runs]
+    if record is not None:
+        told = [
+            {**record(run), "seed": run.seed, "key": run.recipe.key, "cached": cached}
+            for run, cached in zip(runs, held, strict=True)
         ]
-        click.echo(json.dumps({"study": "few-sample", "runs": runs}))
+        click.echo(json.dumps({"study": study, "runs": told}))
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table("run", "state", box=None, pad_edge=False)
-    for run, cached in zip(study.runs, held, strict=True):
+    for run, cached in zip(runs, held, strict=True):
         table.add_row(Text(run.title), "cached" if cached else "to do")
     Console(highlight=False).print(table)
 
 
-def _print_findings(findings: Findings, folder: Path, *, as_json: bool) -> None:
-    from edgec.study.write import JSON, PAGE
+def _few_sample_record(run: Run) -> Mapping[str, Any]:
+    cell = run.cell
+    return {
+        "method": cell.method,
+        "variant": cell.variant.name,
+        "samples": cell.samples,
+        "imbalance": cell.imbalance,
+    }
 
-    if as_json:
-        answer = {
-            "results": str(folder / JSON),
-            "runs": len(findings.outcomes),
-            "cached": findings.cached,
-            "seconds": round(findings.seconds, 3),
-        }
-        click.echo(json.dumps(answer))
-        return
+
+def _imbalance_record(run: ImbalanceRun) -> Mapping[str, Any]:
+    draw = run.cell.draw
+    return {
+        "profile": draw.profile or "balanced",
+        "minority": draw.minority,
+        "imbalance": draw.imbalance,
+        "compression": run.cell.compression,
+    }
+
+
+def _print_answer(findings: Findings | ImbalanceFindings, folder: Path) -> None:
+    from edgec.study.files import JSON
+
+    answer = {
+        "results": str(folder / JSON),
+        "runs": len(findings.outcomes),
+        "cached": findings.cached,
+        "seconds": round(findings.seconds, 3),
+    }
+    click.echo(json.dumps(answer))
+
+
+def _print_few_sample(findings: Findings, folder: Path) -> None:
     from rich.console import Console
 
     from edgec.cli.console import print_paragraph
-    from edgec.study.page import format_points
-    from edgec.study.table import ALL_METHODS, gains, rows
+    from edgec.study.few_sample.table import ALL_METHODS, gains, rows
+    from edgec.study.files import PAGE
+    from edgec.study.wording import format_points
 
     console = Console(highlight=False)
     wide = console.width >= _WIDE_FROM_COLUMNS
@@ -172,7 +288,8 @@ def _table(findings: Findings, title: str, group: Sequence[Row], *, wide: bool) 
     from rich.table import Table
     from rich.text import Text
 
-    from edgec.study.page import format_figure, format_share, format_spread
+    from edgec.study.few_sample.page import format_figure
+    from edgec.study.wording import format_share, format_spread
 
     names = ["accuracy", "worst_class_accuracy"]
     names += ["head_accuracy", "medium_accuracy", "tail_accuracy"] if wide else []
@@ -189,4 +306,42 @@ def _table(findings: Findings, title: str, group: Sequence[Row], *, wide: bool) 
             continue
         shares = (format_spread(row.spreads.get(name)) for name in names)
         table.add_row(what, *shares, f"{row.spreads['seconds'].mean:.1f}", *[format_figure(row)] * paper)
+    return table
+
+
+def _print_imbalance(findings: ImbalanceFindings, folder: Path) -> None:
+    from rich.console import Console
+
+    from edgec.study.files import PAGE
+    from edgec.study.imbalance.table import rows
+
+    console = Console(highlight=False)
+    for title, group in groupby(rows(findings), key=lambda row: row.cell.draw.name):
+        console.print(_imbalance_table(title, list(group), console), "", sep="\n")
+    click.echo(folder / PAGE)
+
+
+def _imbalance_table(title: str, group: Sequence[ImbalanceRow], console: Console) -> Table:
+    """The rows of one training set."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgec.study.imbalance.page import format_ratio
+    from edgec.study.wording import format_seconds, format_spread
+
+    wide = console.width >= _WIDE_FROM_COLUMNS
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
+    table.add_column("compression", overflow="fold")
+    for heading in ("macro F1", "gap", "ratio", *("worst class", "Mibit", "s/run") * wide):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in group:
+        if not row.spreads:
+            what = (row.cell.compression, (f"\ndoes not apply: {row.reason}", "dim"))
+            table.add_row(Text.assemble(*what))
+            continue
+        size, seconds = (row.spreads[name].mean for name in ("size_mibit", "seconds"))
+        more = (format_spread(row.spreads["worst_class_accuracy"]), f"{size:.2f}", format_seconds(seconds))
+        figures = (format_spread(row.spreads["macro_f1"]), format_spread(row.gap), format_ratio(row.ratio))
+        table.add_row(Text(row.cell.compression), *figures, *more[: 3 * wide])
     return table

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from edgec.study.grid import Cell, VariantKind
+from edgec.study.few_sample.grid import Cell, VariantKind
 
 __all__ = ["Figure", "published"]
 

@@ -10,9 +10,10 @@ import pytest
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
-from edgec.study.findings import Findings, Inapplicable, Measured, Outcome, Score
-from edgec.study.grid import Grid
-from edgec.study.plan import Run, Study
+from edgec.study.few_sample.findings import Findings, Measured, Outcome
+from edgec.study.few_sample.grid import Grid
+from edgec.study.few_sample.plan import Run, Study
+from edgec.study.score import Inapplicable, Score
 
 LABELS = tuple("0123456789")
 

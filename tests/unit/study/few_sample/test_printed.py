@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgec.cli.study import _print_findings
-from edgec.study.findings import Findings
+from edgec.cli.study import _print_few_sample
+from edgec.study.few_sample.findings import Findings
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -17,7 +17,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
     def printed(findings: Findings, columns: int = 120) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(columns))
-        _print_findings(findings, Path("out"), as_json=False)
+        _print_few_sample(findings, Path("out"))
         return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 
     return printed

@@ -9,7 +9,7 @@ import pytest
 from edgec.compress.config import OefsmcConfig
 from edgec.core.declaration import bind
 from edgec.core.errors import ConfigError
-from edgec.study.grid import Cell, Grid, Variant
+from edgec.study.few_sample.grid import Cell, Grid, Variant
 
 
 def grid(**fields: Any) -> Grid:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgec.study.grid import Cell, Variant
-from edgec.study.published import Figure, published
+from edgec.study.few_sample.grid import Cell, Variant
+from edgec.study.few_sample.published import Figure, published
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100 = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgec.study.run import format_duration
+from edgec.study.running import format_duration
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from edgec.core.files import DRAFT
-from edgec.study.findings import Findings, Measured
-from edgec.study.page import format_points, notes, render_page
-from edgec.study.plot import render_plot
-from edgec.study.table import Spread, rows
-from edgec.study.write import write_study
+from edgec.study.few_sample.findings import Findings, Measured
+from edgec.study.few_sample.page import notes, render_page
+from edgec.study.few_sample.plot import render_plot
+from edgec.study.few_sample.table import rows
+from edgec.study.few_sample.write import write_study
+from edgec.study.spread import Spread
+from edgec.study.wording import format_points
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -144,7 +146,7 @@ class TestPlot:
             if "%" in text.get("x", "") and (text.text or "").isdigit()
         }
         lowest = min(ticks)
-        seeds = [svg for svg in panel.iter(f"{SVG}svg") if svg.find(f"{SVG}circle[@class='seed ours']") is not None]
+        seeds = [svg for svg in panel.iter(f"{SVG}svg") if svg.find(f"{SVG}circle[@class='seed circle']") is not None]
         places = sorted(float(svg.get("x", "").rstrip("%")) for svg in seeds)
         shares = sorted(o.result.accuracy for o in findings.outcomes if isinstance(o.result, Measured))
         expected = [100 * (100 * share - lowest) / (100 - lowest) for share in shares]

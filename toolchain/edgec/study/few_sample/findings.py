@@ -4,35 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from edgec.study.few_sample.grid import Cell
+from edgec.study.few_sample.plan import Study
+from edgec.study.score import Inapplicable, Score
 
-from edgec.study.grid import Cell
-from edgec.study.plan import Study
-
-__all__ = ["Findings", "Inapplicable", "Measured", "Outcome", "Score"]
-
-
-class Score(BaseModel):
-    """What a classifier reaches on the test images, as shares from 0 to 1.
-
-    Attributes:
-        head_accuracy: Over the third of the classes with the most few samples; None where all have as many.
-        medium_accuracy: Over those between.
-        tail_accuracy: Over the third with the fewest.
-        class_accuracy: By class, for those that have test images.
-        images: Test images.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    accuracy: float
-    worst_class_accuracy: float
-    macro_f1: float
-    head_accuracy: float | None = None
-    medium_accuracy: float | None = None
-    tail_accuracy: float | None = None
-    class_accuracy: dict[str, float]
-    images: int
+__all__ = ["Findings", "Measured", "Outcome"]
 
 
 class Measured(Score):
@@ -49,14 +25,6 @@ class Measured(Score):
     kept_flops: float
     seconds: float
     where: str
-
-
-class Inapplicable(BaseModel):
-    """Why a method cannot compress this model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,13 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgec.study.findings import Findings, Inapplicable, Measured, Outcome
-from edgec.study.grid import Cell
-from edgec.study.published import Figure, published
+from edgec.study.few_sample.findings import Findings, Measured, Outcome
+from edgec.study.few_sample.grid import Cell
+from edgec.study.few_sample.published import Figure, published
+from edgec.study.score import Inapplicable
+from edgec.study.spread import Spread, spreads_of
 
-__all__ = ["ALL_METHODS", "MEASURES", "Gain", "Row", "Spread", "gains", "rows"]
+__all__ = ["ALL_METHODS", "MEASURES", "Gain", "Row", "gains", "rows"]
 
 MEASURES = (
     *("accuracy", "worst_class_accuracy", "macro_f1"),
@@ -21,15 +23,6 @@ MEASURES = (
 ALL_METHODS = "all methods"
 
 _GAINED = ("accuracy", "worst_class_accuracy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Mean and sample deviation (n − 1) of n values; a single one has no deviation."""
-
-    mean: float
-    deviation: float | None
-    n: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +63,7 @@ def rows(findings: Findings) -> list[Row]:
     return [
         Row(
             cell=cell,
-            spreads=_spreads(by_seed.values(), MEASURES),
+            spreads=spreads_of(by_seed.values(), MEASURES),
             reason=reasons.get(cell),
             paper=published(cell, findings.labels, profile=profile),
         )
@@ -93,7 +86,7 @@ def gains(outcomes: Sequence[Outcome]) -> list[Gain]:
     together = {cell: _averaged(parts) for cell, parts in groups.items() if len(parts) > 1}
     draws = list(dict.fromkeys(cell.draw for cell in measured))
     found = [
-        Gain(cell=cell, spreads=_spreads(by_seed.values(), _GAINED))
+        Gain(cell=cell, spreads=spreads_of(by_seed.values(), _GAINED))
         for cell, by_seed in {**each, **together}.items()
         if by_seed
     ]
@@ -127,15 +120,3 @@ def _averaged(parts: Sequence[_BySeed]) -> dict[int, dict[str, float]]:
     """Means over methods, for the seeds that all of them have."""
     seeds = [seed for seed in parts[0] if all(seed in part for part in parts)]
     return {seed: {name: statistics.fmean(part[seed][name] for part in parts) for name in _GAINED} for seed in seeds}
-
-
-def _spreads(values: Iterable[Mapping[str, float]], names: Sequence[str]) -> dict[str, Spread]:
-    """The spread of every measure that some values have."""
-    values = list(values)
-    columns = {name: [value[name] for value in values if name in value] for name in names}
-    return {name: _spread(column) for name, column in columns.items() if column}
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Spread(mean=statistics.fmean(values), deviation=deviation, n=len(values))

@@ -16,7 +16,7 @@ from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import Recipe
-from edgec.study.grid import Cell, Grid
+from edgec.study.few_sample.grid import Cell, Grid
 
 __all__ = ["Run", "Study", "known_methods", "plan_study"]
 

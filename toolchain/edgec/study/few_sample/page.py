@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from edgec.pipeline.config import DataConfig
-from edgec.study.findings import Findings, Measured
-from edgec.study.table import Gain, Row, Spread, gains, rows
+from edgec.study.few_sample.findings import Findings, Measured
+from edgec.study.few_sample.table import Gain, Row, gains, rows
+from edgec.study.wording import format_points, format_seconds, format_share, format_spread, markdown_table, network_name
 
-__all__ = ["format_figure", "format_points", "format_share", "format_spread", "network", "notes", "render_page"]
+__all__ = ["format_figure", "notes", "render_page"]
 
 
 def render_page(findings: Findings, *, plot: str) -> str:
@@ -23,7 +24,7 @@ def render_page(findings: Findings, *, plot: str) -> str:
         f"# Few-sample study: {plan.config.name}",
         _setting(findings),
         f"![Accuracy and worst class by method and variant]({plot})",
-        _markdown(_head(table), _body(findings, table)),
+        markdown_table(_head(table), _body(findings, table)),
     ]
     if found := gains(findings.outcomes):
         parts += ["## Gain over the plain method", _gain_table(found)]
@@ -32,17 +33,13 @@ def render_page(findings: Findings, *, plot: str) -> str:
 
 
 def _setting(findings: Findings) -> str:
-    budget = findings.study.plan.config.compress
+    plan = findings.study.plan
+    budget = plan.config.compress
     return (
-        f"{network(findings)}, {len(findings.labels)} classes, {findings.teacher.images:,} test images. Every method "
-        f"is to keep {100 * budget.keep_flops:g} % of the multiply-adds, and has {budget.steps:,} steps to recover. "
-        "Accuracies in percent, mean ± deviation over seeds."
+        f"{network_name(plan.model.name)}, {len(findings.labels)} classes, {findings.teacher.images:,} test images. "
+        f"Every method is to keep {100 * budget.keep_flops:g} % of the multiply-adds, and has {budget.steps:,} steps "
+        "to recover. Accuracies in percent, mean ± deviation over seeds."
     )
-
-
-def network(findings: Findings) -> str:
-    """The model's name without its module."""
-    return findings.study.plan.model.name.rpartition(":")[2]
 
 
 _COLUMNS = {
@@ -60,48 +57,21 @@ def _head(table: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _body(findings: Findings, table: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    columns = len(_head(table))
     teacher = [format_share(getattr(findings.teacher, name)) for name in ("accuracy", "worst_class_accuracy")]
-    yield _padded(("teacher", "", "", "", "", *teacher), columns)
+    yield ("teacher", "", "", "", "", *teacher)
     for row in table:
         cell = row.cell
         first = (cell.method, cell.variant.name, str(cell.samples), f"{cell.imbalance:g}")
         if not row.spreads:
-            yield _padded((*first, "0", f"does not apply: {row.reason}"), columns)
+            yield (*first, "0", f"does not apply: {row.reason}")
             continue
         shares = (format_spread(row.spreads.get(name)) for name in _COLUMNS)
-        seconds = row.spreads["seconds"].mean
-        yield _padded(
-            (
-                *(*first, str(row.spreads["accuracy"].n), *shares),
-                format_share(row.spreads["kept_flops"].mean),
-                f"{seconds:.1f}" if seconds < 100 else f"{seconds:.0f}",
-                format_figure(row),
-            ),
-            columns,
+        yield (
+            *(*first, str(row.spreads["accuracy"].n), *shares),
+            format_share(row.spreads["kept_flops"].mean),
+            format_seconds(row.spreads["seconds"].mean),
+            format_figure(row),
         )
-
-
-def _padded(cells: tuple[str, ...], columns: int) -> tuple[str, ...]:
-    return (*cells, *[""] * columns)[:columns]
-
-
-def format_share(share: float) -> str:
-    """In percent, without its sign."""
-    return f"{100 * share:.1f}"
-
-
-def format_spread(spread: Spread | None) -> str:
-    """`86.3 ± 0.4` of shares; a dash where nothing was measured."""
-    if spread is None:
-        return "–"
-    return format_share(spread.mean) + ("" if spread.deviation is None else f" ± {format_share(spread.deviation)}")
-
-
-def format_points(spread: Spread) -> str:
-    """`+14.2 ± 1.3`, a difference of shares in points."""
-    sign = "+" if spread.mean >= 0 else "−"
-    return sign + format_spread(Spread(mean=abs(spread.mean), deviation=spread.deviation, n=spread.n))
 
 
 def format_figure(row: Row) -> str:
@@ -119,15 +89,7 @@ def _gain_table(found: Sequence[Gain]) -> str:
         )
         for gain in found
     )
-    return _markdown(head, lines)
-
-
-def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table; a pipe inside a cell would end it."""
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
-        for line in (head, ["---"] * len(head), *lines)
-    )
+    return markdown_table(head, lines)
 
 
 def notes(findings: Findings, table: Sequence[Row]) -> Iterator[str]:
@@ -151,11 +113,12 @@ def _paper_notes(findings: Findings, table: Sequence[Row]) -> Iterator[str]:
     if not figures:
         return
     config, seeds = findings.study.plan.config, findings.study.grid.seeds
+    network = network_name(config.model.name)
     tables = " and ".join(sorted({str(figure.table) for figure in figures}))
     yield (
         f"published (arXiv 2502.05832, table {tables}): {figures[0].setting}, each method at the pruning rate of its "
         "own paper, five runs, accuracy of the teacher and source of the OOD images not given. "
-        f"Here: {network(findings)}, {100 * config.compress.keep_flops:g} % of the multiply-adds, "
+        f"Here: {network}, {100 * config.compress.keep_flops:g} % of the multiply-adds, "
         f"{len(seeds)} seed{'s' * (len(seeds) > 1)}, OOD images from {_ood(config.data)}. "
         "So gains may be compared, levels may not"
     )

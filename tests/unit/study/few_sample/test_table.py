@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgec.study.findings import Findings, Measured, Outcome
-from edgec.study.grid import Cell, Variant
-from edgec.study.table import ALL_METHODS, MEASURES, gains, rows
+from edgec.study.few_sample.findings import Findings, Measured, Outcome
+from edgec.study.few_sample.grid import Cell, Variant
+from edgec.study.few_sample.table import ALL_METHODS, MEASURES, gains, rows
 
 PLAIN, OURS = Variant(kind="plain"), Variant(kind="ours")
 

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, TypeAdapter
 
-from edgec.core.classifier import Classifier
 from edgec.core.errors import UnsupportedError
 from edgec.core.files import require_writable
-from edgec.core.host import describe_host
-from edgec.core.measurement import Stage
 from edgec.core.progress import Progress
-from edgec.evaluate.accuracy import accuracy_measurements
 from edgec.pipeline.prepare import Prepared, prepare, read_prepared
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import Store
-from edgec.study.findings import Findings, Inapplicable, Measured, Outcome, Score
-from edgec.study.plan import Run, Study
+from edgec.study.few_sample.findings import Findings, Measured, Outcome
+from edgec.study.few_sample.plan import Run, Study
+from edgec.study.running import NotesOnce, announced, describe_place
+from edgec.study.score import Inapplicable, Score, score_fields
 
-if TYPE_CHECKING:
-    from jaxtyping import Int
-
-__all__ = ["format_duration", "run_study"]
-
-T = TypeVar("T")
-
+__all__ = ["run_study"]
 
 _RESULT: TypeAdapter[Measured | Inapplicable] = TypeAdapter(Measured | Inapplicable)
 
@@ -45,13 +34,12 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
     cached = len(study.runs) - len(todo)
     if cached:
         progress.note(f"{cached} of {len(study.runs)} runs lie in the cache")
-    sources = Sources(study.plan, _NotesOnce(progress))
+    sources = Sources(study.plan, NotesOnce(progress))
     if todo:
         sources.require_bound()
         _ = sources.train, sources.test, sources.calibration  # opened here, they are shared by all runs
     teacher = store.get(study.teacher, lambda _: _teacher(sources))
-    for number, (run, left) in enumerate(_timed(todo), 1):
-        progress.stage(f"{run.title}{left}", number=number, total=len(todo), cached=False)
+    for run in announced(todo, progress):
         _outcome(run, sources, store)
     return Findings(
         study=study,
@@ -63,53 +51,10 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
     )
 
 
-class _NotesOnce:
-    """Passes every note on once: what is true of all draws of a study need not be said for each."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.stage = progress.stage
-        self.track = progress.track
-        self._note = progress.note
-        self._said: set[str] = set()
-
-    def note(self, text: str) -> None:
-        """A line that was not there yet."""
-        if text not in self._said:
-            self._said.add(text)
-            self._note(text)
-
-
 def _teacher(sources: Sources) -> dict[str, object]:
-    score = Score.model_validate(_scores(sources.classifier, sources, None))
+    fields = score_fields(sources.classifier, sources.test, counts=None, device=sources.fabric.device)
+    score = Score.model_validate(fields)
     return {"labels": list(sources.labels), "score": score.model_dump(mode="json")}
-
-
-def _scores(classifier: Classifier, sources: Sources, counts: Int[np.ndarray, " class"] | None) -> dict[str, object]:
-    """The fields of a `Score`."""
-    from edgec.models.infer import logits_of
-
-    logits = logits_of(classifier, sources.test, device=sources.fabric.device)
-    rows = accuracy_measurements(
-        logits, sources.test.labels, sources.labels, stage=Stage.COMPRESSED, where="", train_counts=counts
-    )
-    whole = {row.name: row.value for row in rows if row.label is None}
-    return {**whole, "class_accuracy": {r.label: r.value for r in rows if r.label}, "images": len(sources.test)}
-
-
-def _timed(items: Sequence[T]) -> Iterator[tuple[T, str]]:
-    """Every item with a word on the time that is left, once there is one to judge by."""
-    started = time.perf_counter()
-    for done, item in enumerate(items):
-        each = (time.perf_counter() - started) / max(done, 1)
-        yield item, f" (about {format_duration(each * (len(items) - done))} left)" if done else ""
-
-
-def format_duration(seconds: float) -> str:
-    """`40 s`, `7 min`, `2 h 5 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _outcome(run: Run, sources: Sources, store: Store) -> Outcome:
@@ -142,19 +87,10 @@ def _measured(sources: Sources, images: Prepared) -> Measured:
     counts = images.few.counts
     return Measured.model_validate(
         {
-            **_scores(student, sources, counts),
+            **score_fields(student, sources.test, counts=counts, device=sources.fabric.device),
             "counts": counts.tolist(),
             "kept_flops": kept,
             "seconds": seconds,
-            "where": _machine(sources),
+            "where": describe_place(sources.fabric.device),
         }
     )
-
-
-def _machine(sources: Sources) -> str:
-    device = sources.fabric.device
-    if device.type != "cuda":
-        return describe_host()
-    import torch
-
-    return f"{torch.cuda.get_device_name(device)}, {describe_host()}"

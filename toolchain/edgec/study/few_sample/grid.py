@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
 from edgec.compress.config import OefsmcConfig, Without
+from edgec.study.lists import Lists
 
 __all__ = ["Cell", "Grid", "Variant", "VariantKind"]
 
@@ -68,8 +69,8 @@ class Cell:
         return Cell(method=self.method, variant=Variant(kind="plain"), samples=self.samples, imbalance=self.imbalance)
 
 
-class Grid(BaseModel):
-    """A study, as it was asked for; what is given twice counts once.
+class Grid(Lists):
+    """A study, as it was asked for.
 
     Attributes:
         methods: Compression methods.
@@ -81,21 +82,12 @@ class Grid(BaseModel):
             variants are run as they are.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     methods: tuple[str, ...]
     variants: tuple[VariantKind, ...] = ("plain", "paper", "ours")
     samples: tuple[Annotated[int, Field(ge=2)], ...] = (50,)
     imbalance: tuple[Annotated[float, Field(ge=1, allow_inf_nan=False)], ...] = (100.0,)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
     without: tuple[Without, ...] = ()
-
-    @field_validator("methods", "variants", "samples", "imbalance", "seeds")
-    @classmethod
-    def _some(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not values:
-            raise ValueError("got nothing, expected one value or more")
-        return tuple(dict.fromkeys(values))
 
     @property
     def cells(self) -> Iterator[Cell]:

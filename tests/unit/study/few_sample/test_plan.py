@@ -11,8 +11,8 @@ from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
-from edgec.study.grid import Grid
-from edgec.study.plan import Study, known_methods, plan_study
+from edgec.study.few_sample.grid import Grid
+from edgec.study.few_sample.plan import Study, known_methods, plan_study
 
 
 def plan(*overrides: tuple[str, Any], path: Path | None = None, **fields: Any) -> Study:

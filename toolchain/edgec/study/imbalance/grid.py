@@ -1,0 +1,143 @@
+"""The grid of an imbalance study: trained on what, compressed how, with which seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from edgec.study.imbalance.compression import parse_compression
+from edgec.study.lists import Lists
+
+__all__ = ["BALANCED", "Cell", "Draw", "Grid", "Training"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """A training set.
+
+    Attributes:
+        profile: How counts fall from class to class; None where they do not.
+        imbalance: ρ, the most frequent class's images over the rarest's.
+        minority: μ, classes in the minority of a step.
+    """
+
+    profile: Literal["step", "linear"] | None
+    imbalance: float = 1.0
+    minority: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For people, as in `step, 5 rare, imbalance 100`."""
+        if self.profile is None:
+            return "balanced"
+        rare = f", {self.minority} rare" if self.minority else ""
+        return f"{self.profile}{rare}, imbalance {self.imbalance:g}"
+
+
+BALANCED = Draw(profile=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one row of the table is about.
+
+    Attributes:
+        draw: What is trained on.
+        compression: Its name; `none` is the net that the others are compared with.
+    """
+
+    draw: Draw
+    compression: str
+
+    @property
+    def balanced(self) -> Cell:
+        """The cell that the gap is measured from."""
+        return Cell(draw=BALANCED, compression=self.compression)
+
+    @property
+    def uncompressed(self) -> Cell:
+        """The cell whose gap this one's is compared with."""
+        return Cell(draw=self.draw, compression="none")
+
+
+class Training(BaseModel):
+    """How every net is trained, and trained on once it is compressed; SGD with momentum, one cycle.
+
+    Attributes:
+        steps: As many for every training set: a small one is to teach less because of what it lacks, not because it
+            is over sooner.
+        epochs: Counts epochs instead, as the paper does: 180 where it prunes, else 200.
+        batch_size: Images a step; the paper's is not given.
+        learning_rate: Its peak, the paper's.
+        weight_decay: The paper's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=200, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=32, ge=2)
+    learning_rate: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.0002, ge=0, allow_inf_nan=False)
+
+    def steps_over(self, images: int) -> int:
+        """Optimiser steps on a training set of that many images."""
+        return self.steps if self.epochs is None else self.epochs * math.ceil(images / self.batch_size)
+
+    @property
+    def length(self) -> str:
+        """For people."""
+        return f"{self.steps:,} steps" if self.epochs is None else f"{self.epochs:,} epochs"
+
+
+def _known(name: str) -> str:
+    return parse_compression(name).name
+
+
+class Grid(Lists):
+    """A study, as it was asked for.
+
+    Attributes:
+        profiles: How counts fall from class to class: `step`, or `linear`, by METHODS.md §2.
+        minority: μ, numbers of classes in the minority, of `step` alone.
+        imbalance: ρ.
+        compressions: What is done to every trained net; `none` is always there.
+        seeds: Of the weights to begin with, the training, the images, and which classes are rare.
+        samples: Training images of the most frequent class; where it is not given, as many as every class has.
+        training: How nets are trained.
+    """
+
+    profiles: tuple[Literal["step", "linear"], ...] = ("step", "linear")
+    minority: tuple[Annotated[int, Field(ge=1)], ...] = (5,)
+    imbalance: tuple[Annotated[float, Field(gt=1, allow_inf_nan=False)], ...] = (20.0,)
+    compressions: tuple[Annotated[str, AfterValidator(_known)], ...] = (
+        *("pruned-moderate", "pruned-severe"),
+        *("a8w4", "a3w3", "distilled-a3w3"),
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
+    samples: int | None = Field(default=None, ge=1)
+    training: Training = Training()
+
+    @property
+    def draws(self) -> Iterator[Draw]:
+        """Training sets, the balanced one first."""
+        yield BALANCED
+        for profile in self.profiles:
+            for minority, imbalance in product(self.minority if profile == "step" else (None,), self.imbalance):
+                yield Draw(profile=profile, imbalance=imbalance, minority=minority)
+
+    @property
+    def cells(self) -> Iterator[Cell]:
+        """Rows of the table, in its order: the net that others are compared with comes before them."""
+        names = dict.fromkeys(("none", *self.compressions))
+        return (Cell(draw=draw, compression=name) for draw, name in product(self.draws, names))
+
+    @property
+    def runs(self) -> Iterator[tuple[Cell, int]]:
+        """Every cell with every seed, seed by seed: a study that is cut short has whole tables of fewer seeds."""
+        return ((cell, seed) for seed, cell in product(self.seeds, tuple(self.cells)))

@@ -1,0 +1,139 @@
+"""What an imbalance study will run: every run bound, with the key of its result, before anything heavy happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgec.core.errors import UnsupportedError
+from edgec.pipeline.build import require_build_extra
+from edgec.pipeline.config import BuildConfig, read_config
+from edgec.pipeline.device import Device
+from edgec.pipeline.plan import Plan, plan_build
+from edgec.pipeline.store import Recipe
+from edgec.study.imbalance.compression import Compression, parse_compression
+from edgec.study.imbalance.grid import Cell, Grid
+
+__all__ = ["Run", "Study", "plan_study"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One net of the study.
+
+    Attributes:
+        cell: The row that it counts for.
+        seed: Seeds every draw.
+        grid: What nets are trained on, and how.
+        plan: Model, images and device.
+    """
+
+    cell: Cell
+    seed: int
+    grid: Grid
+    plan: Plan
+
+    @property
+    def compression(self) -> Compression:
+        """What is done to the trained net."""
+        return parse_compression(self.cell.compression)
+
+    @cached_property
+    def start(self) -> Recipe:
+        """The net that is trained from scratch, and what it depends on."""
+        settings = {
+            **self._settings,
+            "draw": asdict(self.cell.draw),
+            "samples": self.grid.samples,
+            "max_unreadable": self.plan.data.max_unreadable,
+            "model": self.plan.model.model_dump(mode="json", exclude={"weights"}),
+        }
+        return self._recipe("imbalance-start", settings, ("model", "train"), {})
+
+    @cached_property
+    def net(self) -> Recipe:
+        """The net that is trained on without being compressed: what others are compared with, and taught by."""
+        return self._recipe("imbalance-net", self._settings, ("test",), {"start": self.start.key})
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What its result depends on."""
+        if self.compression.kind == "none":
+            return self.net
+        before = {"start": self.start.key}
+        if self.compression.kind == "distilled":
+            before["net"] = self.net.key
+        settings = {**self._settings, "compression": asdict(self.compression)}
+        return self._recipe("imbalance", settings, ("test",), before)
+
+    @property
+    def title(self) -> str:
+        """For people, as in `a3w3, linear, imbalance 100, seed 0`."""
+        return f"{self.cell.compression}, {self.cell.draw.name}, seed {self.seed}"
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        given = self.grid.training
+        training = given.model_dump(mode="json", exclude={"steps"} if given.epochs else {"epochs"})
+        augmentation = self.plan.config.compress.model_dump(mode="json", include={"shift", "flip"})
+        where = {"device": self.plan.device.value, "seed": self.seed}
+        return {"training": training, **augmentation, **where}
+
+    def _recipe(self, stage: str, settings: Any, outside: Sequence[str], before: dict[str, str]) -> Recipe:
+        given = {name: self.plan.sources[name] for name in (*outside, "tools")}
+        return Recipe(stage=stage, settings=settings, sources={**given, **before})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A bound study.
+
+    Attributes:
+        grid: What was asked for.
+        plan: A build with what all runs share: model, images, device.
+        runs: All of it, in the order in which it is run.
+    """
+
+    grid: Grid
+    plan: Plan
+    runs: tuple[Run, ...]
+
+
+def plan_study(path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Grid, *, device: Device) -> Study:
+    """Binds every run of the grid.
+
+    Args:
+        path: An `edgec.toml`, of which the model, its input, training and test images and the augmentation count.
+            None studies the digits.
+        overrides: Settings on top of it, by dotted name.
+        grid: What is varied.
+        device: Where training runs.
+
+    Raises:
+        ConfigError: An unknown setting or target.
+        DataError: A file or folder is not there.
+        MissingDependencyError: A package that training needs is not installed.
+        UnsupportedError: The model is a finished graph, which cannot be trained.
+    """
+    require_build_extra()
+    from edgec.compress.methods import methods
+
+    config = _from_scratch(read_config(path, overrides, unused_methods=tuple(methods)))
+    if config.model.is_onnx:
+        raise UnsupportedError(
+            f"model '{config.model.name}' is a finished graph, which cannot be trained",
+            hint="name its architecture in [model]",
+        )
+    plan = plan_build(config, device=device)
+    runs = tuple(Run(cell=cell, seed=seed, grid=grid, plan=plan) for cell, seed in grid.runs)
+    return Study(grid=grid, plan=plan, runs=runs)
+
+
+def _from_scratch(config: BuildConfig) -> BuildConfig:
+    """Without what the study has no use for, which need not be there: weights, OOD and calibration images."""
+    model = config.model.model_copy(update={"weights": None})
+    data = config.data.model_copy(update={"ood": None, "calibration": None, "few": None})
+    return config.model_copy(update={"model": model, "data": data})

@@ -1,0 +1,109 @@
+"""An imbalance study's table: macro F1, what imbalance costs of it, and how that compares with the uncompressed net."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgec.study.imbalance.findings import Findings, Measured, Outcome
+from edgec.study.imbalance.grid import BALANCED, Cell
+from edgec.study.score import Inapplicable
+from edgec.study.spread import Spread, spread_of, spreads_of
+
+__all__ = ["MEASURES", "Row", "gap", "rows"]
+
+MEASURES = (
+    *("macro_f1", "accuracy", "worst_class_accuracy"),
+    *("head_accuracy", "medium_accuracy", "tail_accuracy"),
+    *("weights", "size_mibit", "seconds"),
+)
+"""Fields of `Measured` that are averaged over seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One cell of the grid.
+
+    Attributes:
+        cell: Which.
+        spreads: By name of `MEASURES`, for those that were measured.
+        gap: Δ, the share of macro F1 that training on imbalanced images costs, in pairs of the same seed; None for
+            the balanced draw, and where the compression does not apply.
+        excess: Δ of this net minus Δ of the uncompressed one, likewise.
+        ratio: Mean Δ over the mean Δ of the uncompressed net; None where imbalance costs that one nothing.
+        reason: Why the compression does not apply, where it does not.
+        scores: Macro F1 of every seed.
+        gaps: Δ of every seed.
+    """
+
+    cell: Cell
+    spreads: Mapping[str, Spread]
+    scores: tuple[float, ...] = ()
+    gaps: tuple[float, ...] = ()
+    gap: Spread | None = None
+    excess: Spread | None = None
+    ratio: float | None = None
+    reason: str | None = None
+
+    @property
+    def robust(self) -> bool | None:
+        """Whether imbalance costs the compressed net no more than the uncompressed one: a ratio of at most 1.
+
+        The paper's text has it the other way round, its tables and conclusions do not. None where nothing is to be
+        compared.
+        """
+        return None if self.ratio is None else self.ratio <= 1
+
+
+def gap(balanced: float, imbalanced: float) -> float:
+    """Eq. 5: Δ = (F1_bal − F1_imbal) / F1_bal; below 0 where imbalance does no harm."""
+    return (balanced - imbalanced) / balanced
+
+
+def rows(findings: Findings) -> list[Row]:
+    """The table, in the order of the grid."""
+    measured = _by_cell(findings.outcomes)
+    reasons = {o.cell: o.result.reason for o in findings.outcomes if isinstance(o.result, Inapplicable)}
+    gaps = {cell: _gaps(by_seed, measured[cell.balanced]) for cell, by_seed in measured.items()}
+    return [_row(cell, measured[cell], gaps, reasons.get(cell)) for cell in measured]
+
+
+def _row(cell: Cell, by_seed: _BySeed, gaps: Mapping[Cell, Mapping[int, float]], reason: str | None) -> Row:
+    scores = tuple(values["macro_f1"] for values in by_seed.values())
+    row = Row(cell=cell, spreads=spreads_of(by_seed.values(), MEASURES), scores=scores, reason=reason)
+    own, plain = gaps[cell], gaps[cell.uncompressed]
+    if cell.draw == BALANCED or not own:
+        return row
+    row = replace(row, gap=spread_of(list(own.values())), gaps=tuple(own.values()))
+    if cell.compression == "none":
+        return row
+    mean, whole = statistics.fmean(own.values()), statistics.fmean(plain.values())
+    return replace(
+        row,
+        excess=spread_of([own[seed] - plain[seed] for seed in own]),
+        ratio=mean / whole if whole > 0 else None,
+    )
+
+
+_BySeed = Mapping[int, Mapping[str, float]]
+"""Values of a cell by seed and measure."""
+
+
+def _by_cell(outcomes: Sequence[Outcome]) -> dict[Cell, dict[int, dict[str, float]]]:
+    """What was measured; a cell whose compression does not apply has no seed. Cells stand in the order of the grid."""
+    found: dict[Cell, dict[int, dict[str, float]]] = {}
+    for outcome in outcomes:
+        by_seed = found.setdefault(outcome.cell, {})
+        if isinstance(outcome.result, Measured):
+            values = {name: getattr(outcome.result, name) for name in MEASURES}
+            by_seed[outcome.seed] = {name: float(value) for name, value in values.items() if value is not None}
+    return found
+
+
+def _gaps(by_seed: _BySeed, balanced: _BySeed) -> dict[int, float]:
+    return {
+        seed: gap(balanced[seed]["macro_f1"], values["macro_f1"])
+        for seed, values in by_seed.items()
+        if seed in balanced
+    }

@@ -1,0 +1,75 @@
+"""What running a study needs whatever it is about: runs to make, the time that is left, where it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from edgec.core.host import describe_host
+from edgec.core.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["NotesOnce", "Titled", "announced", "describe_place", "format_duration"]
+
+
+class Titled(Protocol):
+    """A run of any study."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        ...
+
+
+RunT = TypeVar("RunT", bound=Titled)
+T = TypeVar("T")
+
+
+class NotesOnce:
+    """Passes every note on once: what is true of all draws of a study need not be said for each."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.stage = progress.stage
+        self.track = progress.track
+        self._note = progress.note
+        self._said: set[str] = set()
+
+    def note(self, text: str) -> None:
+        """A line that was not there yet."""
+        if text not in self._said:
+            self._said.add(text)
+            self._note(text)
+
+
+def announced(runs: Sequence[RunT], progress: Progress) -> Iterator[RunT]:
+    """Every run behind a line that names it, with the time that is left once there is one to judge by."""
+    for number, (run, left) in enumerate(_timed(runs), 1):
+        progress.stage(f"{run.title}{left}", number=number, total=len(runs), cached=False)
+        yield run
+
+
+def _timed(items: Sequence[T]) -> Iterator[tuple[T, str]]:
+    started = time.perf_counter()
+    for done, item in enumerate(items):
+        each = (time.perf_counter() - started) / max(done, 1)
+        yield item, f" (about {format_duration(each * (len(items) - done))} left)" if done else ""
+
+
+def format_duration(seconds: float) -> str:
+    """`40 s`, `7 min`, `2 h 5 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def describe_place(device: torch.device) -> str:
+    """The machine, after its GPU where that is used."""
+    if device.type != "cuda":
+        return describe_host()
+    import torch
+
+    return f"{torch.cuda.get_device_name(device)}, {describe_host()}"

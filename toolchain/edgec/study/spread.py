@@ -1,0 +1,31 @@
+"""Mean and deviation over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Spread", "spread_of", "spreads_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Mean and sample deviation (n − 1) of n values; a single one has no deviation."""
+
+    mean: float
+    deviation: float | None
+    n: int
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """The spread of one value or more."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(mean=statistics.fmean(values), deviation=deviation, n=len(values))
+
+
+def spreads_of(values: Iterable[Mapping[str, float]], names: Sequence[str]) -> dict[str, Spread]:
+    """The spread of every measure that some values have."""
+    values = list(values)
+    columns = {name: [value[name] for value in values if name in value] for name in names}
+    return {name: spread_of(column) for name, column in columns.items() if column}
