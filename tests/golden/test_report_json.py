@@ -10,12 +10,15 @@ from edgec.evaluate.report import (
     CalibrationFacts,
     DataFacts,
     Effect,
+    FloatProduct,
     LayerSensitivity,
     LineageStep,
+    LintFinding,
     OperatorLatency,
     Overlap,
     Report,
     Split,
+    TensorRTCheck,
     encode_report,
     parse_report,
 )
@@ -55,6 +58,16 @@ REPORT = Report(
         LayerSensitivity(layer="head", operator="Gemm", kept="float", divergence={"cat": 0.0, "Käfer": 0.3}),
     ),
     effects=(Effect(what="ranges", worst_class_divergence_before=0.3, worst_class_divergence_after=0.02, seconds=1.5),),
+    tensorrt=TensorRTCheck(
+        findings=(LintFinding(rule="residual", severity="warning", node="node 'add'", what="both", fix="round one"),),
+        tool="tensorrt-rtx 1.7",
+        proven=True,
+        int8={"convolution": 1},
+        floats=(FloatProduct(name="head", reason="kept"),),
+        engine_bytes=4096,
+        seconds=1.5,
+        note="parsed and built",
+    ),
     data=DataFacts(
         splits=(
             Split(name="train", n=16, counts=(12, 3, 1), digest="ab" * 32, source="photos/train"),
@@ -81,7 +94,7 @@ def test_a_file_from_before_layers_were_told_is_read() -> None:
         next(i for i, line in enumerate(lines) if line.startswith(f'  "{name}"')) for name in ("sensitivity", "data")
     )
     old = parse_report("\n".join((*lines[:start], *lines[end:])).encode())
-    assert old == REPORT.model_copy(update={"sensitivity": (), "effects": ()})
+    assert old == REPORT.model_copy(update={"sensitivity": (), "effects": (), "tensorrt": None})
 
 
 def test_the_file_of_this_schema_is_read_for_ever() -> None:

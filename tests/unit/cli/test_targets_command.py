@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner, Result
 
 from edgec.cli.targets import command
-from edgec.core.errors import ConfigError
+from edgec.core.declaration import read_declaration
+from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.target import Target, known_targets
+from edgec.evaluate import calibration
 
 NAMES = sorted(known_targets())
 
@@ -62,9 +65,9 @@ def test_figures_come_with_their_sources_and_marks():
     source = target.source_of("compute.floor_us")
     assert text.startswith("Jetson Orin Nano 8 GB (jetson-orin-nano-8gb, jetson, jetson-orin-nano)\n")
     row = next(line for line in text.splitlines() if line.startswith("compute.floor_us"))
-    assert row.split() == ["compute.floor_us", "8.3", f"[{target.sources.index(source) + 1}]†"]
-    assert row.split()[-1] + " Fitted by us to the 18 rows" in text
-    assert "compute.bandwidth_gb_per_s      68" in text
+    assert row.split() == ["compute.floor_us", "7.48", f"[{target.sources.index(source) + 1}]†"]
+    assert row.split()[-1] + " Fitted by us (benchmarks/latency_model.py)" in text
+    assert re.search(r"^compute.bandwidth_gb_per_s +68 ", text, re.MULTILINE)
     assert "† derived: computed, fitted or remembered" in text
 
 
@@ -97,3 +100,25 @@ def test_names_and_aliases_complete():
     parameter = next(item for item in command.commands["show"].params if item.name == "name")
     found = [item.value for item in parameter.shell_complete(None, "jetson-orin-na")]
     assert found == ["jetson-orin-nano", "jetson-orin-nano-8gb", "jetson-orin-nano-8gb-super"]
+
+
+def test_calibrate_writes_a_profile_of_this_machine(tmp_path, monkeypatch):
+    few = tuple(calibration.Probe(op_type=op, channels=8, size=8) for op in ("Conv", "Gemm", "Add"))
+    monkeypatch.setattr(calibration, "sweep", lambda: few)
+    monkeypatch.setattr(calibration, "_PROBE_S", 0.02)
+    path = tmp_path / "Shop Floor.toml"
+    result = run("calibrate", "--output", str(path), "--threads", "2")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{path}\n"
+    profile = read_declaration(path, Target, what="target profile")
+    assert (profile.name, profile.family, profile.runtime.threads) == ("shop-floor", "host", 2)
+    assert profile.compute is not None
+
+
+def test_other_devices_cannot_be_calibrated_yet():
+    result = CliRunner().invoke(command, ["calibrate", "--device", "ssh://pi@shop"])
+    assert isinstance(result.exception, UnsupportedError)
+    assert str(result.exception) == (
+        "device 'ssh://pi@shop': edgec cannot run anything on other devices yet, expected 'host'"
+    )
+    assert result.exception.hint == "run `edgec targets calibrate` on the device itself, and copy the profile"

@@ -117,7 +117,7 @@ def test_super_is_the_same_module_at_other_clocks():
 
 def test_schemes_are_those_that_are_fast_there():
     schemes = {name: target.quantization.scheme for name, target in TARGETS.items() if name != "host"}
-    assert {name for name, scheme in schemes.items() if scheme is Scheme.U8S8} == {"x86-avx2", "x86-vnni"}
+    assert {name for name, scheme in schemes.items() if scheme is Scheme.U8S8} == {"intel-n100", "x86-avx2", "x86-vnni"}
     assert {name for name, scheme in schemes.items() if scheme is Scheme.FLOAT16} == {"jetson-nano"}
 
 
@@ -173,7 +173,7 @@ def test_a_name_that_looks_like_a_path_is_a_path():
 
 
 def test_an_unknown_name_lists_names_and_aliases_and_the_nearest():
-    with pytest.raises(ConfigError, match="unknown target 'jetsom'; known: host, jetson, jetson-agx-orin") as caught:
+    with pytest.raises(ConfigError, match="unknown target 'jetsom'; known: host, intel-n100, jetson, jetson-agx-orin") as caught:
         load_target("jetsom")
     assert caught.value.hint == "did you mean 'jetson'?"
     assert caught.value.exit_code == 2
@@ -184,11 +184,11 @@ def test_an_unknown_name_lists_names_and_aliases_and_the_nearest():
     [
         ("opset = 18", "opset = 12", "field 'runtime.opset': got 12, expected greater than or equal to 13"),
         ("s8s8", "int8", "field 'quantization.scheme': got 'int8', expected 'float32', 'float16', 's8s8' or 'u8s8'"),
-        ('engine = "onnxruntime"', 'engine = "ncnn"', "field 'runtime.engine': got 'ncnn', expected 'onnxruntime' or"),
+        ('engine = "onnxruntime"', 'engine = "ncnn"', "field 'runtime.engine': got 'ncnn', expected 'onnxruntime', 'openvino' or"),
         (
             "opset",
             "opsets",
-            "unknown key 'runtime.opsets'; known: engine, opset, providers, threads, version (and 1 more)",
+            "unknown key 'runtime.opsets'; known: device, engine, opset, providers, threads, version (and 1 more)",
         ),
         ('title = "My board"\n', "", "field 'title' is missing"),
         ("my-board", "My Board", "field 'name': got 'My Board', expected text that matches '^"),

@@ -1,4 +1,4 @@
-"""Predicted latency: the formula by hand, the laws that any prediction must keep, and the published rows."""
+"""Predicted latency: the formula by hand, and the laws that any prediction must keep."""
 
 import numpy as np
 import onnx
@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgec.core.errors import UnsupportedError
 from edgec.core.measurement import Kind, Stage
-from edgec.core.target import Compute, Efficiency, Scheme, known_targets, load_target
-from edgec.evaluate.roofline import Precision, predict_latency
+from edgec.core.target import Compute, Efficiency, Fill, Scheme, known_targets, load_target
+from edgec.evaluate.roofline import Precision, padded, predict_latency
 from edgec.evaluate.workload import OperatorClass
 
 SUPER = load_target("jetson-orin-nano-8gb-super")
@@ -22,11 +22,8 @@ PLAIN = Compute(
     floor_us=7,
     efficiency=Efficiency(dense=0.5, pointwise=0.25, depthwise=0.1, elementwise=0.01),
 )
-DEVICE = SUPER.model_copy(update={"compute": PLAIN, "title": "A device"})
-
-# ResNet-18 on an Orin Nano 8 GB in MAXN_SUPER, TensorRT 10.3, ms by batch: onnxsim scripts/nvidia/README.md.
-PUBLISHED = {("float32", 1): 1.578, ("float32", 8): 8.357, ("float16", 1): 0.758, ("float16", 8): 3.537}
-PUBLISHED |= {("s8s8", 1): 0.485, ("s8s8", 8): 1.927}
+SINGLE = SUPER.quantization.model_copy(update={"rest": "float32"})
+DEVICE = SUPER.model_copy(update={"compute": PLAIN, "title": "A device", "quantization": SINGLE})
 
 any_size = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -211,57 +208,62 @@ def test_a_target_without_figures_is_refused(path):
     assert "[compute]" in caught.value.hint
 
 
-@pytest.mark.slow
-# torch's exporter and onnxruntime's quantiser warn about their own internals.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_resnet18_meets_the_published_rows_of_the_orin_nano_super(tmp_path):
-    plain, quantized = _resnet18(tmp_path)
-    ratios = {}
-    for (scheme, batch), published_ms in PUBLISHED.items():
-        target = SUPER.model_copy(
-            update={"quantization": SUPER.quantization.model_copy(update={"scheme": Scheme(scheme)})}
-        )
-        model = quantized if scheme == "s8s8" else plain
-        ratios[scheme, batch] = predict_latency(model, target, batch=batch).latency_ms / published_ms
-    # The fit's worst row of 18 is off by 24 %; the residual additions are quantised here on both sides, which TensorRT
-    # cannot fuse, so the int8 rows come out slower.
-    assert all(1 / 1.5 < ratio < 1.5 for ratio in ratios.values()), ratios
+def test_a_small_product_takes_the_time_of_a_larger_one_by_hand(path):
+    fill = Fill(rows=10, outputs=3, depth=5, fp32_step=16)
+    target = on(PLAIN.model_copy(update={"fill": fill, "bandwidth_gb_per_s": 1e6}))
+    (cost,) = predict_latency(chain(path, [40]), target).operators
+    # 256 pixels, 40 outputs padded to 48, three channels padded to four, a window of nine.
+    larger = (256 + 10) * (48 + 3) * (4 * 9 + 5)
+    assert cost.latency_ms == pytest.approx(2 * larger / 5e8 + 0.007)
+    assert cost.padded == pytest.approx(48 * 4 / (40 * 3))
+    assert cost.wasted == pytest.approx(larger / cost.macs)
 
 
-def _resnet18(folder):
-    """torchvision's ResNet-18 with random weights, as float ONNX and with Q/DQ as TensorRT takes it."""
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+@pytest.mark.parametrize(
+    ("channels", "step", "expected"), [(3, 32, 4), (5, 8, 8), (32, 32, 32), (33, 32, 64), (7, 1, 7)]
+)
+def test_channels_are_padded_to_the_step_and_first_layers_to_four(channels, step, expected):
+    assert padded(channels, step) == expected
 
-    class Noise(CalibrationDataReader):
-        def __init__(self):
-            self._batches = iter([{"x": np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)}])
 
-        def get_next(self):
-            return next(self._batches, None)
-
-    plain, quantized = folder / "plain.onnx", folder / "quantized.onnx"
-    torch.manual_seed(0)
-    torch.onnx.export(
-        torchvision.models.resnet18(weights=None).eval(),
-        (torch.zeros(2, 3, 224, 224),),
-        plain,
-        dynamo=True,
-        opset_version=18,
-        dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
-        input_names=["x"],
-        verbose=False,
+def test_int8_has_efficiencies_of_its_own(path):
+    own = Efficiency(dense=1, pointwise=1, depthwise=1, elementwise=1)
+    model = chain(path, [64], quantized=True, size=64)
+    nothing = {"floor_us": 0, "bandwidth_gb_per_s": 1e6}
+    slow, fast = (
+        predict_latency(model, on(PLAIN.model_copy(update={**nothing, "int8_efficiency": given}))).latency_ms
+        for given in (None, own)
     )
-    symmetric = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-    quantize_static(
-        plain,
-        quantized,
-        Noise(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        extra_options={**symmetric, "OpTypesToExcludeOutputQuantization": ["Conv", "Add", "Gemm"]},
-    )
-    return plain, quantized
+    assert slow == pytest.approx(fast / PLAIN.efficiency.dense)
+
+
+def test_three_by_three_convolutions_may_be_faster_than_other_dense_ones(path):
+    winograd = PLAIN.efficiency.model_copy(update={"winograd": 1.0})
+    update = {"efficiency": winograd, "floor_us": 0, "bandwidth_gb_per_s": 1e6}
+    target = on(PLAIN.model_copy(update=update))
+    three, five = (predict_latency(chain(path, [64], kernel=kernel), target).operators[0] for kernel in (3, 5))
+    assert (three.kind, five.kind) == (OperatorClass.WINOGRAD, OperatorClass.DENSE)
+    assert five.latency_ms / five.macs == pytest.approx(2 * three.latency_ms / three.macs)
+
+
+def test_what_is_no_matrix_product_runs_on_the_vector_units(path):
+    model = onnx.load(chain(path, [3]))
+    model.graph.node[0].attribute.append(helper.make_attribute("group", 3))
+    model.graph.initializer[-1].CopyFrom(numpy_helper.from_array(np.ones((3, 1, 3, 3), np.float32), "w0"))
+    onnx.save(model, path)
+    update = {"vector_tflops": 0.1, "floor_us": 0, "bandwidth_gb_per_s": 1e6}
+    (cost,) = predict_latency(path, on(PLAIN.model_copy(update=update))).operators
+    assert cost.kind is OperatorClass.DEPTHWISE
+    assert cost.latency_ms == pytest.approx(2 * cost.macs / (0.1e12 * PLAIN.efficiency.depthwise) * 1e3)
+
+
+def test_the_interval_follows_from_the_spread(path):
+    prediction = predict_latency(chain(path, [8]), on(PLAIN.model_copy(update={"spread": 0.1})))
+    row = prediction.measurement(Stage.ARTIFACT)
+    assert row.low == pytest.approx(row.value / np.exp(0.196))
+    assert row.high == pytest.approx(row.value * np.exp(0.196))
+
+
+def test_every_fitted_profile_says_how_far_its_predictions_spread():
+    fitted = [target for target in known_targets().values() if target.family in ("jetson", "raspberry-pi")]
+    assert all(target.compute.spread for target in fitted)

@@ -77,7 +77,7 @@ def test_a_small_network_by_hand(path):
     ]
     work = read_workload(save(path, nodes, weights), batch=2)
     assert [(item.op_type, item.kind.value, item.macs, item.traffic.single) for item in work] == [
-        ("Conv", "dense", 2 * 4 * 64 * 27, 2 * 3 * 64 + 108 + 4 + 2 * 4 * 64),
+        ("Conv", "winograd", 2 * 4 * 64 * 27, 2 * 3 * 64 + 108 + 4 + 2 * 4 * 64),
         ("Conv", "depthwise", 2 * 4 * 16 * 9, 2 * 4 * 64 + 36 + 2 * 4 * 16),
         ("Conv", "pointwise", 2 * 8 * 16 * 4, 2 * 4 * 16 + 32 + 2 * 8 * 16),
         ("GlobalAveragePool", "elementwise", 0, 2 * 8 * 16 + 2 * 8),
@@ -283,3 +283,85 @@ def test_an_empty_file_is_a_data_error(path):
     path.write_bytes(b"")
     with pytest.raises(DataError, match="holds no operators"):
         read_workload(path, batch=1)
+
+
+def test_a_normalisation_that_no_product_takes_up_is_work(path):
+    nodes = [
+        node("Conv", "x w", "c"),
+        node("Concat", "c x", "j", axis=1),
+        node("BatchNormalization", "j five five five five", "b"),
+        node("Relu", "b", "y"),
+    ]
+    work = read_workload(save(path, nodes, [weight("w", 2, 3, 1, 1), weight("five", 5)]), batch=1)
+    assert [item.op_type for item in work] == ["Conv", "Concat", "BatchNormalization"]
+
+
+def test_tensorrt_writes_into_a_concatenation_in_place(path):
+    nodes = [node("Conv", "x w", "a"), node("Conv", "x v", "b"), node("Concat", "a b", "y", axis=1)]
+    save(path, nodes, [weight("w", 2, 3, 1, 1), weight("v", 2, 3, 1, 1)])
+    assert [item.op_type for item in read_workload(path, batch=1, engine="tensorrt")] == ["Conv", "Conv"]
+    assert [item.op_type for item in read_workload(path, batch=1, engine="onnxruntime")] == ["Conv", "Conv", "Concat"]
+
+
+def test_tensorrt_makes_one_kernel_of_pointwise_operators(path):
+    nodes = [node("Mul", "x one", "a"), node("Add", "a one", "b"), node("Sqrt", "b", "y")]
+    save(path, nodes, [weight("one", 1)])
+    assert [item.fused for item in read_workload(path, batch=1, engine="tensorrt")] == [False, True, True]
+    assert not any(item.fused for item in read_workload(path, batch=1, engine="onnxruntime"))
+
+
+def test_onnxruntime_computes_an_activation_inside_a_product_that_nothing_else_reads(path):
+    weights = [weight("w", 3, 3, 1, 1)]
+    alone = [node("Conv", "x w", "c"), node("Sigmoid", "c", "y")]
+    assert len(read_workload(save(path, alone, weights), batch=1, engine="onnxruntime")) == 1
+    shared = [node("Conv", "x w", "c"), node("Sigmoid", "c", "s"), node("Sub", "c s", "y")]
+    work = read_workload(save(path, shared, weights), batch=1, engine="onnxruntime")
+    assert [item.op_type for item in work] == ["Conv", "Sigmoid", "Sub"]
+
+
+def test_silu_is_one_operator_in_onnxruntime(path):
+    nodes = [node("Conv", "x w", "c"), node("Sigmoid", "c", "s"), node("Mul", "c s", "y")]
+    work = read_workload(save(path, nodes, [weight("w", 3, 3, 1, 1)]), batch=1, engine="onnxruntime")
+    assert [item.op_type for item in work] == ["Conv", "Sigmoid"]
+
+
+def test_gelu_is_one_operator_in_onnxruntime(path):
+    nodes = [
+        node("Div", "x root", "d"),
+        node("Erf", "d", "e"),
+        node("Add", "e one", "a"),
+        node("Mul", "x a", "m"),
+        node("Mul", "m half", "y"),
+    ]
+    weights = [weight("root"), weight("one"), weight("half")]
+    work = read_workload(save(path, nodes, weights), batch=1, engine="onnxruntime")
+    assert [item.op_type for item in work] == ["Erf"]
+
+
+def test_q_and_dq_around_an_operator_without_integers_are_work(path):
+    nodes = [*requantized("x"), node("HardSwish", "x_dq", "h"), *requantized("h"), node("Identity", "h_dq", "y")]
+    work = read_workload(save(path, nodes, SCALES), batch=1, engine="onnxruntime")
+    expected = ["QuantizeLinear", "DequantizeLinear", "HardSwish", "QuantizeLinear", "DequantizeLinear"]
+    assert [item.op_type for item in work] == expected
+
+
+def test_q_and_dq_around_integers_are_free(path):
+    nodes = [*requantized("x"), node("Add", "x_dq x_dq", "a"), *requantized("a"), node("Add", "a_dq a_dq", "y")]
+    work = read_workload(save(path, nodes, SCALES), batch=1, engine="onnxruntime")
+    assert [item.op_type for item in work] == ["QuantizeLinear", "Add", "Add"]
+    assert work[1].runs_on_bytes
+
+
+def test_shapes_that_follow_from_indices_computed_of_the_batch_are_found(path):
+    whole = {"first": 0, "step": 1, "axis": [1]}
+    nodes = [
+        node("Shape", "x", "s", start=0, end=1),
+        node("Squeeze", "s", "n"),
+        node("Range", "first n step", "rows"),
+        node("Gather", "x rows", "g", axis=0),
+        node("Conv", "g w", "y"),
+    ]
+    weights = [weight("w", 4, 3, 1, 1), *(numpy_helper.from_array(np.array(v, np.int64), n) for n, v in whole.items())]
+    gather, convolution = read_workload(save(path, nodes, weights), batch=5)
+    assert gather.op_type == "Gather"
+    assert convolution.macs == 5 * 4 * 64 * 3

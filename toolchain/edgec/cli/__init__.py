@@ -15,6 +15,7 @@ from edgec.core.errors import EdgecError, unknown_name
 __all__ = ["main"]
 
 COMMANDS = {
+    "bench": "Measure a bundle on this machine: latency, throughput, memory, energy.",
     "build": "Compress, calibrate, quantise, export, evaluate and package a classifier.",
     "check": "Hold a bundle against gates; exit 3 when one fails.",
     "completion": "Print the shell's completion script.",

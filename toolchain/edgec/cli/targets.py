@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgec.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -71,6 +75,47 @@ def show(name: str, *, as_json: bool) -> None:
     console = Console(highlight=False)
     for part in _details(target):
         console.print(part)
+
+
+@command.command("calibrate")
+@click.option("--device", metavar="URL", default="host", show_default=True, help="Only `host`, this machine, so far.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="In an operator."
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.toml",
+    default=Path("my-host.toml"),
+    show_default=True,
+    help="The profile.",
+)
+def calibrate(device: str, *, threads: int, output: Path) -> None:
+    """Fit the latency model to a device, by a minute of small graphs, and write a profile of it.
+
+    With the profile as --target, a build predicts where the time goes. Let nothing else run meanwhile.
+    """
+    if device != "host":
+        raise UnsupportedError(
+            f"device '{device}': edgec cannot run anything on other devices yet, expected 'host'",
+            hint="run `edgec targets calibrate` on the device itself, and copy the profile",
+        )
+    from edgec.core.files import require_writable, write_bytes
+    from edgec.core.host import describe_host
+    from edgec.core.target import load_target
+    from edgec.evaluate.calibration import calibrate_host, profile_text
+
+    require_writable(output)
+    host, where = load_target("host"), describe_host()
+    found = calibrate_host(host, threads=threads)
+    name = re.sub(r"[^a-z0-9-]+", "-", output.stem.lower()).strip("-") or "my-host"
+    text = profile_text(host, found, name=name, threads=threads, where=where)
+    write_bytes(output, text.encode())
+    click.echo(
+        f"{found.probes} graphs fitted: median error {found.median_error:.0%}, worst {found.worst_error:.0%}", err=True
+    )
+    click.echo(output)
 
 
 def _overview(targets: list[Target], *, stacked: bool) -> RenderableType:

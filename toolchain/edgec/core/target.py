@@ -17,6 +17,8 @@ from edgec.core.resources import declarations
 __all__ = [
     "Compute",
     "Efficiency",
+    "EngineName",
+    "Fill",
     "Gpu",
     "Quantization",
     "Rules",
@@ -28,6 +30,10 @@ __all__ = [
     "load_target",
     "resolve",
 ]
+
+
+EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
+"""What runs graphs; see `edgec.runtime.engine`."""
 
 
 class Scheme(str, Enum):
@@ -53,13 +59,21 @@ class _Frozen(BaseModel):
 class Runtime(_Frozen):
     """What runs the model there."""
 
-    engine: Literal["onnxruntime", "tensorrt"]
+    engine: EngineName
     version: str | None = None
     """The engine's version on the device, where the profile fixes it."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """onnxruntime execution providers, best first."""
+    device: Literal["CPU", "GPU"] = "CPU"
+    """What OpenVINO computes on; the GPU is Intel's."""
     opset: int = Field(ge=13, le=24)
     threads: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.device != "CPU" and self.engine != "openvino":
+            raise ValueError(f"device '{self.device}' with engine '{self.engine}'; expected engine 'openvino'")
+        return self
 
 
 class Quantization(_Frozen):
@@ -74,6 +88,13 @@ class Quantization(_Frozen):
     "When to use reduce-range and per-channel quantization?")."""
     weight_bits: Literal[4, 8] = 8
     """4 takes integers from -7 to 7, stored as int8: what weights in int4 would do to the classes."""
+    rest: Literal["float16", "float32"] = "float32"
+    """What stays in floating point beside int8. TensorRT from 10 on takes it from the graph, older ones choose."""
+
+    @property
+    def computes_in_half(self) -> bool:
+        """Whether anything computes in float16."""
+        return self.scheme is Scheme.FLOAT16 or (self.scheme.is_int8 and self.rest == "float16")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -86,6 +107,8 @@ class Rules(_Frozen):
     """What pruning must respect."""
 
     channel_multiple: int = Field(default=1, ge=1)
+    dla: bool = False
+    """The graph is to run on the deep-learning accelerator: the linter looks for what that does not take."""
 
 
 class Gpu(_Frozen):
@@ -100,16 +123,47 @@ class Gpu(_Frozen):
 
 
 class Efficiency(_Frozen):
-    """Share of the peak that operators of a class reach once their launch is paid."""
+    """Share of the peak that large operators of a class reach once their launch is paid.
 
-    dense: float = Field(gt=0, le=1)
+    Beyond 1 where the runtime multiplies less than is counted, or where the nominal peak is too low.
+    """
+
+    dense: float = Field(gt=0, le=8)
     """Convolutions over more than one pixel that mix channels."""
-    pointwise: float = Field(gt=0, le=1)
+    pointwise: float = Field(gt=0, le=8)
     """1x1 convolutions and matrix products."""
-    depthwise: float = Field(gt=0, le=1)
+    depthwise: float = Field(gt=0, le=8)
     """Convolutions that do not mix channels."""
-    elementwise: float = Field(gt=0, le=1)
+    elementwise: float = Field(gt=0, le=8)
     """Everything else: pooling, additions, activations that no convolution absorbs."""
+    winograd: float | None = Field(default=None, gt=0, le=8)
+    """3x3 convolutions of stride 1 that mix channels, which need fewer multiplications than are counted (Lavin and
+    Gray, CVPR 2016). None: as `dense`."""
+
+    def of(self, kind: str) -> float:
+        """The share of a class."""
+        share = getattr(self, kind)
+        return self.dense if share is None else share
+
+
+class Fill(_Frozen):
+    """What small operators waste: a product of M rows, N outputs and K terms takes the time of a larger one.
+
+    That is (M + `rows`) * (N + `outputs`) * (K + `depth`), with channels rounded up to the step of the number format.
+    """
+
+    rows: float = Field(default=0, ge=0)
+    """Added to the pixels of all images."""
+    outputs: float = Field(default=0, ge=0)
+    """Added to the output channels."""
+    depth: float = Field(default=0, ge=0)
+    """Added to the products of which a value is the sum."""
+    fp32_step: int = Field(default=1, ge=1)
+    """Channels are padded to a multiple of it, in float32."""
+    fp16_step: int = Field(default=1, ge=1)
+    """The same in float16."""
+    int8_step: int = Field(default=1, ge=1)
+    """The same in int8."""
 
 
 class Compute(_Frozen):
@@ -119,10 +173,20 @@ class Compute(_Frozen):
     """Of the path that float32 graphs take there: TensorRT uses TF32 tensor cores where the GPU has them."""
     fp16_tflops: float | None = Field(default=None, gt=0)
     int8_tops: float | None = Field(default=None, gt=0)
+    vector_tflops: float | None = Field(default=None, gt=0)
+    """Of the units that run what is no matrix product, depthwise convolutions among them, in any number format: CUDA
+    cores beside tensor cores. None: the peak of the number format."""
     bandwidth_gb_per_s: float = Field(gt=0)
+    bandwidth_share: float = Field(default=1, gt=0, le=8)
+    """Of the bandwidth, reached; beyond 1 where caches hold most of what moves."""
     floor_us: float = Field(ge=0)
     """Time that any operator takes, launch included."""
     efficiency: Efficiency
+    int8_efficiency: Efficiency | None = None
+    """The same for operators in int8. None: no other."""
+    fill: Fill = Fill()
+    spread: float | None = Field(default=None, gt=0)
+    """Standard deviation of ln(measured / predicted) over whole nets. Predictions get a 95 % interval from it."""
 
 
 class Source(_Frozen):
@@ -140,7 +204,7 @@ class Target(_Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str = Field(min_length=1)
     aliases: tuple[str, ...] = ()
-    family: Literal["jetson", "raspberry-pi", "x86", "host"]
+    family: Literal["jetson", "raspberry-pi", "intel", "x86", "host"]
     architecture: Literal["aarch64", "x86_64", "any"]
     """`any` for a profile that is completed from the machine that loads it."""
     memory_mb: int | None = Field(default=None, gt=0)
@@ -158,6 +222,8 @@ class Target(_Frozen):
         scheme = self.quantization.scheme
         if self.runtime.engine == "tensorrt" and scheme is Scheme.U8S8:
             raise ValueError("scheme 'u8s8' with engine 'tensorrt', which takes zero-point 0 only; expected 's8s8'")
+        if self.quantization.rest == "float16" and self.runtime.engine != "tensorrt":
+            raise ValueError(f"rest 'float16' with engine '{self.runtime.engine}'; expected engine 'tensorrt'")
         if self.compute and scheme.is_int8 and self.compute.int8_tops is None:
             raise ValueError(f"scheme '{scheme.value}' needs compute.int8_tops")
         if self.compute and scheme is Scheme.FLOAT16 and self.compute.fp16_tflops is None:

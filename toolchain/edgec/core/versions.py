@@ -12,7 +12,10 @@ from edgec.core.digest import digest_file, digest_value
 
 __all__ = ["source_digest", "tool_versions"]
 
-TOOLS = ("numpy", "onnx", "onnxruntime", "onnxscript", "scikit-learn", "torch", "torch-pruning", "torchvision")
+TOOLS = (
+    *("numpy", "onnx", "onnxruntime", "onnxscript", "openvino"),
+    *("scikit-learn", "torch", "torch-pruning", "torchvision"),
+)
 
 
 @cache

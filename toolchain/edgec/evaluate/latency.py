@@ -45,6 +45,7 @@ class Latency:
         runs: Timed runs.
         warmup_runs: Runs before, not counted.
         steady: Whether the warm-up ended because times had settled, not because its time was up.
+        drift: Median of the last third of the runs over that of the first; 1 where there are fewer than three.
     """
 
     p50: Percentile
@@ -53,6 +54,7 @@ class Latency:
     runs: int
     warmup_runs: int
     steady: bool
+    drift: float = 1.0
 
 
 def measure_latency(
@@ -174,7 +176,7 @@ def _time_ms(run: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def _latency(times_ms: Sequence[float], warm_up: tuple[int, bool]) -> Latency:
-    """`warm_up` as `_warm_up` gives it."""
+    """`times_ms` in the order in which they were taken, `warm_up` as `_warm_up` gives it."""
     ordered = np.sort(times_ms)
     return Latency(
         p50=_percentile(ordered, 0.5),
@@ -183,7 +185,13 @@ def _latency(times_ms: Sequence[float], warm_up: tuple[int, bool]) -> Latency:
         runs=len(ordered),
         warmup_runs=warm_up[0],
         steady=warm_up[1],
+        drift=_drift(times_ms),
     )
+
+
+def _drift(times_ms: Sequence[float]) -> float:
+    third = len(times_ms) // 3
+    return statistics.median(times_ms[-third:]) / statistics.median(times_ms[:third]) if third else 1.0
 
 
 def _percentile(ordered_ms: np.ndarray, quantile: float) -> Percentile:

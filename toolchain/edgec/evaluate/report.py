@@ -19,12 +19,15 @@ __all__ = [
     "CalibrationFacts",
     "DataFacts",
     "Effect",
+    "FloatProduct",
     "LayerSensitivity",
     "LineageStep",
+    "LintFinding",
     "OperatorLatency",
     "Overlap",
     "Report",
     "Split",
+    "TensorRTCheck",
     "encode_report",
     "parse_report",
     "write_report",
@@ -129,11 +132,52 @@ class LineageStep(_Frozen):
 
 
 class OperatorLatency(_Frozen):
-    """An operator's part in a predicted latency."""
+    """An operator's part in a predicted latency, and what would make it shorter."""
 
     name: str
     op: str
     ms: float
+    advice: str | None = None
+
+
+class LintFinding(_Frozen):
+    """What the linter found in the graph for TensorRT; an error would have stopped the build."""
+
+    rule: str
+    severity: Literal["error", "warning"]
+    node: str
+    what: str
+    fix: str
+
+
+class FloatProduct(_Frozen):
+    """A convolution or matrix product that stays in floating point, and why that is meant."""
+
+    name: str
+    reason: str
+
+
+class TensorRTCheck(_Frozen):
+    """What is known of the graph without the device.
+
+    Attributes:
+        findings: What the linter says.
+        tool: The package that parsed and built the graph ahead of time, with its version; None where there was none.
+        proven: Whether it did, and saw int8 where it was promised.
+        int8: Operators that take int8 on both inputs, by kind.
+        floats: Those that do not, on purpose.
+        engine_bytes: Size of the engine that was built for the proof, and thrown away.
+        note: The verdict, what it says and what it does not.
+    """
+
+    findings: tuple[LintFinding, ...] = ()
+    tool: str | None = None
+    proven: bool
+    int8: Mapping[str, int] = Field(default_factory=dict)
+    floats: tuple[FloatProduct, ...] = ()
+    engine_bytes: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    note: str
 
 
 class Report(_Frozen):
@@ -149,6 +193,7 @@ class Report(_Frozen):
         operators: Where a predicted latency goes, slowest first.
         sensitivity: What int8 costs each class, layer by layer in the order of the graph.
         effects: What refined the int8 model, in the order in which it was done.
+        tensorrt: What is known of the graph without the device, where that runs TensorRT.
         gates: What `edgec check` asks when it is given no gates.
         notes: What was not done, and what the reader should know.
         tools: Versions of what took part.
@@ -167,6 +212,7 @@ class Report(_Frozen):
     operators: tuple[OperatorLatency, ...] = ()
     sensitivity: tuple[LayerSensitivity, ...] = ()
     effects: tuple[Effect, ...] = ()
+    tensorrt: TensorRTCheck | None = None
     data: DataFacts = DataFacts()
     calibration: CalibrationFacts | None = None
     lineage: tuple[LineageStep, ...] = ()

@@ -1,11 +1,13 @@
 """Latency of a classifier on a device that is not here: a roofline over its ONNX graph (Williams et al., CACM 2009).
 
 Bare, a roofline is wrong by up to 50 times for small networks (MobileNetV2 in int8 uses 2 % of an Orin's peak): so each
-operator pays a floor, and reaches only the share of the peak that operators of its class reach.
+operator pays a floor, reaches only the share of the peak that operators of its class reach, and wastes a part of that
+when it is small. The parameters are fitted to latencies that others published, or on the device itself (`fit`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,10 +15,21 @@ from typing import Literal
 
 from edgec.core.errors import UnsupportedError
 from edgec.core.measurement import Kind, Measurement, Stage
-from edgec.core.target import Compute, Scheme, Target
+from edgec.core.target import Compute, Efficiency, Target
 from edgec.evaluate.workload import OperatorClass, Traffic, Work, read_workload
 
-__all__ = ["OperatorCost", "Precision", "Prediction", "predict_latency"]
+__all__ = [
+    "OperatorCost",
+    "Precision",
+    "Prediction",
+    "moved_bytes",
+    "padded",
+    "peak_of",
+    "precision_of",
+    "predict_latency",
+]
+
+_NORMAL_95 = 1.96
 
 
 class Precision(str, Enum):
@@ -32,20 +45,43 @@ class OperatorCost:
     """One operator's share of a prediction.
 
     Attributes:
-        macs: Multiply-accumulates; 0 for elementwise operators.
+        work: What it asks of the device.
         moved_bytes: What goes through memory, weights included.
         latency_ms: Its time, floor included.
-        bound_by: What most of that time is.
+        floor_ms: The part of it that any operator takes.
+        wasted: How many times longer it computes than a large operator of its class would for the same products.
+        padded: The part of `wasted` that padding its channels costs.
+        bound_by: What most of its time is.
     """
 
-    name: str
-    op_type: str
-    kind: OperatorClass
+    work: Work
     precision: Precision
-    macs: int
     moved_bytes: int
     latency_ms: float
+    floor_ms: float
+    wasted: float
+    padded: float
     bound_by: Literal["compute", "memory", "floor"]
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.work.name
+
+    @property
+    def op_type(self) -> str:
+        """ONNX operator."""
+        return self.work.op_type
+
+    @property
+    def kind(self) -> OperatorClass:
+        """Its class."""
+        return self.work.kind
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates; 0 for elementwise operators."""
+        return self.work.macs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +90,29 @@ class Prediction:
 
     Attributes:
         latency_ms: One inference of the whole batch.
+        low_ms: Lower end of the 95 % interval that the residuals of the fit give; None where the profile has no spread.
+        high_ms: Upper end.
         operators: Slowest first.
         where: The device's title.
     """
 
     latency_ms: float
+    low_ms: float | None
+    high_ms: float | None
     batch: int
     operators: tuple[OperatorCost, ...]
     where: str
 
     def measurement(self, stage: Stage) -> Measurement:
-        """The row for `report.json`. `n` is 0, because nothing was run; there is no interval."""
+        """The row for `report.json`. `n` is 0, because nothing was run."""
         return Measurement(
             stage=stage,
             name="latency_ms_p50",
             value=self.latency_ms,
             unit="ms",
             n=0,
+            low=self.low_ms,
+            high=self.high_ms,
             kind=Kind.PREDICTED,
             where=self.where,
         )
@@ -83,10 +125,11 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
 
         t = max(operations / (peak * efficiency), bytes / bandwidth) + floor
 
-    with operations = 2 * MACs (elementwise: the elements of the largest tensor), the peak of the operator's precision
-    and the efficiency of its class. An operator is int8 when both factors come out of a DequantizeLinear and the device
-    has int8; else 16-bit when the graph or the target's scheme says so; else float32. What a runtime fuses is free,
-    see `read_workload`.
+    For a product of M rows, N outputs and K terms, operations = 2 (M + rows) (N + outputs) (K + depth), channels padded
+    to the step of the number format (`core.target.Fill`); for other operators, their elements times an effort. The peak
+    is that of the operator's number format, or of the vector units for what is no matrix product; the efficiency that
+    of its class. A product is int8 when both factors come out of a DequantizeLinear and the device has int8; else
+    16-bit when the graph or the target's scheme says so; else float32. What a runtime fuses costs no floor (`fusion`).
 
     Args:
         model: An ONNX file, float or with Q/DQ.
@@ -97,15 +140,21 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
         UnsupportedError: The profile has no compute figures, or the graph's work cannot be counted.
         DataError: Not an ONNX file.
     """
-    if target.compute is None:
+    compute = target.compute
+    if compute is None:
         raise UnsupportedError(
             f"target '{target.name}' has no compute figures, so its latency cannot be predicted",
             hint="measure on the device, or write a profile with a [compute] table",
         )
-    half = target.quantization.scheme is Scheme.FLOAT16
-    costs = [_cost(work, target.compute, half=half) for work in read_workload(model, batch=batch)]
+    half = target.quantization.computes_in_half
+    workload = read_workload(model, batch=batch, engine=target.runtime.engine)
+    costs = [_cost(work, compute, half=half) for work in workload]
+    latency_ms = sum(cost.latency_ms for cost in costs)
+    factor = math.exp(_NORMAL_95 * compute.spread) if compute.spread else None
     return Prediction(
-        latency_ms=sum(cost.latency_ms for cost in costs),
+        latency_ms=latency_ms,
+        low_ms=latency_ms / factor if factor else None,
+        high_ms=latency_ms * factor if factor else None,
         batch=batch,
         operators=tuple(sorted(costs, key=lambda cost: -cost.latency_ms)),
         where=target.title,
@@ -114,11 +163,13 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
 
 def _cost(work: Work, compute: Compute, *, half: bool) -> OperatorCost:
     """Time of one operator; `half` where the device runs float32 graphs in 16 bits."""
-    precision, peak = _precision(work, compute, half=half)
-    efficiency = getattr(compute.efficiency, work.kind.value)
-    moved_bytes = _bytes(work.traffic, compute, half=half)
-    compute_ms = (2 * work.macs or work.elements) / (peak * 1e12 * efficiency) * 1e3
-    memory_ms = moved_bytes / (compute.bandwidth_gb_per_s * 1e9) * 1e3
+    precision = precision_of(work, compute, half=half)
+    padded, wasted = _waste(work, compute, precision)
+    moved = moved_bytes(work.traffic, compute, half=half)
+    operations = 2 * work.macs * wasted or work.effort
+    speed = peak_of(work, compute, precision) * 1e12 * _efficiency(work, compute, precision)
+    compute_ms = operations / speed * 1e3
+    memory_ms = moved / (compute.bandwidth_gb_per_s * compute.bandwidth_share * 1e9) * 1e3
     floor_ms = 0.0 if work.fused else compute.floor_us / 1e3
     parts: dict[float, Literal["compute", "memory", "floor"]] = {
         floor_ms: "floor",
@@ -126,27 +177,61 @@ def _cost(work: Work, compute: Compute, *, half: bool) -> OperatorCost:
         compute_ms: "compute",
     }
     return OperatorCost(
-        name=work.name,
-        op_type=work.op_type,
-        kind=work.kind,
+        work=work,
         precision=precision,
-        macs=work.macs,
-        moved_bytes=moved_bytes,
+        moved_bytes=moved,
         latency_ms=max(compute_ms, memory_ms) + floor_ms,
+        floor_ms=floor_ms,
+        wasted=wasted,
+        padded=padded,
         bound_by=parts[max(parts)],
     )
 
 
-def _precision(work: Work, compute: Compute, *, half: bool) -> tuple[Precision, float]:
-    """The precision that an operator runs in, and the device's peak there in tera-operations a second."""
-    if work.quantized and compute.int8_tops is not None:
-        return Precision.INT8, compute.int8_tops
+def precision_of(work: Work, compute: Compute, *, half: bool) -> Precision:
+    """The number format that an operator runs in."""
+    if work.runs_on_bytes and compute.int8_tops is not None:
+        return Precision.INT8
     if (half or work.half) and compute.fp16_tflops is not None:
-        return Precision.FP16, compute.fp16_tflops
-    return Precision.FP32, compute.fp32_tflops
+        return Precision.FP16
+    return Precision.FP32
 
 
-def _bytes(traffic: Traffic, compute: Compute, *, half: bool) -> int:
+def peak_of(work: Work, compute: Compute, precision: Precision) -> float:
+    """The peak that an operator runs against, in tera-operations a second."""
+    if compute.vector_tflops is not None and work.kind in (OperatorClass.DEPTHWISE, OperatorClass.ELEMENTWISE):
+        return compute.vector_tflops
+    peaks = {Precision.INT8: compute.int8_tops, Precision.FP16: compute.fp16_tflops}
+    return peaks.get(precision) or compute.fp32_tflops
+
+
+def _efficiency(work: Work, compute: Compute, precision: Precision) -> float:
+    table: Efficiency = compute.efficiency
+    if precision is Precision.INT8 and compute.int8_efficiency is not None:
+        table = compute.int8_efficiency
+    return table.of(work.kind.value)
+
+
+def _waste(work: Work, compute: Compute, precision: Precision) -> tuple[float, float]:
+    """How many times more products are computed than counted: by padding, and in all."""
+    if not work.macs:
+        return 1.0, 1.0
+    fill = compute.fill
+    step = 1 if work.kind is OperatorClass.DEPTHWISE else getattr(fill, f"{precision.value}_step")
+    outputs, depth = padded(work.outputs, step), padded(work.channels, step) * work.window
+    larger = (work.rows + fill.rows) * (outputs + fill.outputs) * (depth + fill.depth)
+    if work.kind is OperatorClass.DEPTHWISE:
+        larger = work.macs
+    return work.rows * outputs * depth / work.macs, larger / work.macs
+
+
+def padded(channels: int, step: int) -> int:
+    """Channels rounded up to a multiple; up to four, which first layers have, are padded to four at most."""
+    step = min(step, 4) if channels <= 4 else step
+    return -(-channels // step) * step
+
+
+def moved_bytes(traffic: Traffic, compute: Compute, *, half: bool) -> int:
     """Bytes moved; without int8 units, quantised tensors stay in floating point."""
     single = 2 if half else 4
     byte = 1 if compute.int8_tops is not None else single

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -15,13 +13,13 @@ import onnx.shape_inference
 from google.protobuf.message import DecodeError
 
 from edgec.core.errors import DataError, UnsupportedError
+from edgec.evaluate.folding import fold_shapes_
+from edgec.evaluate.fusion import ACTIVATIONS, OnnxruntimeFusion, TensorrtFusion
+from edgec.evaluate.wiring import BYTE, HALF, MATRIX, SINGLE, VIEWS, Wiring, attribute
 
 __all__ = ["OperatorClass", "Traffic", "Work", "read_workload"]
 
-_VIEWS = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-_ACTIVATIONS = frozenset({"Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Relu", "Sigmoid", "Tanh"})
-_FOLDED = _VIEWS | _ACTIVATIONS | {"BatchNormalization"}
-"""What moves nothing, and what TensorRT and onnxruntime compute inside the operator before it."""
+_FOLDED = VIEWS | ACTIVATIONS | {"BatchNormalization", "Cast"}
 
 _UNCOUNTED = frozenset(
     {"Attention", "ConvInteger", "DynamicQuantizeLinear", "Einsum", "GRU", "If", "LSTM", "Loop", "MatMulInteger"}
@@ -29,16 +27,15 @@ _UNCOUNTED = frozenset(
 )
 """Operators that do real work of which this module cannot count the multiplications."""
 
-_MATRIX = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_SINGLE = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
-_HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
-_BYTE = frozenset({onnx.TensorProto.INT8, onnx.TensorProto.UINT8})
+_EFFORT = {"Erf": 8, "Gelu": 8, "HardSwish": 4, "LayerNormalization": 6, "Sigmoid": 4, "Softmax": 8, "Tanh": 4}
+"""Arithmetic operations on an element, estimated; an operator that is not here needs one, a pooling half its window."""
 
 
 class OperatorClass(str, Enum):
     """Kinds of operator that reach a like share of a device's peak; `core.target.Efficiency` has a field for each."""
 
     DENSE = "dense"
+    WINOGRAD = "winograd"
     POINTWISE = "pointwise"
     DEPTHWISE = "depthwise"
     ELEMENTWISE = "elementwise"
@@ -58,13 +55,19 @@ class Traffic:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One operator that a device has to launch, or an addition that the convolution before it takes along.
+    """One operator that a device has to launch, or one that the operator before it takes along.
+
+    A convolution, like any matrix product, computes `rows` times `outputs` values, each a sum of `channels` times
+    `window` products. All four are 0 for other operators.
 
     Attributes:
         name: The node's name, or that of its first output.
         op_type: ONNX operator.
-        macs: Multiply-accumulates; 0 for elementwise operators.
-        elements: Elements of the largest tensor it reads or writes.
+        rows: Pixels or vectors, of all images and all groups of channels.
+        outputs: Output channels of a group.
+        channels: Input channels of a group.
+        window: Pixels that a value looks at.
+        effort: Arithmetic operations of an elementwise operator.
         traffic: What it reads and writes.
         quantized: Whether it multiplies 8-bit numbers: both factors come out of a DequantizeLinear.
         half: Whether the graph gives it 16-bit floating point.
@@ -74,20 +77,39 @@ class Work:
     name: str
     op_type: str
     kind: OperatorClass
-    macs: int
-    elements: int
+    rows: int = 0
+    outputs: int = 0
+    channels: int = 0
+    window: int = 0
+    effort: int = 0
     traffic: Traffic
     quantized: bool
     half: bool
     fused: bool
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates; 0 for elementwise operators."""
+        return self.rows * self.outputs * self.channels * self.window
 
-def read_workload(model: Path, *, batch: int) -> tuple[Work, ...]:
+    @property
+    def runs_on_bytes(self) -> bool:
+        """Whether it computes with 8-bit integers: a product of quantised factors, or what moves only such."""
+        whole = self.traffic.byte > 0 and self.traffic.half == self.traffic.single == 0
+        return self.quantized or (self.kind is OperatorClass.ELEMENTWISE and whole)
+
+
+def read_workload(model: Path, *, batch: int, engine: str = "tensorrt") -> tuple[Work, ...]:
     """The operators of an ONNX file in the graph's order, for a batch of this many images.
 
-    Free, and so left out: Q and DQ, views, arithmetic on shapes and constants, activations and normalisation (both
-    runtimes compute them inside the operator before). An Add with nothing between it and the convolution or matrix
-    product that feeds it is taken along by that one, and costs the reading of its other operand.
+    Free, and so left out: views, arithmetic on shapes and constants, and what the runtime computes inside another
+    operator (`fusion`). An operator that is taken along costs the reading of its other operands: an Add with nothing
+    between it and the convolution or matrix product that feeds it.
+
+    Args:
+        model: The file; weights may lie outside of it.
+        batch: Images at once; a dynamic batch dimension is bound to it.
+        engine: The runtime, `tensorrt` or any other, which is taken to fuse as onnxruntime does.
 
     Raises:
         DataError: Not an ONNX file, or not a valid graph.
@@ -102,7 +124,9 @@ def read_workload(model: Path, *, batch: int) -> tuple[Work, ...]:
         raise DataError(f"'{model}' holds no operators", hint="export the model again")
     for node in proto.graph.node:
         _check_countable(node)
-    return tuple(_Graph(_with_shapes(proto, model, batch=batch)).work())
+    wiring = Wiring(_with_shapes(proto, model, batch=batch))
+    fusion = TensorrtFusion(wiring) if engine == "tensorrt" else OnnxruntimeFusion(wiring)
+    return tuple(_Operators(wiring, fusion).work())
 
 
 def _check_countable(node: onnx.NodeProto) -> None:
@@ -123,10 +147,19 @@ def _with_shapes(proto: onnx.ModelProto, model: Path, *, batch: int) -> onnx.Gra
     for tensor in proto.graph.output:
         tensor.type.tensor_type.ClearField("shape")
     try:
-        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+        while _lacks_shapes(inferred.graph) and fold_shapes_(inferred):
+            inferred = onnx.shape_inference.infer_shapes(inferred, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         message = " ".join(str(error).split())
         raise DataError(f"'{model}' is not a valid ONNX graph: {message}", hint="export the model again") from error
+    return inferred.graph
+
+
+def _lacks_shapes(graph: onnx.GraphProto) -> bool:
+    """Whether a tensor of numbers has a dimension that is not known."""
+    wiring = Wiring(graph)
+    return not all(wiring.has_shape(name) for node in graph.node for name in node.output if wiring.holds_numbers(name))
 
 
 def _bind_batch_(tensor: onnx.ValueInfoProto, batch: int) -> None:
@@ -148,157 +181,115 @@ def _bind_batch_(tensor: onnx.ValueInfoProto, batch: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Graph:
-    """A graph whose tensors have shapes, with the ways back and forth between them."""
+class _Operators:
+    """What the nodes of a graph ask of a device."""
 
-    proto: onnx.GraphProto
+    wiring: Wiring
+    fusion: TensorrtFusion | OnnxruntimeFusion
 
     def work(self) -> Iterator[Work]:
         """The operators that a device has to launch."""
-        for node in self.proto.node:
+        for node in self.wiring.proto.node:
             if not self._is_free(node):
                 yield self._work_of(node)
 
     def _is_free(self, node: onnx.NodeProto) -> bool:
         """Whether no device spends time on this node."""
-        if node.op_type in _FOLDED or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            return True
-        return node.output[0] in self._constants or self._element_type(node.output[0]) not in _SINGLE | _HALF | _BYTE
+        return node.op_type in VIEWS or not self.wiring.holds_numbers(node.output[0]) or self.fusion.is_free(node)
 
     def _work_of(self, node: onnx.NodeProto) -> Work:
         read = [name for name in node.input if name]
-        reads = sum((self._read(name) for name in read if name != self._absorber(node)), Traffic())
-        fused = self._absorber(node) is not None
+        joined = self.fusion.joined(node)
+        reads = sum((self._read(name) for name in read if name != joined), Traffic())
+        product = self._product(node)
         return Work(
             name=node.name or node.output[0],
             op_type=node.op_type,
             kind=self._kind(node),
-            macs=self._macs(node),
-            elements=max(self._size(name) for name in (*read, *node.output) if name not in self._constants),
-            traffic=reads if fused else reads + self._written(node.output[0]),
-            quantized=node.op_type in _MATRIX and all(self._is_dequantized(name) for name in read[:2]),
-            half=self._element_type(node.output[0]) in _HALF,
-            fused=fused,
+            **product,
+            effort=0 if product else self._effort(node),
+            traffic=reads if joined else reads + self._written(node.output[0]),
+            quantized=node.op_type in MATRIX and all(self._is_dequantized(name) for name in read[:2]),
+            half=self.wiring.element_type(node.output[0]) in HALF,
+            fused=joined is not None,
         )
 
-    def _absorber(self, node: onnx.NodeProto) -> str | None:
-        """The operand of an Add whose producer takes the addition along, if there is one."""
-        if node.op_type != "Add":
-            return None
-        for name in node.input:
-            producer = self._producers.get(name)
-            if producer and producer.op_type in _MATRIX and len(self._consumers[name]) == 1:
-                return name
-        return None
-
     def _kind(self, node: onnx.NodeProto) -> OperatorClass:
-        if node.op_type not in _MATRIX:
+        if node.op_type not in MATRIX:
             return OperatorClass.ELEMENTWISE
         if node.op_type in ("Gemm", "MatMul"):
             return OperatorClass.POINTWISE
-        channels, *kernel = self._shape(node.input[1])[1:]
-        groups = _attribute(node, "group", 1)
+        channels, *kernel = self.wiring.shape(node.input[1])[1:]
+        groups = attribute(node, "group", 1)
         if groups > 1 and channels == 1:
             return OperatorClass.DEPTHWISE
-        return OperatorClass.POINTWISE if groups == 1 and math.prod(kernel) == 1 else OperatorClass.DENSE
+        if groups == 1 and math.prod(kernel) == 1:
+            return OperatorClass.POINTWISE
+        return OperatorClass.WINOGRAD if self._suits_winograd(node, groups, kernel) else OperatorClass.DENSE
 
-    def _macs(self, node: onnx.NodeProto) -> int:
-        match node.op_type:
-            case "Conv":
-                return self._size(node.output[0]) * math.prod(self._shape(node.input[1])[1:])
-            case "ConvTranspose":
-                return self._size(node.input[0]) * math.prod(self._shape(node.input[1])[1:])
-            case "Gemm":
-                return self._size(node.output[0]) * self._shape(node.input[0])[_attribute(node, "transA", 0) - 1]
-            case "MatMul":
-                return self._size(node.output[0]) * self._shape(node.input[0])[-1]
-            case _:
-                return 0
+    @staticmethod
+    def _suits_winograd(node: onnx.NodeProto, groups: int, kernel: list[int]) -> bool:
+        steps = [step for a in node.attribute if a.name in ("strides", "dilations") for step in a.ints]
+        return node.op_type == "Conv" and groups == 1 and kernel == [3, 3] and all(step == 1 for step in steps)
+
+    def _product(self, node: onnx.NodeProto) -> dict[str, int]:
+        """`rows`, `outputs`, `channels` and `window` of a convolution or matrix product; empty for what is neither."""
+        if node.op_type not in MATRIX:
+            return {}
+        size, shape = self.wiring.size, self.wiring.shape
+        made = size(node.output[0])
+        if node.op_type in ("Gemm", "MatMul"):
+            transposed = node.op_type == "Gemm" and attribute(node, "transA", 0)
+            depth = shape(node.input[0])[0 if transposed else -1]
+            outputs = shape(node.output[0])[-1]
+            return {"rows": made // outputs, "outputs": outputs, "channels": depth, "window": 1}
+        groups, weight = attribute(node, "group", 1), shape(node.input[1])
+        window = math.prod(weight[2:])
+        if node.op_type == "ConvTranspose":
+            channels = weight[0] // groups
+            rows = size(node.input[0]) // channels
+            return {"rows": rows, "outputs": weight[1] * window, "channels": channels, "window": 1}
+        outputs = weight[0] // groups
+        return {"rows": made // outputs, "outputs": outputs, "channels": weight[1], "window": window}
+
+    def _effort(self, node: onnx.NodeProto) -> int:
+        if node.op_type in ("AveragePool", "MaxPool"):
+            window = next((math.prod(a.ints) for a in node.attribute if a.name == "kernel_shape"), 1)
+            return self.wiring.size(node.output[0]) * max(1, window // 2)
+        tensors = [name for name in (*node.input, *node.output) if name not in self.wiring.constants]
+        return max(map(self.wiring.size, tensors)) * _EFFORT.get(node.op_type, 1)
 
     def _read(self, name: str) -> Traffic:
         """What reading an operand moves: 8 bits an element where a DequantizeLinear hands it on."""
         if self._is_dequantized(name):
-            return Traffic(byte=self._size(name))
+            return Traffic(byte=self.wiring.size(name))
         return self._plain(name)
 
     def _written(self, name: str) -> Traffic:
         """What writing a result moves: 8 bits an element where everything that follows quantises it first."""
         if self._is_quantized_next(name):
-            return Traffic(byte=self._size(name))
+            return Traffic(byte=self.wiring.size(name))
         return self._plain(name)
 
     def _plain(self, name: str) -> Traffic:
-        kind = self._element_type(name)
-        if kind not in _SINGLE | _HALF | _BYTE:
+        kind = self.wiring.element_type(name)
+        if kind not in SINGLE | HALF | BYTE:
             return Traffic()
-        size = self._size(name)
-        return Traffic(byte=size * (kind in _BYTE), half=size * (kind in _HALF), single=size * (kind in _SINGLE))
+        size = self.wiring.size(name)
+        return Traffic(byte=size * (kind in BYTE), half=size * (kind in HALF), single=size * (kind in SINGLE))
 
     def _is_dequantized(self, name: str) -> bool:
-        producer = self._producers.get(name)
-        while producer and producer.op_type in _FOLDED:
-            producer = self._producers.get(producer.input[0])
+        source = self.wiring.source(name, past=_FOLDED)
         return bool(
-            producer and producer.op_type == "DequantizeLinear" and self._element_type(producer.input[0]) in _BYTE
+            source and source.op_type == "DequantizeLinear" and self.wiring.element_type(source.input[0]) in BYTE
         )
 
     def _is_quantized_next(self, name: str) -> bool:
-        consumers = self._consumers[name]
+        consumers = self.wiring.consumers[name]
         return bool(consumers) and all(
-            self._element_type(node.output[0]) in _BYTE
+            self.wiring.element_type(node.output[0]) in BYTE
             if node.op_type == "QuantizeLinear"
-            else (node.op_type in _FOLDED or self._absorber(node) == name) and self._is_quantized_next(node.output[0])
+            else (node.op_type in _FOLDED or self.fusion.joined(node) == name)
+            and self._is_quantized_next(node.output[0])
             for node in consumers
         )
-
-    def _size(self, name: str) -> int:
-        return math.prod(self._shape(name))
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        shape = self._tensors[name][1] if name in self._tensors else None
-        if shape is None:
-            raise UnsupportedError(
-                f"tensor '{name}': its shape is not fixed by the graph",
-                hint="export the model with a dynamic batch only",
-            )
-        return shape
-
-    def _element_type(self, name: str) -> int:
-        return self._tensors[name][0] if name in self._tensors else onnx.TensorProto.UNDEFINED
-
-    @cached_property
-    def _tensors(self) -> dict[str, tuple[int, tuple[int, ...] | None]]:
-        """Element type and shape of each tensor; the shape is None where a dimension is not known."""
-        tensors: dict[str, tuple[int, tuple[int, ...] | None]] = {}
-        for value in (*self.proto.input, *self.proto.value_info, *self.proto.output):
-            tensor = value.type.tensor_type
-            known = tensor.HasField("shape") and all(dimension.HasField("dim_value") for dimension in tensor.shape.dim)
-            shape = tuple(dimension.dim_value for dimension in tensor.shape.dim) if known else None
-            tensors[value.name] = tensor.elem_type, shape
-        tensors |= {value.name: (value.data_type, tuple(value.dims)) for value in self.proto.initializer}
-        return tensors
-
-    @cached_property
-    def _constants(self) -> set[str]:
-        """Tensors that do not depend on the graph's inputs; the empty name of an omitted input among them."""
-        constants = {"", *(value.name for value in self.proto.initializer)}
-        for node in self.proto.node:
-            if constants.issuperset(node.input):
-                constants.update(node.output)
-        return constants
-
-    @cached_property
-    def _producers(self) -> dict[str, onnx.NodeProto]:
-        return {name: node for node in self.proto.node for name in node.output}
-
-    @cached_property
-    def _consumers(self) -> dict[str, list[onnx.NodeProto]]:
-        consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        for node in self.proto.node:
-            for name in node.input:
-                consumers[name].append(node)
-        return consumers
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)

@@ -6,6 +6,7 @@ from edgec.package.bundle import Bundle, open_bundle, pack_bundle, require_repla
 from edgec.package.golden import Golden, golden_bytes, read_golden
 from edgec.package.manifest import (
     BuildPlan,
+    CheckEntry,
     Description,
     FileEntry,
     Manifest,
@@ -19,6 +20,7 @@ from edgec.package.manifest import (
 __all__ = [
     "BuildPlan",
     "Bundle",
+    "CheckEntry",
     "Description",
     "FileEntry",
     "Golden",

@@ -14,11 +14,12 @@ from edgec import __version__
 from edgec.core.digest import digest_bytes
 from edgec.core.errors import IntegrityError
 from edgec.core.inputs import InputSpec
-from edgec.core.target import Scheme
+from edgec.core.target import EngineName, Scheme
 
 __all__ = [
     "SCHEMA",
     "BuildPlan",
+    "CheckEntry",
     "Description",
     "FileEntry",
     "Manifest",
@@ -68,6 +69,14 @@ class ModelEntry(_Frozen):
     opset: int = Field(ge=13, le=24)
 
 
+class CheckEntry(_Frozen):
+    """What was proven of the graph without the device: by which package, whether it was, and the verdict in words."""
+
+    tool: str | None
+    proven: bool
+    note: str
+
+
 class BuildPlan(_Frozen):
     """How the engine is made on the device; paths are relative to the bundle.
 
@@ -76,6 +85,7 @@ class BuildPlan(_Frozen):
 
     tool: str
     arguments: tuple[str, ...]
+    check: CheckEntry | None = None
 
 
 class RuntimeEntry(_Frozen):
@@ -83,12 +93,16 @@ class RuntimeEntry(_Frozen):
 
     Attributes:
         providers: onnxruntime execution providers, best first.
+        device: What OpenVINO computes on.
         threads: Threads within an operator; None leaves it to the engine.
+        recorded_by: What gave the logits of the golden images at the build.
     """
 
-    engine: Literal["onnxruntime", "tensorrt"]
+    engine: EngineName
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    device: Literal["CPU", "GPU"] = "CPU"
     threads: int | None = Field(default=None, ge=1)
+    recorded_by: EngineName = "onnxruntime"
     build_plan: BuildPlan | None = None
 
 

@@ -73,7 +73,7 @@ def _require_name(output: Path) -> None:
 
 
 def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
-    """The flow: images → plain and rebalanced compression → graph → ranges → int8 → measurements → bundle."""
+    """The flow: images → plain and rebalanced compression → graph → ranges → int8 → proof → measurements → bundle."""
     require_build_extra()
     from edgec.pipeline import stages
     from edgec.pipeline.measure import evaluate
@@ -96,6 +96,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     known = store.folder / "ranges"
     ranges = run(plan.calibrated, lambda to: stages.calibrate(sources, images, fp32, to, cache=known))
     int8 = run(plan.quantized, lambda to: stages.quantize(sources, images, fp32, ranges.folder / stages.RANGES, to))
+    run.maybe(plan.proven, lambda to: stages.prove(sources, int8.folder, ranges.folder, to))
     models = {Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / stages.MODEL}
     run(plan.evaluated, lambda to: evaluate(sources, images, models, plain and plain.folder, to))
     run(plan.packaged, lambda to: package(sources, run.made, to))

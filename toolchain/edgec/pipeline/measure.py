@@ -12,8 +12,9 @@ from edgec.core.errors import UnsupportedError
 from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.samples import Samples
-from edgec.core.target import Scheme, Target
+from edgec.core.target import Compute, Quantization, Scheme, Target
 from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
+from edgec.evaluate.advice import advice_of, advise
 from edgec.evaluate.footprint import memory_measurement, size_measurement
 from edgec.evaluate.half import as_computed_in_float16
 from edgec.evaluate.latency import latency_measurements, measure_in_turns
@@ -56,8 +57,8 @@ def evaluate(
     np.savez(folder / "logits.npz", labels=test.labels, **arrays)
     rows: list[Measurement] = []
     for stage, scores in logits.items():
-        _require_finite(scores, test, sources.labels, stage=stage, scheme=sources.plan.target.quantization.scheme)
-        where = f"onnxruntime, {here}" if stage in models else f"torch, {here}"
+        _require_finite(scores, test, sources.labels, stage=stage, formats=sources.plan.target.quantization)
+        where = f"{sources.engine}, {here}" if stage in models else f"torch, {here}"
         if stage is Stage.ARTIFACT and _is_emulated(sources.plan.target):
             where = f"float16, rounded after every operator, {where}"
         common = {"stage": stage, "where": where}
@@ -112,10 +113,12 @@ def _session(sources: Sources, stage: Stage, path: Path) -> Session:
 
 def _is_emulated(target: Target) -> bool:
     """Whether the target computes in float16, where this machine would compute the same graph in float32."""
-    return target.quantization.scheme is Scheme.FLOAT16 and target.family != "host"
+    return target.quantization.computes_in_half and target.family != "host"
 
 
-def _require_finite(scores: np.ndarray, test: Samples, names: Sequence[str], *, stage: Stage, scheme: Scheme) -> None:
+def _require_finite(
+    scores: np.ndarray, test: Samples, names: Sequence[str], *, stage: Stage, formats: Quantization
+) -> None:
     lost = ~np.all(np.isfinite(scores), axis=1)
     if not np.any(lost):
         return
@@ -123,8 +126,9 @@ def _require_finite(scores: np.ndarray, test: Samples, names: Sequence[str], *, 
     worst = sorted((i for i, count in enumerate(counts) if count), key=lambda i: -counts[i] / of[i])
     named = ", ".join(f"'{names[i]}' ({counts[i]} of {of[i]})" for i in worst[:NAMED])
     more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
-    too_large = "float16 ends at 65,504 and an activation goes beyond: set quantize.scheme = 'float32'"
-    in_half = stage is Stage.ARTIFACT and scheme is Scheme.FLOAT16
+    which = "rest" if formats.scheme.is_int8 else "scheme"
+    too_large = f"float16 ends at 65,504 and an activation goes beyond: set quantize.{which} = 'float32'"
+    in_half = stage is Stage.ARTIFACT and formats.computes_in_half
     raise UnsupportedError(
         f"{stage.value} model: logits of {sum(counts)} of {len(test)} test images are not finite: class {named}{more}",
         hint=too_large if in_half else "look for weights or activations that are not finite in the model as given",
@@ -137,15 +141,21 @@ def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], lis
     if target.compute is None:
         return [], [], []
     prediction = predict_latency(artifact, target)
+    operators = _operators(prediction, target.compute)
+    if target.family == "host":
+        return [], operators, list(advise(prediction, target.compute))
     notes = [f"latency on {target.title} is predicted from its profile: no such device was at hand"]
     if target.runtime.engine == "tensorrt":
         notes.append("no TensorRT engine was built: engines fit one GPU and one TensorRT; the device builds its own")
-    return [prediction.measurement(Stage.ARTIFACT)], _operators(prediction), notes
+    notes += advise(prediction, target.compute)
+    return [prediction.measurement(Stage.ARTIFACT)], operators, notes
 
 
-def _operators(prediction: Prediction) -> list[dict[str, Any]]:
-    slowest = prediction.operators[:SLOWEST]
-    return [{"name": cost.name, "op": cost.op_type, "ms": cost.latency_ms} for cost in slowest]
+def _operators(prediction: Prediction, compute: Compute) -> list[dict[str, Any]]:
+    return [
+        {"name": cost.name, "op": cost.op_type, "ms": cost.latency_ms, "advice": advice_of(cost, compute)}
+        for cost in prediction.operators[:SLOWEST]
+    ]
 
 
 def _on_this_machine(sources: Sources, models: Mapping[Stage, Path]) -> tuple[list[Measurement], list[str]]:

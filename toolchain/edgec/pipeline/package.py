@@ -21,10 +21,12 @@ from edgec.evaluate.report import (
     LineageStep,
     OperatorLatency,
     Report,
+    TensorRTCheck,
     encode_report,
 )
 from edgec.package import (
     BuildPlan,
+    CheckEntry,
     Description,
     Golden,
     ModelEntry,
@@ -97,6 +99,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         operators=tuple(OperatorLatency(**operator) for operator in measured["operators"]),
         sensitivity=tuple(LayerSensitivity.model_validate(row) for row in quantized.get("sensitivity", ())),
         effects=tuple(Effect.model_validate(row) for row in quantized.get("effects", ())),
+        tensorrt=TensorRTCheck.model_validate(made["prove"].facts) if "prove" in made else None,
         data=DataFacts.model_validate({name: data[name] for name in ("splits", "overlaps", "purity")}),
         calibration=_calibration(made["calibrate"].facts, sources.labels),
         lineage=tuple(
@@ -104,7 +107,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
             for name, output in made.items()
         ),
         gates=None if plan.config.gates.empty else plan.config.gates,
-        notes=(*_notes(sources), *measured["notes"]),
+        notes=(*_notes(sources), *measured["notes"], *_not_proven(made)),
         tools=tool_versions(),
     )
 
@@ -123,6 +126,8 @@ def _notes(sources: Sources) -> list[str]:
     notes = []
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
+    if sources.stand_in is not None:
+        notes.append(sources.stand_in)
     if plan.data.embedded:
         teacher = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
         notes.append(f"embedded default: scikit-learn's handwritten digits{teacher}")
@@ -135,9 +140,15 @@ def _notes(sources: Sources) -> list[str]:
     return notes
 
 
+def _not_proven(made: Mapping[str, Output]) -> list[str]:
+    """That the graph was not proven, where it is for TensorRT."""
+    check = made["prove"].facts if "prove" in made else {"proven": True}
+    return [] if check["proven"] else [f"TensorRT: {check['note']}"]
+
+
 def _told(output: Output) -> dict[str, Any]:
     """What the lineage says of a stage; what has a place of its own in the report is not told twice."""
-    if output.recipe.stage in ("data", "evaluate", "calibrate"):
+    if output.recipe.stage in ("data", "evaluate", "calibrate", "prove"):
         return {}
     return {name: fact for name, fact in output.facts.items() if name not in ("sensitivity", "effects")}
 
@@ -157,10 +168,12 @@ def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
         runtime=RuntimeEntry(
             engine=target.runtime.engine,
             providers=target.runtime.providers,
+            device=target.runtime.device,
             threads=target.runtime.threads,
-            build_plan=_build_plan(sources, session.input) if target.runtime.engine == "tensorrt" else None,
+            recorded_by=sources.engine,
+            build_plan=_build_plan(sources, session.input, made["prove"]) if "prove" in made else None,
         ),
-        lineage=tuple(_stage_entry(output) for name, output in made.items() if name != "evaluate"),
+        lineage=tuple(_stage_entry(output) for name, output in made.items() if name not in ("evaluate", "prove")),
         tools=tool_versions(),
         data={"splits": splits, "overlaps": data["overlaps"], "purity": data["purity"]},
         calibration={key: value for key, value in made["calibrate"].facts.items() if key != "sources"},
@@ -178,7 +191,7 @@ def _stage_entry(output: Output) -> StageEntry:
     )
 
 
-def _build_plan(sources: Sources, name: str) -> BuildPlan:
+def _build_plan(sources: Sources, name: str, proven: Output) -> BuildPlan:
     """Precision stands in the graph: TensorRT 10 takes it from there alone, 8 wants to be told that it may."""
     shape = "x".join(map(str, sources.plan.model.input.shape))
     modern = not (sources.plan.target.runtime.version or "").startswith("8.")
@@ -190,4 +203,5 @@ def _build_plan(sources: Sources, name: str) -> BuildPlan:
             *(("--stronglyTyped",) if modern else ("--int8", "--fp16")),
             *(f"--{which}Shapes={name}:{batch}x{shape}" for which, batch in (("min", 1), ("opt", 1), ("max", 8))),
         ),
+        check=CheckEntry(**{name: proven.facts[name] for name in ("tool", "proven", "note")}),
     )

@@ -15,6 +15,7 @@ from edgec.core.digest import digest_tree, digest_value
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
+from edgec.export.ahead import rtx_version
 from edgec.models.config import ModelConfig
 from edgec.models.load import search_current_folder
 from edgec.pipeline.config import BuildConfig, DataConfig
@@ -89,6 +90,14 @@ class Plan:
         return self._recipe("quantize", settings, self._after(self.prepared, self.exported, self.calibrated))
 
     @cached_property
+    def proven(self) -> Recipe | None:
+        """What is known of a graph for TensorRT without the device; None for other engines."""
+        if self.target.runtime.engine != "tensorrt":
+            return None
+        settings = [self.target.quantization, self.target.runtime, self.target.rules, rtx_version()]
+        return self._recipe("prove", settings, self._after(self.calibrated, self.quantized))
+
+    @cached_property
     def evaluated(self) -> Recipe:
         """Measurements."""
         sources = self._after(self.prepared, self.baseline, self.compressed, self.exported, self.quantized)
@@ -98,7 +107,8 @@ class Plan:
     def packaged(self) -> Recipe:
         """The bundle."""
         settings = [self.config.name, self.config.gates, self.target]
-        return self._recipe("package", settings, self._after(self.quantized, self.calibrated, self.evaluated))
+        before = self._after(self.quantized, self.proven, self.calibrated, self.evaluated)
+        return self._recipe("package", settings, before)
 
     @property
     def compresses(self) -> bool:
@@ -110,7 +120,7 @@ class Plan:
         """Every stage, in order."""
         all_stages = (
             *(self.prepared, self.baseline, self.compressed, self.exported),
-            *(self.calibrated, self.quantized, self.evaluated, self.packaged),
+            *(self.calibrated, self.quantized, self.proven, self.evaluated, self.packaged),
         )
         return tuple(stage for stage in all_stages if stage is not None)
 
@@ -173,6 +183,7 @@ def _overridden(target: Target, given: QuantizeConfig) -> Target:
     formats = {
         "scheme": None if given.scheme is None else Scheme(given.scheme),
         "weight_bits": given.weight_bits,
+        "rest": given.rest,
     }
     wanted = {name: value for name, value in formats.items() if value is not None}
     target = target.model_copy(update={"quantization": target.quantization.model_copy(update=wanted)})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgec.core.classifier import Classifier
     from edgec.core.registry import Registered
+    from edgec.core.target import EngineName
     from edgec.models.load import OnnxModel
     from edgec.runtime import Session
 
@@ -40,6 +41,8 @@ class Sources:
             ConfigError: An unknown method or setting, an architecture that is not there, a device that is not there.
             DataError: Weights that do not fit.
         """
+        if self.stand_in is not None:
+            self.progress.note(self.stand_in)
         if self.plan.model.is_onnx:
             self.progress.note("the model is an ONNX file: compression is skipped, it is quantised as it is")
             return
@@ -94,12 +97,30 @@ class Sources:
 
         return load_student(self.classifier, folder)
 
+    @cached_property
+    def engine(self) -> EngineName:
+        """What runs the graphs of this build here: the target's engine if it runs on CPUs and is installed."""
+        from edgec.runtime import is_installed
+
+        wanted = self.plan.target.runtime.engine
+        return wanted if wanted == "openvino" and is_installed(wanted) else "onnxruntime"
+
+    @property
+    def stand_in(self) -> str | None:
+        """What to say where onnxruntime runs the graphs in place of an engine that could run here; else None."""
+        if self.plan.target.runtime.engine != "openvino" or self.engine == "openvino":
+            return None
+        return (
+            "OpenVINO is not installed here: onnxruntime ran the graphs in its place, with the same integers but "
+            "roundings and times of its own; pip install 'edgec[openvino]'"
+        )
+
     def session(self, model: Path) -> Session:
         """A graph of this build in the runtime, on this machine's CPU."""
         from edgec.runtime import Session
 
         raw = self.plan.config.export.preprocess_in_graph
-        return Session(model, self.plan.model.input, preprocessing_in_graph=raw)
+        return Session(model, self.plan.model.input, preprocessing_in_graph=raw, engine=self.engine)
 
     @cached_property
     def train(self) -> Samples:

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from edgec.calibrate import CalibrationSet, Ranges
     from edgec.runtime import Session
 
-__all__ = ["FP32", "MODEL", "RANGES", "calibrate", "calibrating", "compress", "compressed", "export", "quantize"]
+__all__ = [
+    "FP32",
+    "MODEL",
+    "RANGES",
+    "calibrate",
+    "calibrating",
+    "compress",
+    "compressed",
+    "export",
+    "prove",
+    "quantize",
+]
 
 FP32 = "fp32.onnx"
 MODEL = "model.onnx"
@@ -154,3 +165,34 @@ def quantize(sources: Sources, images: Prepared, model: Path, ranges: Path, fold
     result = refined(sources, images, model, read, folder)
     facts = asdict(quantize_model(folder / REFINED, result.ranges, target, output=shipped))
     return {**facts, **refined_facts(sources, images, result, shipped)}
+
+
+def prove(sources: Sources, quantized: Path, calibrated: Path, folder: Path) -> Mapping[str, Any]:
+    """Stage `prove`: what TensorRT will say of the graph that ships, as far as that is known without the device.
+
+    Args:
+        sources: Plan and progress.
+        quantized: The folder of stage `quantize`.
+        calibrated: That of stage `calibrate`.
+        folder: Nothing is written there.
+
+    Raises:
+        UnsupportedError: The linter finds an error, or TensorRT's parser or builder refuses the graph.
+    """
+    import onnx
+
+    from edgec.calibrate import Ranges
+    from edgec.export.ahead import prove as prove_ahead
+    from edgec.export.lint import lint, require_clean
+    from edgec.pipeline.refining import REFINED_RANGES
+
+    del folder
+    refined = quantized / REFINED_RANGES
+    ranges = refined if refined.exists() else calibrated / RANGES
+    kept = Ranges.from_json(ranges.read_text(encoding="utf-8")).floats
+    target, model = sources.plan.target, quantized / MODEL
+    findings = lint(onnx.load(model), target, kept=kept)
+    require_clean(findings)
+    proof = prove_ahead(model, target, kept=kept)
+    sources.progress.note(f"TensorRT: {proof.note}")
+    return {"findings": [asdict(finding) for finding in findings], **asdict(proof)}

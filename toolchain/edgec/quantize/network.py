@@ -86,7 +86,7 @@ class Network(nn.Module):
             raise ValueError(f"scheme '{target.quantization.scheme.value}' rounds nothing")
         self.model, self._ranges, self._grid, self._weight_grid = model, ranges, grid, weight_grid(target)
         self._placement = place(model, target, floats=ranges.floats)
-        self._rounds_biases = target.runtime.engine == "onnxruntime"
+        self._rounds_biases = target.runtime.engine != "tensorrt"
         self._constants = {tensor.name: f"constant_{i}" for i, tensor in enumerate(model.graph.initializer)}
         for tensor in model.graph.initializer:
             self.register_buffer(self._constants[tensor.name], torch.from_numpy(numpy_helper.to_array(tensor).copy()))

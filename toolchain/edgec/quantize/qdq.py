@@ -105,7 +105,7 @@ def _tensors_data(ranges: Ranges) -> TensorsData:
 
 def _options(model: ModelProto, ranges: Ranges, target: Target, placement: Placement) -> dict[str, Any]:
     grid = activation_grid(target)
-    int32_bias = target.runtime.engine == "onnxruntime"
+    int32_bias = target.runtime.engine != "tensorrt"
     return {
         "ActivationSymmetric": grid is not None and grid.symmetric,
         "WeightSymmetric": True,

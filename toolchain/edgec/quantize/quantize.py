@@ -22,7 +22,9 @@ __all__ = ["quantize_model"]
 
 
 def quantize_model(model: Path, ranges: Ranges, target: Target, *, output: Path) -> QuantizationFacts:
-    """Writes the model in the target's scheme; the opset stays, and equal inputs give equal bytes.
+    """Writes the model in the target's scheme; equal inputs give equal bytes.
+
+    The opset stays, but for int8 with the rest in float16, which needs opset 19.
 
     Args:
         model: FP32 ONNX.
@@ -32,6 +34,7 @@ def quantize_model(model: Path, ranges: Ranges, target: Target, *, output: Path)
 
     Raises:
         CalibrationError: A tensor to be rounded has no range.
+        UnsupportedError: The graph cannot be raised to the opset that float16 beside int8 needs.
     """
     converted = _convert(model, ranges, target)
     data = converted.SerializeToString(deterministic=True)
@@ -49,8 +52,10 @@ def _convert(model: Path, ranges: Ranges, target: Target) -> ModelProto:
         return _to_float16(model)
     if scheme is Scheme.S8S8 or scheme is Scheme.U8S8:
         from edgec.quantize.qdq import insert_qdq
+        from edgec.quantize.rest import with_rest_in_float16
 
-        return insert_qdq(model, ranges, target)
+        quantized = insert_qdq(model, ranges, target)
+        return with_rest_in_float16(quantized) if target.quantization.computes_in_half else quantized
     assert_never(scheme)
 
 

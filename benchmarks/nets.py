@@ -1,0 +1,79 @@
+"""Nets with made-up weights as edgec exports and quantises them: time does not depend on what they compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import torch
+import torchvision
+from torch import nn
+
+from edgec.calibrate import Ranges, place, prepare
+from edgec.core.classifier import Classifier
+from edgec.core.inputs import InputSpec
+from edgec.core.target import Scheme, Target
+from edgec.export.onnx import export_onnx
+from edgec.quantize import quantize_model
+
+__all__ = ["INPUT", "LABELS", "exported", "outline", "quantised"]
+
+INPUT = InputSpec(height=224, width=224)
+LABELS = tuple(map(str, range(1000)))
+LARGE = 4096
+"""Elements from which a constant is a weight, whose values nobody needs who only counts."""
+
+
+def exported(net: str, folder: Path) -> Path:
+    """`NET.onnx` in the folder, made where it is not there yet."""
+    path = folder / f"{net}.onnx"
+    if not path.exists():
+        torch.manual_seed(0)
+        module = mobilenet_v1() if net == "mobilenet_v1" else getattr(torchvision.models, net)(weights=None)
+        export_onnx(Classifier(module=module.eval(), input=INPUT, labels=LABELS), path, opset=18)
+    return path
+
+
+def quantised(net: str, target: Target, folder: Path) -> Path:
+    """`NET.SCHEME.onnx`: Q/DQ as the target wants them, with ranges that nobody observed."""
+    path = folder / f"{net}.{target.runtime.engine}-{target.quantization.scheme.value}.onnx"
+    if not path.exists():
+        model = exported(net, folder)
+        placement = place(prepare(model), target)
+        low = 0.0 if target.quantization.scheme is Scheme.U8S8 else -4.0
+        bounds = dict.fromkeys((*placement.tensors, *placement.shared), (low, 4.0))
+        quantize_model(model, Ranges(bounds=bounds), target, output=path)
+    return path
+
+
+def outline(path: Path) -> Path:
+    """The same graph without the values of its weights, beside it: what has to be read to count work."""
+    thin = path.with_suffix(".outline.onnx")
+    if not thin.exists():
+        model = onnx.load(path)
+        for tensor in model.graph.initializer:
+            size = 1
+            for dimension in tensor.dims:
+                size *= dimension
+            if size > LARGE:
+                for field in ("raw_data", "float_data", "int32_data"):
+                    tensor.ClearField(field)
+        thin.write_bytes(model.SerializeToString())
+    return thin
+
+
+def mobilenet_v1() -> nn.Module:
+    """MobileNet (Howard et al., arXiv 1704.04861, table 1), which torchvision does not have."""
+    layers, channels = _convolution(3, 32, stride=2), 32
+    strides = {128: 2, 256: 2, 512: 2, 1024: 2}
+    for wider in (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024):
+        stride = strides.get(wider, 1) if wider > channels else 1
+        layers += _convolution(channels, channels, stride=stride, groups=channels)
+        layers += _convolution(channels, wider, kernel=1)
+        channels = wider
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, len(LABELS)))
+
+
+def _convolution(inward: int, outward: int, *, kernel: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(inward, outward, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [convolution, nn.BatchNorm2d(outward), nn.ReLU()]

@@ -1,0 +1,103 @@
+"""torchvision's nets for a Jetson: exported, quantised, linted, and built ahead of time by TensorRT's RTX flavour.
+
+    python benchmarks/tensorrt_zoo.py [--nets resnet18 vit_b_16] [--target jetson] [--quick]      needs edgec[trt-check]
+
+224×224, random weights, calibrated on two images of noise: neither matters to parser, types and placement. Rows count
+convolutions and matrix products in int8, of all; the rest is in floating point by the rule of docs/targets.md §3, or
+the net fails. Another gives the seconds of parsing and building. `--quick` takes three small nets.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+import torchvision
+
+from edgec.calibrate import calibration_set, load_recipe, observe_ranges
+from edgec.core.classifier import Classifier
+from edgec.core.errors import EdgecError
+from edgec.core.inputs import InputSpec
+from edgec.core.samples import Samples
+from edgec.core.target import Target, load_target
+from edgec.export.ahead import Proof, prove, rtx_version
+from edgec.export.lint import lint, require_clean
+from edgec.export.onnx import export_onnx
+from edgec.quantize import quantize_model
+from edgec.runtime import Session
+from rows import Row, arguments, show
+
+SMALL = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
+NETS = (
+    *(*SMALL, "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf"),
+    *("densenet121", "convnext_tiny", "vgg16", "vit_b_16", "swin_t"),
+)
+INPUT = InputSpec(height=224, width=224)
+IMAGES = 2
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--nets", nargs="+", default=NETS)
+    parser.add_argument("--target", default="jetson")
+    given = parser.parse_args()
+    if rtx_version() is None:
+        sys.exit("tensorrt-rtx is not installed: pip install 'edgec[trt-check]'")
+    target, rows = load_target(given.target), []
+    for net in SMALL if given.quick else given.nets:
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            rows += _proved(net, target, Path(folder))
+        print(f"{net}: {time.perf_counter() - started:.0f} s in all", file=sys.stderr, flush=True)
+    show(rows, as_json=given.json)
+
+
+def _proved(net: str, target: Target, folder: Path) -> list[Row]:
+    model = _shipped(net, target, folder)
+    findings = lint(onnx.load(model), target)
+    try:
+        require_clean(findings)
+        proof = prove(model, target)
+    except EdgecError as error:
+        print(f"{net}: {error}", file=sys.stderr)
+        return [Row(what=f"{net}: built", value=0, unit="nets", n=1, against=target.name)]
+    print(f"{net}: {proof.note}", file=sys.stderr)
+    return [*_rows(net, proof), Row(what=f"{net}: warnings", value=len(findings), unit="findings", n=1)]
+
+
+def _rows(net: str, proof: Proof) -> list[Row]:
+    whole = sum(proof.int8.values()) + len(proof.floats)
+    what = {f"{kind}s in int8": count for kind, count in proof.int8.items()} | {"in float by rule": len(proof.floats)}
+    counts = [
+        Row(what=f"{net}: {name}", value=count, unit="operators", n=whole, against="all", ratio=count / whole)
+        for name, count in what.items()
+    ]
+    built = Row(what=f"{net}: built", value=int(proof.proven), unit="nets", n=1, against=proof.tool)
+    return [built, *counts, Row(what=f"{net}: parse and build", value=proof.seconds, unit="s", n=1)]
+
+
+def _shipped(net: str, target: Target, folder: Path) -> Path:
+    """The graph that a build would ship."""
+    torch.manual_seed(0)
+    module = getattr(torchvision.models, net)(weights=None).eval()
+    labels = tuple(map(str, range(1000)))
+    fp32, shipped = folder / "fp32.onnx", folder / "model.onnx"
+    export_onnx(Classifier(module=module, input=INPUT, labels=labels), fp32, opset=target.runtime.opset)
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, INPUT.height, INPUT.width, 3), dtype=np.uint8)
+    names = tuple(map(str, range(IMAGES)))
+    noise = Samples(pixels=pixels, digests=names, source="noise", labels=np.arange(IMAGES), classes=labels)
+    none = noise.take(np.arange(0))
+    recipe = load_recipe("balanced")
+    chosen = calibration_set(noise, none, none.labels, recipe, seed=0)
+    ranges = observe_ranges(fp32, chosen, recipe, target=target, feed=Session(fp32, INPUT).feed)
+    quantize_model(fp32, ranges, target, output=shipped)
+    return shipped
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""`edgec bench`: figures by batch for people and machines, notes on what is missing, and bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edgec.cli.bench import command
+from edgec.core.errors import ConfigError, DataError, EdgecError
+from edgec.package import write_archive
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "100"}).invoke(command, [str(argument) for argument in arguments])
+
+
+def failure(result: Result) -> EdgecError:
+    assert isinstance(result.exception, EdgecError), result.output
+    return result.exception
+
+
+def test_a_table_has_a_row_a_batch(make_bundle: Callable[..., Path]) -> None:
+    result = run(make_bundle(), "--batch", "4,1", "--seconds", 0.2)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:6] == ["batch", "p50", "ms", "p90", "ms", "p99"]
+    assert [line.split()[0] for line in lines[2:4]] == ["1", "4"]
+    assert "peak memory: " in result.stdout
+    assert "measured on: " in result.stdout
+
+
+def test_json_holds_latency_throughput_memory_and_state(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    archive = write_archive(make_bundle(), tmp_path / "model.edgec")
+    found = json.loads(run(archive, "--batch", "2", "--seconds", 0.2, "--threads", 1, "--json").stdout)
+    (row,) = found["batches"]
+    latency = row["latency"]
+    assert latency["p50"]["value_ms"] <= latency["p90"]["value_ms"] <= latency["p99"]["value_ms"]
+    assert row["images_per_s"] == pytest.approx(2000 / latency["p50"]["value_ms"])
+    assert (row["batch"], found["threads"], found["provider"]) == (2, 1, "CPUExecutionProvider")
+    assert found["memory_mb"] > 1
+    assert set(found["before"]) == {"governor", "clock_mhz", "clock_limit_mhz", "temperature_c"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("one", "--batch one: expected whole numbers"),
+        ("0,8", "--batch 0,8: expected numbers from 1 to 1024"),
+        ("4096", "--batch 4096: expected numbers from 1 to 1024"),
+    ],
+)
+def test_batches_that_make_no_sense_are_refused(given: str, message: str) -> None:
+    error = failure(run("anything", "--batch", given))
+    assert isinstance(error, ConfigError)
+    assert (str(error), error.hint) == (message, "as in --batch 1,8,32")
+
+
+def test_what_is_no_bundle_is_a_data_error(tmp_path: Path) -> None:
+    assert isinstance(failure(run(tmp_path / "missing")), DataError)

@@ -1,0 +1,117 @@
+"""`edgec bench`: what a bundle takes on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgec.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgec.evaluate.bench import BenchResult
+
+__all__ = ["command"]
+
+MOST = 1024
+"""Images at once; more would only fill the memory."""
+
+
+class BatchesType(click.ParamType):
+    """Numbers of images at once."""
+
+    name = "n,n,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers, in ascending order, each once."""
+        del ctx
+        if isinstance(value, tuple):
+            return value
+        flag = param.opts[0] if param else "batch"
+        try:
+            numbers = sorted({int(part) for part in str(value).split(",")})
+        except ValueError as error:
+            raise ConfigError(f"{flag} {value}: expected whole numbers", hint=f"as in {flag} 1,8,32") from error
+        if numbers[0] < 1 or numbers[-1] > MOST:
+            raise ConfigError(f"{flag} {value}: expected numbers from 1 to {MOST}", hint=f"as in {flag} 1,8,32")
+        return tuple(numbers)
+
+
+@click.command("bench")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--batch", "batches", type=BatchesType(), default="1", show_default=True, help="Images at once, as in 1,8,32."
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Within an operator. Default: the bundle's.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    metavar="S",
+    default=10.0,
+    show_default=True,
+    help="For each batch, warm-up included.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(bundle: Path, *, batches: tuple[int, ...], threads: int | None, seconds: float, as_json: bool) -> None:
+    """Measure a BUNDLE on this machine: latency, throughput by batch, memory, energy where the machine tells.
+
+    BUNDLE is a folder or an archive. Runs after a warm-up until times are steady. Clocks, power mode and
+    temperature are noted, and a drift over the runs is told.
+    """
+    from edgec.evaluate.bench import bench
+    from edgec.runtime import load_model
+
+    model = load_model(bundle, threads=threads, batch=max(batches))
+    if model.note:
+        click.echo(f"note: {model.note}", err=True)
+    result = bench(model, batches=batches, seconds=seconds, threads=threads)
+    if as_json:
+        click.echo(json.dumps({"bundle": str(bundle), **result.as_json()}))
+    else:
+        _print(result)
+
+
+def _print(result: BenchResult) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgec.cli.console import print_paragraph
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    with_energy = any(row.energy_j is not None for row in result.batches)
+    for column in ("batch", "p50 ms", "p90 ms", "p99 ms", "images/s", *(("J/image",) if with_energy else ()), "runs"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in result.batches:
+        latency = row.latency
+        times = (f"{percentile.value_ms:.4g}" for percentile in (latency.p50, latency.p90, latency.p99))
+        energy = (f"{row.energy_j:.3g}" if row.energy_j is not None else "–",) if with_energy else ()
+        table.add_row(str(row.batch), *times, f"{row.images_per_s:,.{0 if row.images_per_s >= 100 else 2}f}", *energy, f"{latency.runs:,}")
+    console = Console(highlight=False)
+    console.print(table, "", sep="\n")
+    for lead, text in _lines(result):
+        print_paragraph(console, text, lead=f"{lead}: ")
+    for note in result.notes:
+        print_paragraph(console, note, lead="note: ", style="dim")
+
+
+def _lines(result: BenchResult) -> list[tuple[str, str]]:
+    """Machine and memory, and in what state the machine was."""
+    threads = f"{result.threads} thread{'s' * (result.threads > 1)}" if result.threads else "threads by the runtime"
+    lines = [("measured on", f"{result.where}; {result.provider}, {threads}")]
+    lines.append(("peak memory", f"{result.memory_mb:.1f} MB, one image"))
+    state, end = result.before, result.after
+    told = [
+        state.governor and f"governor {state.governor}",
+        end.clock_mhz and f"{end.clock_mhz:.0f} MHz",
+        end.clock_limit_mhz and f"at most {end.clock_limit_mhz:.0f} MHz",
+        result.power_mode and f"power mode {result.power_mode}",
+        end.temperature_c and f"{end.temperature_c:.0f} °C",
+    ]
+    if any(told):
+        lines.append(("state", ", ".join(filter(None, told))))
+    if result.energy_source:
+        lines.append(("energy", result.energy_source))
+    return lines

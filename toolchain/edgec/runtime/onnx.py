@@ -1,0 +1,95 @@
+"""onnxruntime: runs ONNX graphs on every machine that edgec knows."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from edgec.core.errors import DataError, UnsupportedError
+from edgec.runtime.engine import Port, Settings
+
+__all__ = ["OnnxRuntime"]
+
+_native: Any = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+
+_CPU = "CPUExecutionProvider"
+_FLOAT = "tensor(float)"
+_FATAL_ONLY = 4
+_FAILURES: tuple[type[Exception], ...] = tuple(
+    getattr(_native, name)
+    for name in (
+        *("EPFail", "EngineError", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "ModelLoaded"),
+        *("NoModel", "NoSuchFile", "NotImplemented", "RuntimeException"),
+    )
+    if hasattr(_native, name)
+)
+"""What onnxruntime raises; its classes share no base but Exception."""
+_ROUNDS_BIASES = "WeightBiasQuantization"
+"""An optimiser that rounds biases to int32, also where a graph for TensorRT leaves them in floating point, and so gives
+some images another class than TensorRT would. Where int8 kernels want rounded biases, the graph says so itself."""
+
+
+class OnnxRuntime:
+    """A graph in onnxruntime; see `edgec.runtime.engine.Engine`.
+
+    Args:
+        model: The ONNX file, or its contents.
+        settings: Execution providers that are not installed are passed over, the CPU comes last.
+
+    Raises:
+        DataError: onnxruntime cannot load the model.
+    """
+
+    most: int | None = None
+
+    def __init__(self, model: bytes | Path, settings: Settings) -> None:
+        self._session: Any = _load(model, settings)
+        self.devices: tuple[str, ...] = tuple(self._session.get_providers())
+        self.inputs = tuple(map(_port, self._session.get_inputs()))
+        self.outputs = tuple(map(_port, self._session.get_outputs()))
+        self._input = self.inputs[0].name if self.inputs else ""
+        self._wanted = [port.name for port in self.outputs[:1]]
+
+    def run(self, tensor: np.ndarray) -> np.ndarray:
+        """The first output for the first input."""
+        try:
+            return self._session.run(self._wanted, {self._input: tensor})[0]
+        except _native.InvalidArgument as error:
+            shape = ", ".join(map(str, self.inputs[0].shape[1:]))
+            raise DataError(f"input {tensor.dtype} {tensor.shape}: expected float32 (n, {shape})") from error
+        except _FAILURES as error:
+            raise UnsupportedError(f"onnxruntime {onnxruntime.__version__}: {_line(error)}") from error
+
+
+def _load(model: bytes | Path, settings: Settings) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = settings.threads or 0
+    here = onnxruntime.get_available_providers()
+    wanted = [name for name in dict.fromkeys((*settings.providers, _CPU)) if name in here]
+    try:
+        return onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            sess_options=options,
+            providers=wanted,
+            disabled_optimizers=[_ROUNDS_BIASES],
+        )
+    except _FAILURES as error:
+        raise DataError(
+            f"onnxruntime {onnxruntime.__version__} cannot load the model: {_line(error)}",
+            hint="a newer onnxruntime may know its operators or opset",
+        ) from error
+
+
+def _port(node: Any) -> Port:
+    return Port(name=node.name, kind=node.type, is_float=node.type == _FLOAT, shape=tuple(node.shape or ()))
+
+
+def _line(error: Exception) -> str:
+    """The text without onnxruntime's code and the lines below the first."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first.split(" : ", maxsplit=3)[-1] if first.startswith("[ONNXRuntimeError]") else first
