@@ -173,7 +173,9 @@ def test_a_name_that_looks_like_a_path_is_a_path():
 
 
 def test_an_unknown_name_lists_names_and_aliases_and_the_nearest():
-    with pytest.raises(ConfigError, match="unknown target 'jetsom'; known: host, intel-n100, jetson, jetson-agx-orin") as caught:
+    with pytest.raises(
+        ConfigError, match="unknown target 'jetsom'; known: host, intel-n100, jetson, jetson-agx-orin"
+    ) as caught:
         load_target("jetsom")
     assert caught.value.hint == "did you mean 'jetson'?"
     assert caught.value.exit_code == 2
@@ -184,7 +186,11 @@ def test_an_unknown_name_lists_names_and_aliases_and_the_nearest():
     [
         ("opset = 18", "opset = 12", "field 'runtime.opset': got 12, expected greater than or equal to 13"),
         ("s8s8", "int8", "field 'quantization.scheme': got 'int8', expected 'float32', 'float16', 's8s8' or 'u8s8'"),
-        ('engine = "onnxruntime"', 'engine = "ncnn"', "field 'runtime.engine': got 'ncnn', expected 'onnxruntime', 'openvino' or"),
+        (
+            'engine = "onnxruntime"',
+            'engine = "ncnn"',
+            "field 'runtime.engine': got 'ncnn', expected 'onnxruntime', 'openvino' or",
+        ),
         (
             "opset",
             "opsets",

@@ -88,7 +88,8 @@ def _print(result: BenchResult) -> None:
         latency = row.latency
         times = (f"{percentile.value_ms:.4g}" for percentile in (latency.p50, latency.p90, latency.p99))
         energy = (f"{row.energy_j:.3g}" if row.energy_j is not None else "–",) if with_energy else ()
-        table.add_row(str(row.batch), *times, f"{row.images_per_s:,.{0 if row.images_per_s >= 100 else 2}f}", *energy, f"{latency.runs:,}")
+        rate = f"{row.images_per_s:,.{0 if row.images_per_s >= 100 else 2}f}"
+        table.add_row(str(row.batch), *times, rate, *energy, f"{latency.runs:,}")
     console = Console(highlight=False)
     console.print(table, "", sep="\n")
     for lead, text in _lines(result):
