@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,10 @@ class FloorType(click.ParamType):
 )
 @click.option("--allow-predicted", is_flag=True, default=None, help="Let a predicted latency decide.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a table for a job's summary.")
+@click.option("--code-quality", type=click.Path(path_type=Path), metavar="FILE", help="Write GitLab's report.")
+@click.option("--annotate", is_flag=True, help="Print GitHub's annotations.")
 def command(
     bundle: Path,
     *,
@@ -87,6 +91,10 @@ def command(
     baseline: Path | None,
     floors: Sequence[tuple[str, float]],
     as_json: bool,
+    junit: Path | None,
+    markdown: Path | None,
+    code_quality: Path | None,
+    annotate: bool,
     **limits: float | str | None,
 ) -> None:
     """Hold a BUNDLE against gates; exit 3 when one blocks.
@@ -94,11 +102,18 @@ def command(
     BUNDLE is a folder or an archive. Gates come from the options and --config, options first; with neither, from the
     configuration that the bundle was built with. With --baseline, no class may be worse than in that bundle.
     """
+    from edgec.evaluate import outlets
     from edgec.pipeline.check import check_bundle
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))
     results = check_bundle(bundle, asked, baseline=baseline)
+    name = bundle.resolve().name
+    _write(junit, lambda: outlets.junit(results, bundle=name))
+    _write(markdown, lambda: outlets.markdown(results, bundle=name).encode())
+    _write(code_quality, lambda: outlets.code_quality(results, bundle=name).encode())
+    if annotate:
+        click.echo(outlets.github_annotations(results), nl=False)
     blocking = [result for result in results if result.blocks]
     if as_json:
         click.echo(json.dumps({"passed": not blocking, "gates": [result.as_json() for result in results]}))
@@ -106,6 +121,14 @@ def command(
         _print_table(results)
     if blocking:
         raise GateFailed(_summary(blocking, len(results)), hint=f"edgec report {bundle} shows every class")
+
+
+def _write(path: Path | None, text: Callable[[], bytes]) -> None:
+    from edgec.core.files import require_writable, write_bytes
+
+    if path is not None:
+        require_writable(path)
+        write_bytes(path, text())
 
 
 def _asked(config: Path | None, given: dict[str, Any]) -> Gates:
