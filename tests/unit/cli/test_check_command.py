@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
 from edgec.cli.check import command
 from edgec.core.errors import ConfigError, DataError, EdgecError, GateFailed
 from edgec.package import write_archive
+
+SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
 
 
 @pytest.fixture
@@ -63,6 +66,7 @@ def test_json_is_one_object_with_a_record_a_gate(checked: Path) -> None:
                 "policy": "strict",
                 "verdict": "pass",
                 "blocks": False,
+                "reason": None,
                 "images": None,
             },
             {
@@ -75,6 +79,7 @@ def test_json_is_one_object_with_a_record_a_gate(checked: Path) -> None:
                 "policy": "strict",
                 "verdict": "pass",
                 "blocks": False,
+                "reason": None,
                 "images": None,
             },
         ],
@@ -214,3 +219,19 @@ def test_the_policy_decides_what_a_doubt_does(checked: Path) -> None:
     arguments = (checked, "--min-accuracy", 0.88)
     assert run(*arguments, "--policy", "confident").exit_code == 0
     assert "inconclusive" in str(failure(run(*arguments, "--policy", "prove")))
+
+
+def test_json_fits_the_published_schema(checked: Path) -> None:
+    jsonschema.validate(found(run(checked, "--json")), json.loads((SCHEMAS / "check.json").read_text()))
+    jsonschema.validate(
+        json.loads((checked / "report.json").read_bytes()), json.loads((SCHEMAS / "report.json").read_text())
+    )
+
+
+def test_verdicts_are_written_where_ci_looks_for_them_also_when_a_gate_fails(checked: Path, tmp_path: Path) -> None:
+    names = ("junit", "markdown", "code-quality")
+    files = [part for name in names for part in (f"--{name}", tmp_path / "out" / name)]
+    result = run(checked, "--min-accuracy", 0.99, "--annotate", *files)
+    assert isinstance(failure(result), GateFailed)
+    assert all("min_accuracy" in (tmp_path / "out" / name).read_text() for name in names)
+    assert "::error title=min_accuracy fail::Accuracy: 90.0 %, asked for at least 99.0 %\n" in result.stdout

@@ -141,7 +141,7 @@ def test_the_closest_pass_stands_for_all_of_a_gate_and_every_other_verdict_is_ke
 
 def test_the_json_record_has_the_fields_that_scripts_rely_on() -> None:
     (found,) = check_gates(report(row("accuracy", 0.9, low=0.8, high=0.95)), Gates(min_accuracy=0.5))
-    assert found.as_json() == {
+    assert found.model_dump(mode="json") == {
         "name": "min_accuracy",
         "label": None,
         "limit": 0.5,
@@ -151,6 +151,7 @@ def test_the_json_record_has_the_fields_that_scripts_rely_on() -> None:
         "policy": "strict",
         "verdict": "pass",
         "blocks": False,
+        "reason": None,
         "images": None,
     }
 

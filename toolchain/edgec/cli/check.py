@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +102,7 @@ def command(
     configuration that the bundle was built with. With --baseline, no class may be worse than in that bundle.
     """
     from edgec.evaluate import outlets
+    from edgec.evaluate.gates import Check
     from edgec.pipeline.check import check_bundle
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
@@ -116,7 +116,7 @@ def command(
         click.echo(outlets.github_annotations(results), nl=False)
     blocking = [result for result in results if result.blocks]
     if as_json:
-        click.echo(json.dumps({"passed": not blocking, "gates": [result.as_json() for result in results]}))
+        click.echo(Check.of(results).model_dump_json())
     else:
         _print_table(results)
     if blocking:

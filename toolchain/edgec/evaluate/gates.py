@@ -29,7 +29,7 @@ from edgec.evaluate.significance import (
 if TYPE_CHECKING:
     from edgec.evaluate.report import Report
 
-__all__ = ["GateResult", "Gates", "Policy", "Verdict", "check_gates", "fold_passes", "require_share"]
+__all__ = ["Check", "GateResult", "Gates", "Policy", "Verdict", "check_gates", "fold_passes", "require_share"]
 
 
 def require_share(value: float) -> float:
@@ -134,47 +134,47 @@ class Verdict(str, Enum):
     INCONCLUSIVE = "inconclusive"
 
 
-@dataclass(frozen=True, kw_only=True)
-class GateResult:
-    """One gate against one number.
+class GateResult(BaseModel):
+    """One gate against one number."""
 
-    Attributes:
-        name: The gate's name in the config.
-        label: The class that the number is of; for `min_worst_class_accuracy` the worst one.
-        limit: What was asked.
-        value: What the report says; None where it says nothing.
-        policy: What the verdict rests on.
-        blocks: Whether the bundle must not ship because of it.
-        reason: Why a verdict is inconclusive, for people.
-        images: How many test images would probably settle it; None where it is settled, or no number would.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    """The gate's name in the config."""
     label: str | None
+    """The class that the number is of; for `min_worst_class_accuracy` the worst one."""
     limit: float
+    """What was asked."""
     value: float | None
+    """What the report says; null where it says nothing."""
     low: float | None
+    """Lower end of the value's 95 % interval."""
     high: float | None
+    """Upper end."""
     policy: Policy
+    """What the verdict rests on."""
     verdict: Verdict
     blocks: bool
+    """Whether the bundle must not ship because of it."""
     reason: str | None = None
+    """Why a verdict is inconclusive, for people."""
     images: int | None = None
+    """How many test images would probably settle it; null where it is settled, or no number would."""
 
-    def as_json(self) -> Mapping[str, Any]:
-        """The record that `edgec check --json` prints."""
-        return {
-            "name": self.name,
-            "label": self.label,
-            "limit": self.limit,
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "policy": self.policy.value,
-            "verdict": self.verdict.value,
-            "blocks": self.blocks,
-            "images": self.images,
-        }
+
+class Check(BaseModel):
+    """What `edgec check --json` prints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passed: bool
+    """Whether nothing blocks."""
+    gates: tuple[GateResult, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[GateResult]) -> Self:
+        """The verdicts on a bundle."""
+        return cls(passed=not any(result.blocks for result in results), gates=tuple(results))
 
 
 def check_gates(
