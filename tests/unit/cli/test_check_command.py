@@ -234,4 +234,4 @@ def test_verdicts_are_written_where_ci_looks_for_them_also_when_a_gate_fails(che
     result = run(checked, "--min-accuracy", 0.99, "--annotate", *files)
     assert isinstance(failure(result), GateFailed)
     assert all("min_accuracy" in (tmp_path / "out" / name).read_text() for name in names)
-    assert "::error title=min_accuracy fail::Accuracy: 90.0 %, asked for at least 99.0 %\n" in result.stdout
+    assert "::error title=min_accuracy fail::Accuracy: 90.0 %25, asked for at least 99.0 %25\n" in result.stdout
