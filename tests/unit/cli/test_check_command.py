@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from edgec.cli.check import command
 from edgec.core.errors import ConfigError, DataError, EdgecError, GateFailed
 from edgec.package import write_archive
+from edgec.runtime import load_model
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
 
@@ -235,3 +237,22 @@ def test_verdicts_are_written_where_ci_looks_for_them_also_when_a_gate_fails(che
     assert isinstance(failure(result), GateFailed)
     assert all("min_accuracy" in (tmp_path / "out" / name).read_text() for name in names)
     assert "::error title=min_accuracy fail::Accuracy: 90.0 %25, asked for at least 99.0 %25\n" in result.stdout
+
+
+def test_bundles_are_run_on_new_images(make_pets: Callable[..., Path], tmp_path: Path) -> None:
+    """The small classifier's answers are known: images named by them are all right, by their neighbours all wrong."""
+    bundle = make_pets()
+    drawn = np.tile(np.random.default_rng(0).integers(0, 256, (2000, 1, 1, 3), dtype=np.uint8), (1, 4, 5, 1))
+    guesses = load_model(bundle).predict(drawn).argmax(axis=1)
+    chosen = np.concatenate([np.flatnonzero(guesses == label)[:10] for label in range(3)])
+    pixels, given = drawn[chosen], guesses[chosen]
+    for name, labels in (("right", given), ("wrong", (given + 1) % 3)):
+        np.savez(tmp_path / f"{name}.npz", images=pixels, labels=labels, names=np.array(["cat", "dog", "Käfer"]))
+    result = run(bundle, "--test", tmp_path / "right.npz", "--min-accuracy", 1.0, "--json")
+    assert result.exit_code == 0, result.output
+    assert (found(result)["gates"][0]["value"], found(result)["gates"][0]["low"]) == (
+        1.0,
+        pytest.approx(0.8865, abs=1e-4),
+    )
+    failed = run(bundle, "--test", tmp_path / "wrong.npz", "--min-accuracy", 0.1, "--max-drop", 1.0, "--json")
+    assert [gate["verdict"] for gate in found(failed)["gates"]] == ["fail", "inconclusive"]

@@ -65,6 +65,7 @@ class FloorType(click.ParamType):
 @click.option("--max-drop", "max_accuracy_drop", type=ShareType(), help="Most accuracy lost against the teacher.")
 @click.option("--max-class-drop", type=ShareType(), help="The same, in any class.")
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="BUNDLE", help="The bundle deployed now.")
+@click.option("--test", type=click.Path(path_type=Path), metavar="PATH", help="Run the bundles on these images first.")
 @click.option("--max-regression", type=ShareType(), help="Most accuracy lost against it.")
 @click.option("--max-class-regression", type=ShareType(), help="The same, in any class. [default: 0 with --baseline]")
 @click.option("--max-latency-ms", "max_latency_ms_p50", type=float, metavar="MS", help="Most median latency.")
@@ -88,6 +89,7 @@ def command(
     *,
     config: Path | None,
     baseline: Path | None,
+    test: Path | None,
     floors: Sequence[tuple[str, float]],
     as_json: bool,
     junit: Path | None,
@@ -99,15 +101,17 @@ def command(
     """Hold a BUNDLE against gates; exit 3 when one blocks.
 
     BUNDLE is a folder or an archive. Gates come from the options and --config, options first; with neither, from the
-    configuration that the bundle was built with. With --baseline, no class may be worse than in that bundle.
+    configuration that the bundle was built with. With --baseline, no class may be worse than in that bundle. Nothing is
+    run, unless --test names labelled images.
     """
+    from edgec.cli.console import ConsoleProgress
     from edgec.evaluate import outlets
     from edgec.evaluate.gates import Check
     from edgec.pipeline.check import check_bundle
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))
-    results = check_bundle(bundle, asked, baseline=baseline)
+    results = check_bundle(bundle, asked, baseline=baseline, test=test, progress=ConsoleProgress())
     name = bundle.resolve().name
     _write(junit, lambda: outlets.junit(results, bundle=name))
     _write(markdown, lambda: outlets.markdown(results, bundle=name).encode())

@@ -66,9 +66,9 @@ def outcomes_by_class(
         classes: Names.
     """
     counts: dict[str | None, PairedCounts] = {None: _count(first, second)}
-    for label in np.unique(labels):
+    for label in map(int, np.unique(labels)):
         part = labels == label
-        counts[str(classes[label])] = _count(first[part], second[part])
+        counts[classes[label]] = _count(first[part], second[part])
     return counts
 
 

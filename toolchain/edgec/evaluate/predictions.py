@@ -85,7 +85,9 @@ class Predictions:
         return arrays_bytes({"images": self.images, "truth": self.truth, **given})
 
     def against_teacher(self) -> Outcomes:
-        """The teacher first, the artifact second, on the same images."""
+        """The teacher first, the artifact second, on the same images; nothing where the teacher was not run."""
+        if Stage.TEACHER not in self.given:
+            return {}
         return outcomes_by_class(self._right(Stage.TEACHER), self._right(Stage.ARTIFACT), self.truth, self.classes)
 
     def against(self, baseline: Predictions) -> Outcomes:
