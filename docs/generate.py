@@ -1,4 +1,4 @@
-"""Writes the parts of README.md and docs/ that follow from the code: commands, settings, profiles.
+"""Writes the parts of README.md and docs/ that follow from the code: commands, settings, profiles, JSON Schemas.
 
     python docs/generate.py            writes them anew
     python docs/generate.py --check    names the files that are stale, and exits 1
@@ -8,6 +8,7 @@ Such a part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; a test
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +17,16 @@ from pathlib import Path
 
 import click
 from pydantic import BaseModel
-from schemas import Section, Tables, settings_of
+from settings import Section, Tables, settings_of
 
 from edgec.calibrate.recipe import Recipe, known_recipes
 from edgec.cli import COMMANDS
 from edgec.compress.config import CdConfig, FskdConfig, MirConfig, PractiseConfig
 from edgec.core.errors import EdgecError
 from edgec.core.target import Target, known_targets
+from edgec.evaluate.gates import Check
+from edgec.evaluate.report import Report
+from edgec.package import Manifest
 from edgec.pipeline.config import BuildConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +47,23 @@ def documents() -> tuple[Path, ...]:
     return (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
+def schemas() -> dict[Path, str]:
+    """What other programs may read of ours, as JSON Schema."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    models = {"check": Check, "manifest": Manifest, "report": Report}
+    return {
+        ROOT
+        / "docs"
+        / "schemas"
+        / f"{name}.json": f"{_json(dialect | model.model_json_schema(mode='serialization'))}\n"
+        for name, model in models.items()
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def filled(text: str) -> str:
     """The text with every generated part written anew.
 
@@ -56,12 +77,12 @@ def filled(text: str) -> str:
 @click.option("--check", is_flag=True, help="Change nothing.")
 def main(*, check: bool) -> None:
     """Write the generated parts of README.md and docs/."""
-    pages = {path: path.read_text(encoding="utf-8") for path in documents()}
-    stale = [path for path, text in pages.items() if filled(text) != text]
-    for path in stale:
+    wanted = {path: filled(path.read_text(encoding="utf-8")) for path in documents()} | schemas()
+    stale = {path: text for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text}
+    for path, text in stale.items():
         click.echo(path.relative_to(ROOT))
         if not check:
-            path.write_text(filled(pages[path]), encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
     sys.exit(1 if check and stale else 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.core.inputs import InputSpec
+from edgec.core.measurement import Stage
 from edgec.core.target import Scheme
+from edgec.evaluate.predictions import Predictions
 from edgec.package import (
     Description,
     Golden,
@@ -24,6 +26,9 @@ from edgec.package import (
     pack_bundle,
 )
 
+REPORT = Path(__file__).parents[1] / "golden" / "report.json"
+PETS = ("cat", "dog", "Käfer")
+"""The classes of the golden report."""
 LABELS = ("cat", "dog", "eel")
 SPEC = InputSpec(height=4, width=5, channels=3)
 
@@ -132,3 +137,23 @@ def make_bundle(tmp_path: Path, description: Description, contents: dict[str, by
 @pytest.fixture
 def bundle(make_bundle: Callable[..., Path]) -> Path:
     return make_bundle()
+
+
+@pytest.fixture
+def make_pets(make_bundle: Callable[..., Path]) -> Callable[..., Path]:
+    """Packs it; `right` says how many images of each class the artifact gets right."""
+
+    def make(name: str = "pets", *, right: Sequence[int] = (20, 18, 16), first: int = 0) -> Path:
+        given = {Stage.TEACHER: (20, 19, 18), Stage.ARTIFACT: right}
+        files = {"report.json": REPORT.read_bytes(), "predictions.npz": _predictions(given, first=first).to_bytes()}
+        return make_bundle(name, files=files)
+
+    return make
+
+
+def _predictions(right: Mapping[Stage, Sequence[int]], *, first: int) -> Predictions:
+    """Twenty images of each class, of which the last ones are taken for the next class; numbered from `first`."""
+    truth = np.repeat(np.arange(3), 20)
+    place = np.tile(np.arange(20), 3)
+    logits = {stage: np.eye(3)[(truth + (place >= np.array(counts)[truth])) % 3] for stage, counts in right.items()}
+    return Predictions.of([f"{first + i:016x}" for i in range(60)], truth, logits, PETS)

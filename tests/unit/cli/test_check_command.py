@@ -7,26 +7,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from edgec.cli.check import command
 from edgec.core.errors import ConfigError, DataError, EdgecError, GateFailed
 from edgec.package import write_archive
+from edgec.runtime import load_model
 
-REPORT = Path(__file__).parents[2] / "golden" / "report.json"
-
-
-@pytest.fixture
-def checked(make_bundle: Callable[..., Path]) -> Path:
-    """A bundle with the golden report: 90 % accuracy, 80 % in the worst class, a predicted latency, two gates."""
-    return make_bundle(files={"report.json": REPORT.read_bytes()})
+SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
 
 
 @pytest.fixture
-def ungated(make_bundle: Callable[..., Path]) -> Path:
-    fields = json.loads(REPORT.read_bytes()) | {"gates": None}
-    return make_bundle("ungated", files={"report.json": json.dumps(fields).encode()})
+def checked(make_pets: Callable[..., Path]) -> Path:
+    """90 % accuracy, 80 % in the worst class, a predicted latency, two gates."""
+    return make_pets()
+
+
+@pytest.fixture
+def ungated(make_bundle: Callable[..., Path], checked: Path) -> Path:
+    fields = json.loads((checked / "report.json").read_bytes()) | {"gates": None}
+    predictions = (checked / "predictions.npz").read_bytes()
+    return make_bundle("ungated", files={"report.json": json.dumps(fields).encode(), "predictions.npz": predictions})
 
 
 def run(*arguments: object) -> Result:
@@ -61,7 +65,11 @@ def test_json_is_one_object_with_a_record_a_gate(checked: Path) -> None:
                 "value": 0.9,
                 "low": 0.798,
                 "high": 0.953,
+                "policy": "strict",
                 "verdict": "pass",
+                "blocks": False,
+                "reason": None,
+                "images": None,
             },
             {
                 "name": "min_class_accuracy",
@@ -70,7 +78,11 @@ def test_json_is_one_object_with_a_record_a_gate(checked: Path) -> None:
                 "value": 0.9,
                 "low": 0.699,
                 "high": 0.972,
+                "policy": "strict",
                 "verdict": "pass",
+                "blocks": False,
+                "reason": None,
+                "images": None,
             },
         ],
     }
@@ -170,3 +182,77 @@ def test_passes_of_many_classes_take_one_line(checked: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "Käfer and 2 more" in result.stdout
     assert result.stdout.count("max_class_drop") == 1
+
+
+def test_against_a_baseline_no_class_may_be_worse_beyond_chance(checked: Path, make_pets: Callable[..., Path]) -> None:
+    same, better = make_pets("same"), make_pets("better", right=(20, 20, 20))
+    assert run(checked, "--baseline", same, "--json").exit_code == 0
+    result = run(make_pets("worse", right=(20, 18, 8)), "--baseline", better, "--json")
+    assert isinstance(failure(result), GateFailed)
+    regressions = [gate for gate in found(result)["gates"] if gate["name"] == "max_class_regression"]
+    assert [(gate["label"], gate["value"], gate["verdict"], gate["blocks"]) for gate in regressions] == [
+        ("cat", 0.0, "pass", False),
+        ("dog", 0.1, "inconclusive", False),
+        ("Käfer", 0.6, "fail", True),
+    ]
+
+
+def test_a_question_that_stays_open_says_how_many_images_would_settle_it(
+    checked: Path, make_pets: Callable[..., Path]
+) -> None:
+    better = make_pets("better", right=(20, 20, 20))
+    result = run(checked, "--baseline", better)
+    assert result.exit_code == 0, result.output
+    assert "20 images do not tell; about" in " ".join(result.stdout.split())
+
+
+def test_a_baseline_on_other_images_decides_nothing(checked: Path, make_pets: Callable[..., Path]) -> None:
+    result = run(checked, "--baseline", make_pets("other", first=100))
+    assert "max_class_regression of 'cat' inconclusive" in str(failure(result))
+    assert "evaluated on the same images" in result.stdout
+
+
+def test_a_regression_without_a_baseline_is_refused(checked: Path) -> None:
+    error = failure(run(checked, "--max-regression", 0.01))
+    assert (error.exit_code, str(error)) == (2, "a gate on regressions without a baseline")
+
+
+def test_the_policy_decides_what_a_doubt_does(checked: Path) -> None:
+    arguments = (checked, "--min-accuracy", 0.88)
+    assert run(*arguments, "--policy", "confident").exit_code == 0
+    assert "inconclusive" in str(failure(run(*arguments, "--policy", "prove")))
+
+
+def test_json_fits_the_published_schema(checked: Path) -> None:
+    jsonschema.validate(found(run(checked, "--json")), json.loads((SCHEMAS / "check.json").read_text()))
+    jsonschema.validate(
+        json.loads((checked / "report.json").read_bytes()), json.loads((SCHEMAS / "report.json").read_text())
+    )
+
+
+def test_verdicts_are_written_where_ci_looks_for_them_also_when_a_gate_fails(checked: Path, tmp_path: Path) -> None:
+    names = ("junit", "markdown", "code-quality")
+    files = [part for name in names for part in (f"--{name}", tmp_path / "out" / name)]
+    result = run(checked, "--min-accuracy", 0.99, "--annotate", *files)
+    assert isinstance(failure(result), GateFailed)
+    assert all("min_accuracy" in (tmp_path / "out" / name).read_text() for name in names)
+    assert "::error title=min_accuracy fail::Accuracy: 90.0 %25, asked for at least 99.0 %25\n" in result.stdout
+
+
+def test_bundles_are_run_on_new_images(make_pets: Callable[..., Path], tmp_path: Path) -> None:
+    """The small classifier's answers are known: images named by them are all right, by their neighbours all wrong."""
+    bundle = make_pets()
+    drawn = np.tile(np.random.default_rng(0).integers(0, 256, (2000, 1, 1, 3), dtype=np.uint8), (1, 4, 5, 1))
+    guesses = load_model(bundle).predict(drawn).argmax(axis=1)
+    chosen = np.concatenate([np.flatnonzero(guesses == label)[:10] for label in range(3)])
+    pixels, given = drawn[chosen], guesses[chosen]
+    for name, labels in (("right", given), ("wrong", (given + 1) % 3)):
+        np.savez(tmp_path / f"{name}.npz", images=pixels, labels=labels, names=np.array(["cat", "dog", "Käfer"]))
+    result = run(bundle, "--test", tmp_path / "right.npz", "--min-accuracy", 1.0, "--json")
+    assert result.exit_code == 0, result.output
+    assert (found(result)["gates"][0]["value"], found(result)["gates"][0]["low"]) == (
+        1.0,
+        pytest.approx(0.8865, abs=1e-4),
+    )
+    failed = run(bundle, "--test", tmp_path / "wrong.npz", "--min-accuracy", 0.1, "--max-drop", 1.0, "--json")
+    assert [gate["verdict"] for gate in found(failed)["gates"]] == ["fail", "inconclusive"]

@@ -12,12 +12,10 @@ from edgec.cli.report import command
 from edgec.core.errors import ConfigError, IntegrityError
 from edgec.package import open_bundle, write_archive
 
-REPORT = Path(__file__).parents[2] / "golden" / "report.json"
-
 
 @pytest.fixture
-def reported(make_bundle: Callable[..., Path]) -> Path:
-    return make_bundle("pets", files={"report.json": REPORT.read_bytes()})
+def reported(make_pets: Callable[..., Path]) -> Path:
+    return make_pets()
 
 
 def run(*arguments: object) -> Result:
@@ -46,7 +44,7 @@ def test_the_page_goes_where_it_was_asked_to(reported: Path, tmp_path: Path) -> 
 
 
 def test_json_is_the_bundles_own_file(reported: Path) -> None:
-    assert run(reported, "--json").stdout_bytes == REPORT.read_bytes()
+    assert run(reported, "--json").stdout_bytes == (reported / "report.json").read_bytes()
     assert not (reported.parent / "pets-report.html").exists()
 
 

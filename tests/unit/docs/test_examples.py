@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
 SCHEMAS = {"target": Target, "recipe": Recipe}
 BUNDLE = "build/digits-jetson-orin-nano-8gb"
+DEPLOYED = "build/deployed"
 STAND_INS = ("weights.safetensors", "network.onnx", "data/train/cat.png", "data/test/cat.png", "data/any/cat.png")
 """Files that commands and configs name. A dry run takes their digests and does not look inside."""
 
@@ -61,11 +62,10 @@ def of(language: str) -> list[object]:
 
 
 @pytest.fixture
-def sandbox(make_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def sandbox(make_pets: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with all that the pages name."""
-    report = ROOT / "tests" / "golden" / "report.json"
-    bundle = make_bundle(BUNDLE, files={"report.json": report.read_bytes()})
-    write_archive(bundle, tmp_path / f"{BUNDLE}.edgec")
+    write_archive(make_pets(BUNDLE), tmp_path / f"{BUNDLE}.edgec")
+    make_pets(DEPLOYED)
     shutil.copytree(ROOT / "docs" / "images", tmp_path / "docs" / "images")
     for name in STAND_INS:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,11 @@ def test_what_follows_from_the_code_is_not_stale(generate: ModuleType, page: Pat
     assert generate.filled(text) == text, "run: python docs/generate.py"
 
 
+def test_the_json_schemas_are_not_stale(generate: ModuleType) -> None:
+    for path, text in generate.schemas().items():
+        assert path.read_text(encoding="utf-8") == text, "run: python docs/generate.py"
+
+
 def test_every_part_stands_somewhere(generate: ModuleType) -> None:
     found = {
         name for page in PAGES for name in re.findall(r"<!-- begin ([\w-]+) -->", page.read_text(encoding="utf-8"))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from edgec.core.errors import DataError
 from edgec.core.measurement import Kind, Measurement, Stage
@@ -105,7 +107,7 @@ def test_groups_take_33_34_33_percent_of_the_classes(classes: int, sizes: tuple[
 
 def test_balanced_training_counts_have_no_head_and_no_tail() -> None:
     names = {row.name for row in measure(*scores(60), counts=(5, 5, 5, 5, 5))}
-    assert names == {"accuracy", "worst_class_accuracy", "macro_f1"}
+    assert names == {"accuracy", "worst_class_accuracy", "macro_f1", "calibration_error"}
 
 
 def test_a_class_without_test_images_has_no_row_and_is_not_the_worst() -> None:
@@ -156,3 +158,13 @@ def test_scores_from_which_no_accuracy_follows_are_refused(logits: np.ndarray, l
 def test_agreement_with_other_images_is_refused() -> None:
     with pytest.raises(DataError, match="expected equal shapes"):
         agreement_measurement(np.zeros((2, 3)), np.zeros((3, 3)), stage=Stage.ARTIFACT, where="here")
+
+
+def test_the_calibration_error_is_torchmetrics() -> None:
+    logits, labels = scores(500)
+    expected = multiclass_calibration_error(torch.tensor(logits).softmax(1), torch.tensor(labels), num_classes=5)
+    (row,) = (row for row in measure(logits, labels) if row.name == "calibration_error")
+    assert row.value == pytest.approx(float(expected), abs=1e-6)
+    assert row.low is not None
+    assert row.high is not None
+    assert 0 <= row.low < row.value < row.high

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 from edgec.core.declaration import bind
 from edgec.core.errors import ConfigError
 from edgec.core.measurement import Kind, Measurement, Stage
-from edgec.evaluate.gates import GateResult, Gates, Verdict, check_gates, fold_passes
+from edgec.evaluate.gates import GateResult, Gates, Policy, Verdict, check_gates, fold_passes
+from edgec.evaluate.intervals import PairedCounts
 from edgec.evaluate.report import Report
+from edgec.evaluate.significance import images_for_share
 
 DEVICE = "A small board"
 
@@ -139,12 +141,90 @@ def test_the_closest_pass_stands_for_all_of_a_gate_and_every_other_verdict_is_ke
 
 def test_the_json_record_has_the_fields_that_scripts_rely_on() -> None:
     (found,) = check_gates(report(row("accuracy", 0.9, low=0.8, high=0.95)), Gates(min_accuracy=0.5))
-    assert found.as_json() == {
+    assert found.model_dump(mode="json") == {
         "name": "min_accuracy",
         "label": None,
         "limit": 0.5,
         "value": 0.9,
         "low": 0.8,
         "high": 0.95,
+        "policy": "strict",
         "verdict": "pass",
+        "blocks": False,
+        "reason": None,
+        "images": None,
     }
+
+
+def counted(right: int, n: int, label: str | None = None, name: str = "accuracy") -> Measurement:
+    return row(name, right / n, label, n=n)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "confident", "prove"),
+    [
+        (96, 100, "pass", "pass"),
+        (91, 100, "pass", "inconclusive"),
+        (88, 100, "inconclusive", "inconclusive"),
+        (75, 100, "fail", "fail"),
+    ],
+)
+def test_policies_ask_for_proof(right: int, n: int, confident: str, prove: str) -> None:
+    for policy, expected in (("confident", confident), ("prove", prove)):
+        (found,) = check_gates(report(counted(right, n)), Gates(min_accuracy=0.9, policy=policy))
+        assert found.verdict.value == expected
+        assert found.blocks == (expected == "fail" or (expected == "inconclusive" and policy == "prove"))
+
+
+def test_an_open_question_names_the_images_that_would_settle_it() -> None:
+    (found,) = check_gates(report(counted(88, 100)), Gates(min_accuracy=0.9, policy="prove"))
+    assert found.images == images_for_share(0.88, 0.9)
+    assert found.reason == f"100 images do not tell; about {found.images:,} would"
+
+
+def test_one_gate_may_have_a_policy_of_its_own() -> None:
+    gates = Gates(min_accuracy=0.9, min_macro_f1=0.9, policy="prove", policies={"min_macro_f1": "strict"})
+    found = check_gates(report(counted(91, 100), row("macro_f1", 0.91, low=0.8, high=0.95)), gates)
+    assert verdicts(found) == ["inconclusive", "pass"]
+    with pytest.raises(ConfigError, match="no gate 'min_acuracy'; did you mean 'min_accuracy'"):
+        bind({"policies": {"min_acuracy": "prove"}}, Gates, where="gates")
+
+
+def test_over_many_classes_a_single_odd_one_is_no_proof() -> None:
+    labels = tuple(f"c{i}" for i in range(20))
+    drops = {label: PairedCounts(both=80, first=6, second=6, neither=8) for label in labels}
+    drops["c3"] = PairedCounts(both=80, first=10, second=2, neither=8)
+    rows = [row("accuracy_drop", (c.first - c.second) / 100, label) for label, c in drops.items()]
+    gates = Gates(max_class_drop=0.0, policy="confident")
+    found = check_gates(report(*rows, labels=labels), gates, drops=drops)
+    assert [result.label for result in found if result.verdict is not Verdict.PASS] == ["c3"]
+    assert not any(result.blocks for result in found)
+    (alone,) = check_gates(report(rows[3], labels=("c3", "x")), gates, drops=drops)[:1]
+    assert alone.blocks
+
+
+def test_the_worst_class_is_proven_by_all_of_them() -> None:
+    rows = [counted(96, 100, "cat"), counted(97, 100, "dog"), counted(93, 100, "eel")]
+    rows.append(rows[2].model_copy(update={"name": "worst_class_accuracy", "label": None}))
+    for floor, expected in ((0.8, "pass"), (0.9, "inconclusive"), (0.99, "fail")):
+        (found,) = check_gates(report(*rows), Gates(min_worst_class_accuracy=floor, policy="prove"))
+        assert (found.label, found.verdict.value) == ("eel", expected)
+
+
+def test_regressions_are_held_against_the_baseline_and_fail_only_by_proof() -> None:
+    regressions = {
+        None: PairedCounts(both=150, first=22, second=10, neither=18),
+        "cat": PairedCounts(both=90, first=2, second=4, neither=4),
+        "dog": PairedCounts(both=60, first=20, second=2, neither=18),
+    }
+    found = check_gates(report(), Gates(max_regression=0.0, max_class_regression=0.0), regressions=regressions)
+    assert [(result.label, result.verdict.value, result.blocks) for result in found] == [
+        (None, "fail", True),
+        ("cat", "pass", False),
+        ("dog", "fail", True),
+        ("eel", "inconclusive", True),
+    ]
+    assert found[3].reason == (
+        "no regression of class 'eel': a baseline bundle that was evaluated on the same images is needed"
+    )
+    assert (found[2].value, found[2].policy) == (0.18, Policy.CONFIDENT)

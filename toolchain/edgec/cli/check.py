@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from edgec.core.errors import ConfigError, GateFailed
 
 if TYPE_CHECKING:
     from edgec.evaluate.gates import GateResult, Gates
-    from edgec.evaluate.report import Report
 
 __all__ = ["command"]
 
@@ -53,42 +51,88 @@ class FloorType(click.ParamType):
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Take the [gates] of an edgec.toml.")
 @click.option("--min-accuracy", type=ShareType(), help="Least accuracy on the test images.")
 @click.option("--min-worst-class", "min_worst_class_accuracy", type=ShareType(), help="Least accuracy of any class.")
+@click.option("--min-head", "min_head_accuracy", type=ShareType(), help="Least accuracy over the most frequent third.")
+@click.option("--min-medium", "min_medium_accuracy", type=ShareType(), help="Least accuracy over the third between.")
 @click.option("--min-tail", "min_tail_accuracy", type=ShareType(), help="Least accuracy over the rarest third.")
 @click.option("--min-macro-f1", type=ShareType(), help="Least macro F1.")
 @click.option(
     "--class-floor", "floors", type=FloorType(), multiple=True, help="Least accuracy of one class; repeatable."
 )
+@click.option(
+    "--min-agreement", "min_teacher_agreement", type=ShareType(), help="Least share given the teacher's class."
+)
+@click.option("--max-calibration-error", type=ShareType(), help="Most expected calibration error.")
 @click.option("--max-drop", "max_accuracy_drop", type=ShareType(), help="Most accuracy lost against the teacher.")
 @click.option("--max-class-drop", type=ShareType(), help="The same, in any class.")
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="BUNDLE", help="The bundle deployed now.")
+@click.option("--test", type=click.Path(path_type=Path), metavar="PATH", help="Run the bundles on these images first.")
+@click.option("--max-regression", type=ShareType(), help="Most accuracy lost against it.")
+@click.option("--max-class-regression", type=ShareType(), help="The same, in any class. [default: 0 with --baseline]")
 @click.option("--max-latency-ms", "max_latency_ms_p50", type=float, metavar="MS", help="Most median latency.")
 @click.option("--max-latency-p99-ms", "max_latency_ms_p99", type=float, metavar="MS", help="Most 99th percentile.")
+@click.option("--max-latency-p90-ms", "max_latency_ms_p90", type=float, metavar="MS", help="Most 90th percentile.")
 @click.option("--max-size-bytes", type=int, metavar="BYTES", help="Largest model file.")
 @click.option("--max-memory-mb", "max_peak_memory_mb", type=float, metavar="MB", help="Most peak memory.")
+@click.option(
+    "--policy",
+    type=click.Choice(["strict", "confident", "prove"]),
+    help="Fail by the estimate, fail only what is proven, or pass only what is.",
+)
 @click.option("--allow-predicted", is_flag=True, default=None, help="Let a predicted latency decide.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a table for a job's summary.")
+@click.option("--code-quality", type=click.Path(path_type=Path), metavar="FILE", help="Write GitLab's report.")
+@click.option("--annotate", is_flag=True, help="Print GitHub's annotations.")
 def command(
-    bundle: Path, *, config: Path | None, floors: Sequence[tuple[str, float]], as_json: bool, **limits: float | None
+    bundle: Path,
+    *,
+    config: Path | None,
+    baseline: Path | None,
+    test: Path | None,
+    floors: Sequence[tuple[str, float]],
+    as_json: bool,
+    junit: Path | None,
+    markdown: Path | None,
+    code_quality: Path | None,
+    annotate: bool,
+    **limits: float | str | None,
 ) -> None:
-    """Hold a BUNDLE against gates; exit 3 when one fails or cannot be decided.
+    """Hold a BUNDLE against gates; exit 3 when one blocks.
 
     BUNDLE is a folder or an archive. Gates come from the options and --config, options first; with neither, from the
-    configuration that the bundle was built with.
+    configuration that the bundle was built with. With --baseline, no class may be worse than in that bundle. Nothing is
+    run, unless --test names labelled images.
     """
-    from edgec.evaluate.gates import Verdict, check_gates
-    from edgec.evaluate.report import parse_report
-    from edgec.package import open_bundle
+    from edgec.cli.console import ConsoleProgress
+    from edgec.evaluate import outlets
+    from edgec.evaluate.gates import Check
+    from edgec.pipeline.check import check_bundle
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))
-    report = parse_report(open_bundle(bundle).read_bytes("report.json"), where=f"{bundle}/report.json")
-    results = check_gates(report, _or_stored(asked, report))
-    failed = [result for result in results if result.verdict is not Verdict.PASS]
+    results = check_bundle(bundle, asked, baseline=baseline, test=test, progress=ConsoleProgress())
+    name = bundle.resolve().name
+    _write(junit, lambda: outlets.junit(results, bundle=name))
+    _write(markdown, lambda: outlets.markdown(results, bundle=name).encode())
+    _write(code_quality, lambda: outlets.code_quality(results, bundle=name).encode())
+    if annotate:
+        click.echo(outlets.github_annotations(results), nl=False)
+    blocking = [result for result in results if result.blocks]
     if as_json:
-        click.echo(json.dumps({"passed": not failed, "gates": [result.as_json() for result in results]}))
+        click.echo(Check.of(results).model_dump_json())
     else:
         _print_table(results)
-    if failed:
-        raise GateFailed(_summary(failed, len(results)), hint=f"edgec report {bundle} shows every class")
+    if blocking:
+        raise GateFailed(_summary(blocking, len(results)), hint=f"edgec report {bundle} shows every class")
+
+
+def _write(path: Path | None, text: Callable[[], bytes]) -> None:
+    from edgec.core.files import require_writable, write_bytes
+
+    if path is not None:
+        require_writable(path)
+        write_bytes(path, text())
 
 
 def _asked(config: Path | None, given: dict[str, Any]) -> Gates:
@@ -105,23 +149,7 @@ def _asked(config: Path | None, given: dict[str, Any]) -> Gates:
         gates: Gates
 
     declared = read_declaration(config, Declared, what="config").gates if config else Gates()
-    return bind(declared.model_dump(exclude_defaults=True) | given, Gates, where="gates")
-
-
-def _or_stored(asked: Gates, report: Report) -> Gates:
-    """The gates that were asked for, else those that the bundle carries.
-
-    Raises:
-        ConfigError: Neither names a gate: a check that checks nothing must not pass.
-    """
-    if not asked.empty:
-        return asked
-    if report.gates is None or report.gates.empty:
-        raise ConfigError(
-            "no gate to check: none was given, and the bundle carries none",
-            hint="name one, such as --min-worst-class 0.7, or --config with a [gates] table",
-        )
-    return report.gates.model_copy(update={"allow_predicted": asked.allow_predicted or report.gates.allow_predicted})
+    return bind(declared.model_dump(mode="json", exclude_defaults=True) | given, Gates, where="gates")
 
 
 def _summary(failed: Sequence[GateResult], total: int) -> str:

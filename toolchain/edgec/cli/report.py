@@ -30,18 +30,18 @@ def command(bundle: Path, *, output: Path | None, as_json: bool) -> None:
     from edgec.core.files import require_writable, write_bytes
     from edgec.evaluate.gates import check_gates
     from edgec.evaluate.page import render_report
-    from edgec.evaluate.report import parse_report
     from edgec.package import open_bundle
+    from edgec.pipeline.check import REPORT, read_evidence
 
-    data = open_bundle(bundle).read_bytes("report.json")
-    report = parse_report(data, where=f"{bundle}/report.json")
     if as_json:
-        sys.stdout.write(data.decode())
+        sys.stdout.write(open_bundle(bundle).read_bytes(REPORT).decode())
         return
+    evidence = read_evidence(bundle)
+    report = evidence.report
     target = output or _beside(bundle)
     _require_outside(target, bundle)
     require_writable(target)
-    gates = check_gates(report, report.gates) if report.gates else None
+    gates = check_gates(report, report.gates, drops=evidence.predictions.against_teacher()) if report.gates else None
     write_bytes(target, render_report(report, gates=gates).encode())
     click.echo(target)
 

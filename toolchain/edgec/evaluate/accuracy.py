@@ -12,6 +12,7 @@ import numpy as np
 from edgec.core.errors import DataError
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.intervals import Z95, Interval, wilson_interval
+from edgec.runtime.session import softmax
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -25,6 +26,8 @@ __all__ = [
     "require_scores",
 ]
 
+_BINS = 15
+"""Of confidence, equally wide, for the calibration error."""
 _ROUNDING = 1e-14
 """Variance of macro F1 that is 0 but for rounding: a spread of 1e-7, while one image in a million moves it by 1e-6."""
 
@@ -40,10 +43,10 @@ def accuracy_measurements(
 ) -> list[Measurement]:
     """Every accuracy that a report holds of one model.
 
-    `accuracy` (whole, then per class), `worst_class_accuracy`, `macro_f1` and, where the training counts differ,
-    `head_accuracy`, `medium_accuracy` and `tail_accuracy` over the images of the group. Intervals are Wilson's, that
-    of macro F1 follows from the delta method. A class without test images has no row, and cannot be the worst.
-    The worst class's interval is its own: it does not allow for having been picked as the lowest.
+    `accuracy` (whole, then per class), `worst_class_accuracy`, `macro_f1`, `calibration_error` and, where the training
+    counts differ, `head_accuracy`, `medium_accuracy` and `tail_accuracy` over the images of the group. Intervals are
+    Wilson's, that of macro F1 follows from the delta method. A class without test images has no row, and cannot be the
+    worst. The worst class's interval is its own: it does not allow for having been picked as the lowest.
 
     Args:
         logits: One row of scores per test image.
@@ -66,6 +69,7 @@ def accuracy_measurements(
         *per_class,
         worst.model_copy(update={"name": "worst_class_accuracy", "label": None}),
         row.macro_f1(logits.argmax(axis=1), labels, confusion),
+        row.calibration_error(logits, labels),
         *_group_rows(row, right, images, train_counts),
     ]
 
@@ -92,6 +96,22 @@ class _Rows:
         present = np.flatnonzero(confusion.sum(axis=1))
         value = float(f1_score(labels, predictions, labels=present, average="macro"))
         return self._row("macro_f1", value=value, n=len(labels), interval=_macro_f1_interval(confusion, value))
+
+    def calibration_error(self, logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray, " n"]) -> Measurement:
+        """How far confidence lies from accuracy: Σ_b n_b/n |accuracy_b - confidence_b| over 15 bins of confidence.
+
+        With the bins' signs as they are this is a mean over images, whose spread gives the interval.
+
+        Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+        """
+        scores = softmax(logits.astype(np.float64))
+        confidence = scores.max(axis=1)
+        excess = (scores.argmax(axis=1) == labels) - confidence
+        bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+        parts = np.sign(np.bincount(bins, weights=excess))[bins] * excess
+        value, half = float(parts.mean()), Z95 * float(parts.std()) / math.sqrt(len(parts))
+        interval = Interval(low=max(0.0, value - half), high=min(1.0, value + half))
+        return self._row("calibration_error", value=value, n=len(labels), interval=interval)
 
     def _row(
         self, name: str, *, value: float, n: int, interval: Interval | None, label: str | None = None

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from edgec.core.errors import unknown_name
 from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.evaluate.paired import Outcomes, drop_row
+from edgec.evaluate.significance import (
+    ALPHA,
+    Proof,
+    holm,
+    prove_by_interval,
+    prove_ceiling_of_drop,
+    prove_floor,
+    worst_of,
+)
 
 if TYPE_CHECKING:
     from edgec.evaluate.report import Report
 
-__all__ = ["GateResult", "Gates", "Verdict", "check_gates", "fold_passes", "require_share"]
+__all__ = ["Check", "GateResult", "Gates", "Policy", "Verdict", "check_gates", "fold_passes", "require_share"]
 
 
 def require_share(value: float) -> float:
@@ -33,15 +47,29 @@ Share = Annotated[float, AfterValidator(require_share)]
 Limit = Annotated[float, Field(gt=0)]
 
 
+class Policy(str, Enum):
+    """What a verdict rests on."""
+
+    STRICT = "strict"
+    """The estimate alone."""
+    CONFIDENT = "confident"
+    """A gate fails where a breach is proven; an estimate beyond the limit that may be chance does not block."""
+    PROVE = "prove"
+    """A gate passes where it is proven that it holds."""
+
+
 class Gates(BaseModel):
-    """What the artifact must reach; a gate that is None is not checked. Accuracies and drops are shares.
+    """What the artifact must reach; a gate that is None is not checked. Accuracies, drops and errors are shares.
 
     `min_…` and `max_…` bound the measurement that the rest of the name says. A drop is the teacher's accuracy minus
-    the artifact's.
+    the artifact's, a regression that of the baseline bundle, the one deployed now, minus the artifact's.
 
     Attributes:
-        min_class_accuracy: Floors for single classes, by name.
+        min_class_accuracy: Floors for single classes, by name; `min_worst_class_accuracy` is one for all.
         max_class_drop: Bounds `accuracy_drop` of every class.
+        max_class_regression: Bounds `regression` of every class.
+        policy: Of all gates; None is `strict`, and `confident` for regressions.
+        policies: Of single gates, by name.
         allow_predicted: Whether a predicted number may pass or fail a gate, where none was measured on the target.
     """
 
@@ -49,70 +77,126 @@ class Gates(BaseModel):
 
     min_accuracy: Share | None = None
     min_worst_class_accuracy: Share | None = None
+    min_head_accuracy: Share | None = None
+    min_medium_accuracy: Share | None = None
     min_tail_accuracy: Share | None = None
     min_macro_f1: Share | None = None
+    min_teacher_agreement: Share | None = None
     min_class_accuracy: Mapping[str, Share] = Field(default_factory=dict)
+    max_calibration_error: Share | None = None
     max_accuracy_drop: Share | None = None
     max_class_drop: Share | None = None
+    max_regression: Share | None = None
+    max_class_regression: Share | None = None
     max_latency_ms_p50: Limit | None = None
+    max_latency_ms_p90: Limit | None = None
     max_latency_ms_p99: Limit | None = None
     max_size_bytes: Limit | None = None
     max_peak_memory_mb: Limit | None = None
+    policy: Policy | None = None
+    policies: Mapping[str, Policy] = Field(default_factory=dict)
     allow_predicted: bool = False
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        names = [name for name in Gates.model_fields if name not in _HOW]
+        for name in self.policies:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                raise ValueError(f"policies: no gate '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        return self
 
     @property
     def empty(self) -> bool:
         """Whether nothing is asked."""
-        return self.model_dump(exclude={"allow_predicted"}, exclude_defaults=True) == {}
+        return not self.limits
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The gates that are set, by name, in the order of the fields."""
+        return self.model_dump(exclude=_HOW, exclude_defaults=True)
+
+    def policy_of(self, name: str) -> Policy:
+        """What a gate's verdict rests on."""
+        usual = Policy.CONFIDENT if name.endswith("regression") else Policy.STRICT
+        return self.policies.get(name, self.policy or usual)
+
+
+_HOW = {"policy", "policies", "allow_predicted"}
+"""Fields that are no gates."""
 
 
 class Verdict(str, Enum):
-    """Whether a gate is met; inconclusive where the report does not say."""
+    """Whether a gate is met; inconclusive where the report, or the number of images, does not say."""
 
     PASS = "pass"  # noqa: S105 - a verdict
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
 
 
-@dataclass(frozen=True, kw_only=True)
-class GateResult:
-    """One gate against one number.
+class GateResult(BaseModel):
+    """One gate against one number."""
 
-    Attributes:
-        name: The gate's name in the config.
-        label: The class that the number is of; for `min_worst_class_accuracy` the worst one.
-        limit: What was asked.
-        value: What the report says; None where it says nothing.
-        reason: Why a verdict is inconclusive, for people.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    """The gate's name in the config."""
     label: str | None
+    """The class that the number is of; for `min_worst_class_accuracy` the worst one."""
     limit: float
+    """What was asked."""
     value: float | None
+    """What the report says; null where it says nothing."""
     low: float | None
+    """Lower end of the value's 95 % interval."""
     high: float | None
+    """Upper end."""
+    policy: Policy
+    """What the verdict rests on."""
     verdict: Verdict
+    blocks: bool
+    """Whether the bundle must not ship because of it."""
     reason: str | None = None
-
-    def as_json(self) -> Mapping[str, Any]:
-        """The record that `edgec check --json` prints."""
-        return {
-            "name": self.name,
-            "label": self.label,
-            "limit": self.limit,
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "verdict": self.verdict.value,
-        }
+    """Why a verdict is inconclusive, for people."""
+    images: int | None = None
+    """How many test images would probably settle it; null where it is settled, or no number would."""
 
 
-def check_gates(report: Report, gates: Gates) -> list[GateResult]:
-    """Judges the artifact by point estimates: an estimate that equals its limit passes.
+class Check(BaseModel):
+    """What `edgec check --json` prints."""
 
-    A gate is inconclusive where the report holds no such number for the artifact, or only a predicted one while
-    `allow_predicted` is off. `max_class_drop` gives a result per class, so a class without test images shows.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passed: bool
+    """Whether nothing blocks."""
+    gates: tuple[GateResult, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[GateResult]) -> Self:
+        """The verdicts on a bundle."""
+        return cls(passed=not any(result.blocks for result in results), gates=tuple(results))
+
+
+def check_gates(
+    report: Report, gates: Gates, *, drops: Outcomes | None = None, regressions: Outcomes | None = None
+) -> list[GateResult]:
+    """Judges the artifact; an estimate that equals its limit meets it.
+
+    - `strict`: by the estimate.
+    - `confident`: fail where a breach is proven at 5 % (over all classes of the gate together, by Holm); inconclusive,
+      and not blocking, where the estimate is beyond its limit and nothing is proven.
+    - `prove`: pass where it is proven at 5 % that the gate holds (that all classes hold needs no correction); fail
+      where a breach is proven; else inconclusive, and blocking.
+
+    A gate is inconclusive, and blocks, under any policy where there is no such number for the artifact, or only a
+    predicted one while `allow_predicted` is off. A gate over classes gives a result per class, so a class without test
+    images shows.
+
+    Args:
+        report: What was measured.
+        gates: What is asked.
+        drops: Teacher and artifact in pairs; None leaves the proof to the intervals in the report.
+        regressions: Baseline bundle and artifact in pairs.
 
     Raises:
         ConfigError: `min_class_accuracy` names a class that the report does not have.
@@ -120,10 +204,11 @@ def check_gates(report: Report, gates: Gates) -> list[GateResult]:
     for label in gates.min_class_accuracy:
         if label not in report.labels:
             raise unknown_name("class", label, report.labels)
-    return [
-        _judge(asked, report.find(Stage.ARTIFACT, asked.measurement, asked.row), gates)
-        for asked in _asked(report, gates)
-    ]
+    results: list[GateResult] = []
+    for name, group in groupby(_asked(report, gates, regressions), key=lambda asked: asked.name):
+        pairs = regressions if name.endswith("regression") else drops if name.endswith("drop") else None
+        results += _judge(list(group), report, gates, pairs)
+    return results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,31 +216,117 @@ class _Asked:
     """A gate, the row that it bounds, and the class that it speaks of."""
 
     name: str
-    measurement: str
+    row: Measurement | None
     limit: float
-    row: str | None = None
+    what: str
     label: str | None = None
 
+    @property
+    def is_met(self) -> bool:
+        """By the estimate."""
+        value = self.row.value if self.row else math.nan
+        return value >= self.limit if self.name.startswith("min_") else value <= self.limit
 
-def _asked(report: Report, gates: Gates) -> Iterator[_Asked]:
+
+def _asked(report: Report, gates: Gates, regressions: Outcomes | None) -> Iterator[_Asked]:
     """The gates that are set, in the order of the config's fields."""
-    set_fields = gates.model_dump(exclude={"allow_predicted"}, exclude_none=True)
-    for name, limit in set_fields.items():
-        match name:
-            case "min_class_accuracy":
-                for label, floor in limit.items():
-                    yield _Asked(name=name, measurement="accuracy", limit=floor, row=label, label=label)
-            case "max_class_drop":
-                for label in report.labels:
-                    yield _Asked(name=name, measurement="accuracy_drop", limit=limit, row=label, label=label)
-            case _:
-                label = report.worst_class(Stage.ARTIFACT) if name == "min_worst_class_accuracy" else None
-                yield _Asked(name=name, measurement=name.split("_", maxsplit=1)[1], limit=limit, label=label)
+
+    def of(measurement: str, label: str | None) -> Measurement | None:
+        if measurement != "regression":
+            return report.find(Stage.ARTIFACT, measurement, label)
+        counts = (regressions or {}).get(label)
+        return counts and drop_row(counts, label, name=measurement, stage=Stage.ARTIFACT, where="both bundles")
+
+    for name, limit in gates.limits.items():
+        measurement = name.split("_", maxsplit=1)[1]
+        if name == "min_class_accuracy":
+            for label, floor in limit.items():
+                yield _Asked(name=name, row=of("accuracy", label), limit=floor, what="accuracy", label=label)
+        elif name in _OF_EVERY_CLASS:
+            for label in report.labels:
+                what = _OF_EVERY_CLASS[name]
+                yield _Asked(name=name, row=of(what, label), limit=limit, what=what, label=label)
+        else:
+            label = report.worst_class(Stage.ARTIFACT) if name == "min_worst_class_accuracy" else None
+            yield _Asked(name=name, row=of(measurement, None), limit=limit, what=measurement, label=label)
 
 
-def _judge(asked: _Asked, row: Measurement | None, gates: Gates) -> GateResult:
-    """The verdict on one gate."""
-    verdict, reason = _decide(asked, row, allow_predicted=gates.allow_predicted)
+_OF_EVERY_CLASS = {"max_class_drop": "accuracy_drop", "max_class_regression": "regression"}
+
+
+def _judge(group: list[_Asked], report: Report, gates: Gates, pairs: Outcomes | None) -> Iterator[GateResult]:
+    """The verdicts on one gate, over the classes that it speaks of."""
+    policy = gates.policy_of(group[0].name)
+    known = [asked for asked in group if _missing(asked, gates) is None]
+    proofs = dict(zip(known, _proofs(known, report, pairs), strict=True)) if policy is not Policy.STRICT else {}
+    for asked in group:
+        reason = _missing(asked, gates)
+        if reason is not None:
+            yield _result(asked, policy, Verdict.INCONCLUSIVE, blocks=True, reason=reason)
+        elif policy is Policy.STRICT:
+            yield _result(asked, policy, Verdict.PASS if asked.is_met else Verdict.FAIL, blocks=not asked.is_met)
+        else:
+            yield _by_proof(asked, policy, proofs[asked])
+
+
+def _by_proof(asked: _Asked, policy: Policy, proof: Proof) -> GateResult:
+    if proof.breach <= ALPHA:
+        return _result(asked, policy, Verdict.FAIL, blocks=True)
+    if proof.holds <= ALPHA or (policy is Policy.CONFIDENT and asked.is_met):
+        return _result(asked, policy, Verdict.PASS, blocks=False)
+    n = asked.row.n if asked.row else 0
+    needed = f"about {proof.images:,}" if proof.images else "no number of images"
+    reason = f"{n:,} images do not tell; {needed} would"
+    return _result(
+        asked, policy, Verdict.INCONCLUSIVE, blocks=policy is Policy.PROVE, reason=reason, images=proof.images
+    )
+
+
+def _proofs(group: list[_Asked], report: Report, pairs: Outcomes | None) -> list[Proof]:
+    """Of each of a gate's questions; a breach in one class out of many is corrected for their number."""
+    if group and group[0].name == "min_worst_class_accuracy":
+        floors = report.by_class(Stage.ARTIFACT, "accuracy").values()
+        return [worst_of([prove_floor(row, group[0].limit) for row in floors])]
+    proofs = [_proof(asked, pairs) for asked in group]
+    corrected = holm([proof.breach for proof in proofs])
+    return [proof._replace(breach=breach) for proof, breach in zip(proofs, corrected, strict=True)]
+
+
+def _proof(asked: _Asked, pairs: Outcomes | None) -> Proof:
+    row = asked.row
+    if row is None:
+        raise ValueError(f"{asked.name}: nothing to prove it by")
+    counts = (pairs or {}).get(asked.label)
+    if counts is not None:
+        return prove_ceiling_of_drop(counts, asked.limit)
+    if asked.name.startswith("min_") and row.name.endswith(("accuracy", "agreement")):
+        return prove_floor(row, asked.limit)
+    return prove_by_interval(row, asked.limit, floor=asked.name.startswith("min_"))
+
+
+def _missing(asked: _Asked, gates: Gates) -> str | None:
+    """Why there is no number to judge by, if there is none."""
+    row = asked.row
+    if row is None:
+        what = f"{asked.what} of class '{asked.label}'" if asked.label else asked.what
+        if asked.what == "regression":
+            return f"no {what}: a baseline bundle that was evaluated on the same images is needed"
+        return f"the report holds no {what}"
+    if row.kind is Kind.PREDICTED and not gates.allow_predicted:
+        return f"predicted for {row.where}, not measured: measure there, or allow predictions"
+    return None
+
+
+def _result(
+    asked: _Asked,
+    policy: Policy,
+    verdict: Verdict,
+    *,
+    blocks: bool,
+    reason: str | None = None,
+    images: int | None = None,
+) -> GateResult:
+    row = asked.row
     return GateResult(
         name=asked.name,
         label=asked.label,
@@ -163,20 +334,12 @@ def _judge(asked: _Asked, row: Measurement | None, gates: Gates) -> GateResult:
         value=row.value if row else None,
         low=row.low if row else None,
         high=row.high if row else None,
+        policy=policy,
         verdict=verdict,
+        blocks=blocks,
         reason=reason,
+        images=images,
     )
-
-
-def _decide(asked: _Asked, row: Measurement | None, *, allow_predicted: bool) -> tuple[Verdict, str | None]:
-    """Verdict, and the reason where there is none."""
-    if row is None:
-        what = f"{asked.measurement} of class '{asked.row}'" if asked.row else asked.measurement
-        return Verdict.INCONCLUSIVE, f"the report holds no {what}"
-    if row.kind is Kind.PREDICTED and not allow_predicted:
-        return Verdict.INCONCLUSIVE, f"predicted for {row.where}, not measured: measure there, or allow predictions"
-    met = row.value >= asked.limit if asked.name.startswith("min_") else row.value <= asked.limit
-    return (Verdict.PASS if met else Verdict.FAIL), None
 
 
 def fold_passes(results: Sequence[GateResult]) -> list[tuple[GateResult, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,10 @@ from edgec.evaluate.intervals import PairedCounts, paired_interval, paired_p_val
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["drop_measurements"]
+__all__ = ["Outcomes", "drop_measurements", "drop_row", "outcomes_by_class"]
+
+Outcomes = Mapping[str | None, PairedCounts]
+"""By class what two models made of its test images; by None what they made of all."""
 
 
 def drop_measurements(
@@ -45,19 +48,31 @@ def drop_measurements(
     """
     require_scores(logits, labels, classes)
     require_scores(teacher_logits, labels, classes)
-    teacher = teacher_logits.argmax(axis=1) == labels
-    model = logits.argmax(axis=1) == labels
-    present = np.flatnonzero(np.bincount(labels, minlength=len(classes)))
-    parts = [(None, np.ones(len(labels), dtype=bool)), *((classes[i], labels == i) for i in map(int, present))]
-    return [
-        row
-        for label, part in parts
-        for row in _rows(count_pairs(teacher[part], model[part]), label, stage=stage, where=where)
-    ]
+    outcomes = outcomes_by_class(
+        teacher_logits.argmax(axis=1) == labels, logits.argmax(axis=1) == labels, labels, classes
+    )
+    return [row for label, counts in outcomes.items() for row in _rows(counts, label, stage=stage, where=where)]
 
 
-def count_pairs(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> PairedCounts:
-    """How often both of two models are right, only one is, or none."""
+def outcomes_by_class(
+    first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: Sequence[str]
+) -> Outcomes:
+    """What two models made of all images, then of those of each class that has any.
+
+    Args:
+        first: Which images the first model gets right.
+        second: Which ones the second does.
+        labels: Positions in `classes`.
+        classes: Names.
+    """
+    counts: dict[str | None, PairedCounts] = {None: _count(first, second)}
+    for label in map(int, np.unique(labels)):
+        part = labels == label
+        counts[classes[label]] = _count(first[part], second[part])
+    return counts
+
+
+def _count(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> PairedCounts:
     return PairedCounts(
         both=int((first & second).sum()),
         first=int((first & ~second).sum()),
@@ -66,20 +81,24 @@ def count_pairs(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -
     )
 
 
-def _rows(counts: PairedCounts, label: str | None, *, stage: Stage, where: str) -> tuple[Measurement, Measurement]:
-    """The difference, and the test."""
-    n = sum(counts)
+def drop_row(counts: PairedCounts, label: str | None, *, name: str, stage: Stage, where: str) -> Measurement:
+    """The first model's accuracy minus the second's, a share, with Newcombe's interval."""
     low, high = paired_interval(counts)
-    drop = Measurement(
+    return Measurement(
         stage=stage,
-        name="accuracy_drop",
+        name=name,
         label=label,
-        value=(counts.first - counts.second) / n,
+        value=(counts.first - counts.second) / sum(counts),
         unit="share",
-        n=n,
+        n=sum(counts),
         low=low,
         high=high,
         where=where,
     )
+
+
+def _rows(counts: PairedCounts, label: str | None, *, stage: Stage, where: str) -> tuple[Measurement, Measurement]:
+    """The difference, and the test."""
+    drop = drop_row(counts, label, name="accuracy_drop", stage=stage, where=where)
     test = {"name": "accuracy_drop_p", "value": paired_p_value(counts), "unit": "probability"}
     return drop, drop.model_copy(update={**test, "low": None, "high": None})

@@ -35,6 +35,9 @@ _TITLES = {
     "accuracy_drop": "Lost against the teacher",
     "class_accuracy": "Class",
     "class_drop": "Lost against the teacher",
+    "regression": "Lost against the baseline",
+    "class_regression": "Lost against the baseline",
+    "calibration_error": "Calibration error",
     "size_bytes": "Size",
     "speedup": "Speed-up by quantisation",
     "peak_memory_mb": "Peak memory",
@@ -59,7 +62,7 @@ def format_amount(name: str, value: float) -> str:
         return f"{_significant(value)} MB"
     if name == "speedup":
         return f"{_significant(value)} ×"
-    if name.endswith("_drop"):
+    if name.endswith(("drop", "regression")):
         return f"{100 * value:.1f} pp".replace("-", "−")
     return format_share(value)
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from dataclasses import dataclass
-from tokenize import TokenError
 
 import numpy as np
 
 from edgec.core.errors import IntegrityError
 from edgec.core.inputs import InputSpec
-from edgec.package.source import DAMAGED
+from edgec.core.stored import arrays_bytes, stored_arrays
 
 __all__ = ["Golden", "golden_bytes", "read_golden"]
-
-_UNREADABLE = (*DAMAGED, MemoryError, SyntaxError, TokenError, TypeError)
-"""What NumPy raises on an array's header that is no header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +28,8 @@ class Golden:
 
 def golden_bytes(golden: Golden) -> bytes:
     """An uncompressed `.npz`; equal arrays give equal bytes."""
-    buffer = io.BytesIO()
-    inputs, logits = np.ascontiguousarray(golden.inputs), np.ascontiguousarray(golden.logits)
-    np.savez(buffer, inputs=inputs.astype(np.uint8, copy=False), logits=logits.astype(np.float32, copy=False))
-    return buffer.getvalue()
+    inputs, logits = golden.inputs.astype(np.uint8, copy=False), golden.logits.astype(np.float32, copy=False)
+    return arrays_bytes({"inputs": inputs, "logits": logits})
 
 
 def read_golden(data: bytes, spec: InputSpec, *, classes: int, where: str) -> Golden:
@@ -46,10 +38,10 @@ def read_golden(data: bytes, spec: InputSpec, *, classes: int, where: str) -> Go
     Raises:
         IntegrityError: Not such a file, or arrays that do not fit the model.
     """
-    try:
-        inputs, logits = _arrays(data)
-    except _UNREADABLE as error:
-        raise _refused(where, f"unreadable: {error}") from error
+    arrays = stored_arrays(data, where=f"'{where}': golden.npz")
+    if arrays.keys() != {"inputs", "logits"}:
+        raise _refused(where, f"it holds {', '.join(sorted(arrays)) or 'nothing'}, expected inputs and logits")
+    inputs, logits = arrays["inputs"], arrays["logits"]
     count = len(inputs) if inputs.ndim else 0
     images, scores = (count, spec.height, spec.width, spec.channels), (count, classes)
     if not count or inputs.dtype != np.uint8 or inputs.shape != images:
@@ -59,14 +51,6 @@ def read_golden(data: bytes, spec: InputSpec, *, classes: int, where: str) -> Go
     if not np.isfinite(logits).all():
         raise _refused(where, "logits are not finite")
     return Golden(inputs=inputs, logits=logits)
-
-
-def _arrays(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("its arrays are compressed, expected stored")
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return arrays["inputs"], arrays["logits"]
 
 
 def _refused(where: str, reason: str) -> IntegrityError:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from edgec.core.errors import DataError, IntegrityError
+from edgec.core.stored import DAMAGED
 from edgec.package.manifest import is_safe_name
 
 __all__ = [
-    "DAMAGED",
     "MAX_BYTES",
     "MAX_FILES",
     "ArchiveSource",
@@ -32,9 +32,6 @@ MAX_BYTES = 2 << 30
 _DIRECTORY_END = struct.Struct("<4s4H2LH")
 _DIRECTORY_BYTES = MAX_FILES * 1024
 _ENCRYPTED = 1
-
-DAMAGED = (OSError, ValueError, KeyError, EOFError, OverflowError, RuntimeError, struct.error, zipfile.BadZipFile)
-"""What zipfile raises on bytes that are no sound archive."""
 
 
 class Source(Protocol):

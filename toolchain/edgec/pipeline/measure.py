@@ -25,7 +25,9 @@ from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
 from edgec.runtime import Session
 
-__all__ = ["evaluate"]
+__all__ = ["LOGITS", "evaluate"]
+
+LOGITS = "logits.npz"
 
 SLOWEST = 10
 """Operators that the report names."""
@@ -54,7 +56,7 @@ def evaluate(
     test, here = sources.test, describe_host()
     logits = _logits(sources, models, baseline)
     arrays: dict[str, Any] = {stage.value: rows for stage, rows in logits.items()}
-    np.savez(folder / "logits.npz", labels=test.labels, **arrays)
+    np.savez(folder / LOGITS, labels=test.labels, **arrays)
     rows: list[Measurement] = []
     for stage, scores in logits.items():
         _require_finite(scores, test, sources.labels, stage=stage, formats=sources.plan.target.quantization)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from edgec.core.digest import digest_value
+from edgec.core.measurement import Stage
 from edgec.core.versions import tool_versions
 from edgec.evaluate.gates import check_gates
 from edgec.evaluate.page import render_report
+from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import (
     CalibrationFacts,
     DataFacts,
@@ -37,7 +39,9 @@ from edgec.package import (
     golden_bytes,
     pack_bundle,
 )
+from edgec.pipeline.check import PREDICTIONS, REPORT
 from edgec.pipeline.embedded import is_embedded
+from edgec.pipeline.measure import LOGITS
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import MODEL
 from edgec.pipeline.store import Output
@@ -58,7 +62,8 @@ def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[s
     """
     by_stage = {output.recipe.stage: output for output in made}
     report = _report(sources, by_stage)
-    gates = check_gates(report, report.gates) if report.gates is not None else None
+    predictions = _predictions(sources, by_stage["evaluate"].folder / LOGITS)
+    gates = report.gates and check_gates(report, report.gates, drops=predictions.against_teacher())
     model = by_stage["quantize"].folder / MODEL
     pixels = sources.test.pixels[_golden(sources.test.labels)]
     golden = Golden(inputs=pixels, logits=sources.session(model).logits(pixels))
@@ -67,13 +72,21 @@ def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[s
         files={
             MODEL: model,
             "golden.npz": golden_bytes(golden),
-            "report.json": encode_report(report),
+            REPORT: encode_report(report),
+            PREDICTIONS: predictions.to_bytes(),
             "report.html": render_report(report, gates=gates).encode(),
             "calibration.json": (json.dumps(dict(by_stage["calibrate"].facts), indent=2) + "\n").encode(),
         },
         output=folder / "bundle",
     )
     return {}
+
+
+def _predictions(sources: Sources, logits: Path) -> Predictions:
+    """Of the stages whose logits the evaluation left."""
+    with np.load(logits, allow_pickle=False) as arrays:
+        given = {Stage(name): arrays[name] for name in arrays.files if name != "labels"}
+    return Predictions.of(sources.test.digests, sources.test.labels, given, sources.labels)
 
 
 def _golden(labels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,102 @@
+"""Verdicts in the forms that CI systems read: JUnit, Markdown, GitHub's annotations, GitLab's code quality."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from edgec.evaluate.gates import GateResult, Verdict
+from edgec.evaluate.wording import format_amount, measure_title
+
+__all__ = ["code_quality", "describe", "github_annotations", "junit", "markdown"]
+
+_MARKS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔"}
+_CONTROL = dict.fromkeys({*range(32)} - {9, 10, 13}, "\ufffd")
+"""Characters that XML cannot hold."""
+_WORKFLOW_COMMAND = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_WORKFLOW_PROPERTY = _WORKFLOW_COMMAND | str.maketrans({":": "%3A", ",": "%2C"})
+
+
+def describe(result: GateResult) -> str:
+    """One line: `Worst class (dog): 71.2 %, asked for at least 75.0 %`."""
+    title = measure_title(result.name.split("_", maxsplit=1)[1])
+    label = f" ({result.label})" if result.label else ""
+    found = "not known" if result.value is None else format_amount(result.name, result.value)
+    bound = "at least" if result.name.startswith("min_") else "at most"
+    reason = f"; {result.reason}" if result.reason else ""
+    return f"{title}{label}: {found}, asked for {bound} {format_amount(result.name, result.limit)}{reason}"
+
+
+def junit(results: Sequence[GateResult], *, bundle: str) -> bytes:
+    """A test case per gate and class, as Jenkins, GitLab and others show them.
+
+    What blocks is a failure; a doubt that does not block is skipped, with its reason.
+    """
+    failures = sum(result.blocks for result in results)
+    doubts = sum(_is_doubt(result) for result in results)
+    counts = {"tests": str(len(results)), "failures": str(failures), "errors": "0"}
+    root = ET.Element("testsuites", counts)
+    suite = ET.SubElement(root, "testsuite", {"name": "edgec check", **counts, "skipped": str(doubts)})
+    for result in results:
+        name = f"{result.name}[{result.label}]" if result.label else result.name
+        message = describe(result).translate(_CONTROL)
+        case = ET.SubElement(suite, "testcase", {"classname": bundle, "name": name.translate(_CONTROL)})
+        if result.blocks:
+            ET.SubElement(case, "failure", {"message": message, "type": result.verdict.value}).text = message
+        elif _is_doubt(result):
+            ET.SubElement(case, "skipped", {"message": message})
+    ET.indent(root)
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def markdown(results: Sequence[GateResult], *, bundle: str) -> str:
+    """A table for a job's summary or a merge request; what blocks comes first."""
+    blocked = sum(result.blocks for result in results)
+    head = f"{blocked} of {len(results)} gates block" if blocked else f"all {len(results)} gates let it pass"
+    lines = [f"### {_cell(bundle)}: {head}", "", "| | gate | limit | found | |", "| --- | --- | ---: | ---: | --- |"]
+    for result in sorted(results, key=lambda result: not result.blocks):
+        sign = "≥" if result.name.startswith("min_") else "≤"
+        label = f" **{_cell(result.label)}**" if result.label else ""
+        found = "–" if result.value is None else format_amount(result.name, result.value)
+        limit = f"{sign} {format_amount(result.name, result.limit)}"
+        mark = _MARKS[result.verdict]
+        lines.append(f"| {mark} | `{result.name}`{label} | {limit} | {found} | {_cell(result.reason or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def github_annotations(results: Sequence[GateResult]) -> str:
+    """Workflow commands that GitHub shows beside the run: an error for what blocks, a warning for a doubt."""
+    lines = []
+    for result in results:
+        if result.blocks or _is_doubt(result):
+            level = "error" if result.blocks else "warning"
+            title = f"{result.name} {result.verdict.value}".translate(_WORKFLOW_PROPERTY)
+            lines.append(f"::{level} title={title}::{describe(result).translate(_WORKFLOW_COMMAND)}\n")
+    return "".join(lines)
+
+
+def code_quality(results: Sequence[GateResult], *, bundle: str) -> str:
+    """GitLab's code quality report: an entry for what blocks and for every doubt, with a lasting fingerprint."""
+    entries = [
+        {
+            "description": describe(result),
+            "check_name": result.name,
+            "fingerprint": hashlib.sha256(f"{bundle}\0{result.name}\0{result.label}".encode()).hexdigest(),
+            "severity": "blocker" if result.blocks else "minor",
+            "location": {"path": bundle, "lines": {"begin": 1}},
+        }
+        for result in results
+        if result.blocks or _is_doubt(result)
+    ]
+    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+
+
+def _is_doubt(result: GateResult) -> bool:
+    return result.verdict is Verdict.INCONCLUSIVE and not result.blocks
+
+
+def _cell(text: str) -> str:
+    """As it stands in a table, whatever it holds."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

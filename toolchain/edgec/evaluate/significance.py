@@ -1,0 +1,172 @@
+"""What test images prove about a limit: exact and score tests, Holm's correction, how many images would settle it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from edgec.core.measurement import Measurement
+from edgec.evaluate.intervals import PairedCounts
+
+__all__ = [
+    "ALPHA",
+    "POWER",
+    "Proof",
+    "binomial_tails",
+    "drop_tails",
+    "holm",
+    "images_for_drop",
+    "images_for_share",
+    "prove_by_interval",
+    "prove_ceiling_of_drop",
+    "prove_floor",
+    "worst_of",
+]
+
+ALPHA = 0.05
+"""Chance of proving what is not so, over all classes of a gate together."""
+POWER = 0.8
+"""Chance of settling a question with the number of images that is named for it."""
+_NORMAL = NormalDist()
+_TAIL = 0.025
+
+
+class Proof(NamedTuple):
+    """What speaks for and against a limit that holds.
+
+    Attributes:
+        holds: One-sided p-value: small where it is proven that the limit is kept.
+        breach: One-sided p-value: small where it is proven that it is not.
+        images: How many test images would probably settle it; None where no number would.
+    """
+
+    holds: float
+    breach: float
+    images: int | None = None
+
+
+def prove_floor(row: Measurement, floor: float) -> Proof:
+    """That a share of images, counted, reaches a floor."""
+    below, above = binomial_tails(round(row.value * row.n), row.n, floor)
+    return Proof(holds=above, breach=below, images=images_for_share(row.value, floor))
+
+
+def prove_ceiling_of_drop(counts: PairedCounts, limit: float) -> Proof:
+    """That the second of two models loses no more than a limit against the first."""
+    less, more = drop_tails(counts, limit)
+    return Proof(holds=less, breach=more, images=images_for_drop(counts, limit))
+
+
+def prove_by_interval(row: Measurement, limit: float, *, floor: bool) -> Proof:
+    """By a measurement's 95 % interval, whose ends are bounds at 2.5 %; one without an interval is taken as exact."""
+    low, high = (row.low, row.high) if floor else (row.high, row.low)
+    sign = 1 if floor else -1
+    if low is None and high is None:
+        met = sign * row.value >= sign * limit
+        return Proof(holds=float(not met), breach=float(met))
+    holds = low is not None and sign * low >= sign * limit
+    breach = high is not None and sign * high < sign * limit
+    return Proof(holds=_TAIL if holds else 1.0, breach=_TAIL if breach else 1.0)
+
+
+def worst_of(proofs: Sequence[Proof]) -> Proof:
+    """That all of several limits hold, or that one of them does not."""
+    open_ones = [proof.images for proof in proofs if proof.images and proof.holds > ALPHA]
+    return Proof(
+        holds=max(proof.holds for proof in proofs),
+        breach=min(holm([proof.breach for proof in proofs])),
+        images=max(open_ones, default=None),
+    )
+
+
+def binomial_tails(successes: int, n: int, share: float) -> tuple[float, float]:
+    """How likely so few successes, and so many, are where the true share is at the limit.
+
+    P(X ≤ successes) and P(X ≥ successes) for X ~ binomial(n, share): exact, so neither proves too much.
+
+    Returns:
+        p of "below the limit", p of "above the limit", each one-sided.
+    """
+    if n < 1:
+        return 1.0, 1.0
+    if share in (0.0, 1.0):
+        return float(successes >= n * share), float(successes <= n * share)
+    counts = np.arange(n + 1)
+    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    log_chances = log_factorials[n] - log_factorials[counts] - log_factorials[n - counts]
+    chances = np.exp(log_chances + counts * math.log(share) + (n - counts) * math.log1p(-share))
+    few, many = chances[: successes + 1].sum(), chances[successes:].sum()
+    return min(1.0, float(few)), min(1.0, float(many))
+
+
+def drop_tails(counts: PairedCounts, limit: float) -> tuple[float, float]:
+    """How likely so small a drop, and so large a one, are where the true drop is at the limit.
+
+    With b and c the images that only the first and only the second model gets right, at a limit of 0 the exact
+    McNemar test, X ~ binomial(b + c, 1/2); elsewhere Tango's score test,
+
+        z = (b - c - n D) / √(n (2 q + D (1 - D)))
+
+    where q, the share that only the second gets right, is its maximum-likelihood estimate under the limit D.
+
+    Returns:
+        p of "drops less than the limit", p of "drops more than the limit", each one-sided.
+
+    Reference: T. Tango, Statistics in Medicine 17 (1998), 891.
+    """
+    if limit == 0:
+        return binomial_tails(counts.first, counts.first + counts.second, 0.5)
+    n, b, c = sum(counts), counts.first, counts.second
+    half = (2 * n - b + c) * limit - b - c
+    q = (math.sqrt(max(0.0, half**2 + 8 * n * c * limit * (1 - limit))) - half) / (4 * n)
+    variance = n * (2 * q + limit * (1 - limit))
+    z = (b - c - n * limit) / math.sqrt(variance) if variance > 0 else 0.0
+    return _NORMAL.cdf(z), _NORMAL.cdf(-z)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected so that, over all of them, the chance of one false proof is what each one's would be.
+
+    In rising order p_i becomes max_{j ≤ i} (m - j + 1) p_j, at most 1.
+
+    Reference: S. Holm, Scandinavian Journal of Statistics 6 (1979), 65.
+    """
+    order = np.argsort(p_values, kind="stable")
+    raised = np.asarray(p_values, dtype=float)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return corrected.tolist()
+
+
+def images_for_share(share: float, limit: float, *, alpha: float = ALPHA) -> int | None:
+    """How many images tell a share from a limit, where it is what was found; None where it lies on the limit.
+
+    ((z_α √(L(1 - L)) + z_β √(p(1 - p))) / (p - L))², the normal approximation.
+    """
+    spread = _reach(1 - alpha) * _deviation(limit) + _reach(POWER) * _deviation(share)
+    return _squared(spread, share - limit)
+
+
+def images_for_drop(counts: PairedCounts, limit: float, *, alpha: float = ALPHA) -> int | None:
+    """How many pairs tell a drop from a limit, where it is what was found; None where it lies on the limit."""
+    n = sum(counts)
+    drop = (counts.first - counts.second) / n
+    # At least one image that changed sides: without any, none would ever be needed.
+    spread = math.sqrt(max(counts.first + counts.second, 1) / n - min(drop**2, limit**2))
+    return _squared((_reach(1 - alpha) + _reach(POWER)) * spread, drop - limit)
+
+
+def _reach(share: float) -> float:
+    return _NORMAL.inv_cdf(share)
+
+
+def _deviation(share: float) -> float:
+    return math.sqrt(share * (1 - share))
+
+
+def _squared(spread: float, distance: float) -> int | None:
+    return math.ceil((spread / distance) ** 2) if abs(distance) > 1e-12 else None
