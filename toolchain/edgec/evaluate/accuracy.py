@@ -108,10 +108,12 @@ class _Rows:
         confidence = scores.max(axis=1)
         excess = (scores.argmax(axis=1) == labels) - confidence
         bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
-        parts = np.sign(np.bincount(bins, weights=excess))[bins] * excess
-        value, half = float(parts.mean()), Z95 * float(parts.std()) / math.sqrt(len(parts))
+        n, parts = len(labels), np.sign(np.bincount(bins, weights=excess))[bins] * excess
+        # Exact sums: the order of the images does not matter.
+        value = math.fsum(parts) / n
+        half = Z95 * math.sqrt(max(0.0, math.fsum(parts**2) / n - value**2) / n)
         interval = Interval(low=max(0.0, value - half), high=min(1.0, value + half))
-        return self._row("calibration_error", value=value, n=len(labels), interval=interval)
+        return self._row("calibration_error", value=value, n=n, interval=interval)
 
     def _row(
         self, name: str, *, value: float, n: int, interval: Interval | None, label: str | None = None
