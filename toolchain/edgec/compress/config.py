@@ -95,6 +95,7 @@ class DistillConfig(MimicConfig):
         weight_decay: Of SGD with momentum 0.9.
     """
 
+    logit_weight: float = Field(default=0.0, ge=0)
     learning_rate: float = Field(default=0.4, gt=0)
     schedule: Schedule = "one-cycle"
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -106,7 +107,6 @@ class MirConfig(DistillConfig):
     learning_rate: float = Field(default=0.02, gt=0)
     schedule: Schedule = "steps"
     between_weight: float = Field(default=0.0, ge=0)
-    logit_weight: float = Field(default=0.0, ge=0)
     mix: bool = False
 
 
