@@ -67,5 +67,5 @@ def score_fields(
     rows = accuracy_measurements(
         logits, test.labels, classifier.labels, stage=Stage.COMPRESSED, where="", train_counts=counts
     )
-    whole = {row.name: row.value for row in rows if row.label is None}
+    whole = {row.name: row.value for row in rows if row.label is None and row.name in Score.model_fields}
     return {**whole, "class_accuracy": {r.label: r.value for r in rows if r.label}, "images": len(test)}
