@@ -212,7 +212,7 @@ def _build_plan(sources: Sources, name: str, proven: Output) -> BuildPlan:
         tool="trtexec",
         arguments=(
             f"--onnx={MODEL}",
-            "--saveEngine=model.engine",
+            "--saveEngine=../model.engine",
             *(("--stronglyTyped",) if modern else ("--int8", "--fp16")),
             *(f"--{which}Shapes={name}:{batch}x{shape}" for which, batch in (("min", 1), ("opt", 1), ("max", 8))),
         ),
