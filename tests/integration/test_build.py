@@ -21,7 +21,10 @@ from edgec.package import Golden, open_bundle, read_golden
 from edgec.runtime import load_model
 
 ALL = ["data", "baseline", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
-FILES = {"calibration.json", "golden.npz", "manifest.json", "model.onnx", "report.html", "report.json"}
+FILES = {
+    *("calibration.json", "golden.npz", "manifest.json", "model.onnx", "predictions.npz"),
+    *("report.html", "report.json"),
+}
 NONE = ("compress.method=none", "data.ood_count=60")
 """Quantisation alone: no training."""
 DIGITS_INPUT = "model.input={height=8,width=8,channels=1,mean=[0.305],std=[0.376]}"
