@@ -61,6 +61,14 @@ class FloorType(click.ParamType):
 @click.option(
     "--min-agreement", "min_teacher_agreement", type=ShareType(), help="Least share given the teacher's class."
 )
+@click.option("--min-corrupted", "min_corrupted_accuracy", type=ShareType(), help="Least accuracy on corrupted images.")
+@click.option(
+    "--min-corrupted-worst-class",
+    "min_corrupted_worst_class_accuracy",
+    type=ShareType(),
+    help="The same, of any class.",
+)
+@click.option("--min-ood-auroc", type=ShareType(), help="Least area under the ROC curve against other images.")
 @click.option("--max-calibration-error", type=ShareType(), help="Most expected calibration error.")
 @click.option("--max-drop", "max_accuracy_drop", type=ShareType(), help="Most accuracy lost against the teacher.")
 @click.option("--max-class-drop", type=ShareType(), help="The same, in any class.")

@@ -79,6 +79,14 @@ class Samples(Images):
     labels: np.ndarray
     classes: tuple[str, ...]
 
+    def evenly(self, count: int) -> Self:
+        """The first images of every class in turn, at most so many, in the order in which they stand here."""
+        rank = np.empty(len(self), dtype=int)
+        for label in np.unique(self.labels):
+            members = np.flatnonzero(self.labels == label)
+            rank[members] = np.arange(len(members))
+        return self.take(np.sort(np.lexsort((self.labels, rank))[:count]))
+
     @property
     def counts(self) -> np.ndarray:
         """int64 [classes]: images per class, zeros included."""

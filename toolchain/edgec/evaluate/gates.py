@@ -66,6 +66,8 @@ class Gates(BaseModel):
 
     Attributes:
         min_class_accuracy: Floors for single classes, by name; `min_worst_class_accuracy` is one for all.
+        min_corrupted_accuracy: On corrupted images; needs `[evaluate]` to have asked for them.
+        min_ood_auroc: How well confidence tells test images from others; likewise.
         max_class_drop: Bounds `accuracy_drop` of every class.
         max_class_regression: Bounds `regression` of every class.
         policy: Of all gates; None is `strict`, and `confident` for regressions.
@@ -83,6 +85,9 @@ class Gates(BaseModel):
     min_macro_f1: Share | None = None
     min_teacher_agreement: Share | None = None
     min_class_accuracy: Mapping[str, Share] = Field(default_factory=dict)
+    min_corrupted_accuracy: Share | None = None
+    min_corrupted_worst_class_accuracy: Share | None = None
+    min_ood_auroc: Share | None = None
     max_calibration_error: Share | None = None
     max_accuracy_drop: Share | None = None
     max_class_drop: Share | None = None

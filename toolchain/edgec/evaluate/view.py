@@ -37,6 +37,10 @@ _SUMMARY = (
     "tail_accuracy",
     "accuracy_drop",
     "teacher_agreement",
+    "calibration_error",
+    "corrupted_accuracy",
+    "corrupted_worst_class_accuracy",
+    "ood_auroc",
     "size_bytes",
 )
 

@@ -17,7 +17,7 @@ from edgec.core.samples import Images
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["logits_of", "placed", "to_tensor"]
+__all__ = ["logits_of", "placed", "to_logits", "to_tensor"]
 
 
 def to_tensor(pixels: np.ndarray, spec: InputSpec) -> Float[Tensor, "n channel height width"]:
@@ -29,12 +29,13 @@ def logits_of(
     classifier: Classifier, images: Images, *, device: torch.device | str = "cpu", batch_size: int = 256
 ) -> np.ndarray:
     """Logits float32 [n, classes] of every image, in order, in full precision."""
+    return np.concatenate([to_logits(classifier, pixels, device=device) for pixels in images.batches(batch_size)])
+
+
+def to_logits(classifier: Classifier, pixels: np.ndarray, *, device: torch.device | str = "cpu") -> np.ndarray:
+    """Logits float32 [n, classes] of a batch, uint8 [n, height, width, channels], in full precision."""
     with placed(classifier.module, device) as module, torch.inference_mode():
-        rows = [
-            module(to_tensor(pixels, classifier.input).to(device)).float().cpu().numpy()
-            for pixels in images.batches(batch_size)
-        ]
-    return np.concatenate(rows)
+        return module(to_tensor(pixels, classifier.input).to(device)).float().cpu().numpy()
 
 
 @contextmanager

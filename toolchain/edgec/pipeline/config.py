@@ -122,6 +122,19 @@ class ExportConfig(_Frozen):
     preprocess_in_graph: bool = False
 
 
+class EvaluateConfig(_Frozen):
+    """What is measured besides accuracy, size and speed; of the teacher and of the file that ships.
+
+    Attributes:
+        corrupted: Test images to corrupt, of every class alike; each is run 75 times: 15 kinds at five severities.
+        strangers: Out-of-distribution images that nothing learned from, drawn from `data.ood`: how well confidence
+            tells test images from them.
+    """
+
+    corrupted: int = Field(default=0, ge=0)
+    strangers: int = Field(default=0, ge=0)
+
+
 class BuildConfig(_Frozen):
     """A build, whole.
 
@@ -135,6 +148,7 @@ class BuildConfig(_Frozen):
         calibrate: Ranges.
         quantize: Number formats, and how near they come.
         export: The graph.
+        evaluate: What is measured besides.
         gates: What `edgec check` demands of the bundle.
     """
 
@@ -147,6 +161,7 @@ class BuildConfig(_Frozen):
     calibrate: CalibrateConfig = CalibrateConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     export: ExportConfig = ExportConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     gates: Gates = Gates()
 
 

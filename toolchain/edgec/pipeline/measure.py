@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from edgec.evaluate.paired import drop_measurements
 from edgec.evaluate.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
 from edgec.evaluate.roofline import Prediction, predict_latency
 from edgec.pipeline.prepare import Prepared
+from edgec.pipeline.robustness import Runner, robustness_measurements
 from edgec.pipeline.sources import Sources
 from edgec.runtime import Session
 
@@ -70,16 +72,17 @@ def evaluate(
             rows += drop_measurements(scores, logits[Stage.TEACHER], test.labels, sources.labels, **common)
             rows.append(agreement_measurement(scores, logits[Stage.TEACHER], **common))
     rows += [size_measurement(path, stage=stage) for stage, path in models.items()]
+    robust_rows, robust_notes = robustness_measurements(sources, images, _runners(sources, models))
     device_rows, operators, notes = _on_device(sources, models[Stage.ARTIFACT])
     here_rows, here_notes = _on_this_machine(sources, models)
     return {
-        "measurements": [row.model_dump(mode="json") for row in (*rows, *device_rows, *here_rows)],
+        "measurements": [row.model_dump(mode="json") for row in (*rows, *robust_rows, *device_rows, *here_rows)],
         "confusion": {
             stage.value: confusion_counts(scores, test.labels, sources.labels).tolist()
             for stage, scores in logits.items()
         },
         "operators": operators,
-        "notes": [*notes, *here_notes],
+        "notes": [*robust_notes, *notes, *here_notes],
     }
 
 
@@ -102,6 +105,22 @@ def _logits(sources: Sources, models: Mapping[Stage, Path], baseline: Path | Non
     if sources.plan.model.is_onnx:
         logits = {Stage.TEACHER: logits[Stage.COMPRESSED], **logits}
     return logits
+
+
+def _runners(sources: Sources, models: Mapping[Stage, Path]) -> dict[Stage, Runner]:
+    """The teacher, and the file that ships."""
+    here = describe_host()
+    artifact = Runner(
+        run=_session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT]).logits, where=f"{sources.engine}, {here}"
+    )
+    if sources.plan.model.is_onnx:
+        given = sources.session(models[Stage.COMPRESSED])
+        return {Stage.TEACHER: Runner(run=given.logits, where=f"{sources.engine}, {here}"), Stage.ARTIFACT: artifact}
+    from edgec.models.infer import to_logits
+
+    teacher = sources.classifier
+    torch_run = partial(to_logits, teacher, device=sources.fabric.device)
+    return {Stage.TEACHER: Runner(run=torch_run, where=f"torch, {here}"), Stage.ARTIFACT: artifact}
 
 
 def _session(sources: Sources, stage: Stage, path: Path) -> Session:

@@ -65,7 +65,7 @@ def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[s
     predictions = _predictions(sources, by_stage["evaluate"].folder / LOGITS)
     gates = report.gates and check_gates(report, report.gates, drops=predictions.against_teacher())
     model = by_stage["quantize"].folder / MODEL
-    pixels = sources.test.pixels[_golden(sources.test.labels)]
+    pixels = sources.test.evenly(GOLDEN).decoded()
     golden = Golden(inputs=pixels, logits=sources.session(model).logits(pixels))
     pack_bundle(
         description=_description(sources, by_stage),
@@ -87,15 +87,6 @@ def _predictions(sources: Sources, logits: Path) -> Predictions:
     with np.load(logits, allow_pickle=False) as arrays:
         given = {Stage(name): arrays[name] for name in arrays.files if name != "labels"}
     return Predictions.of(sources.test.digests, sources.test.labels, given, sources.labels)
-
-
-def _golden(labels: np.ndarray) -> np.ndarray:
-    """Positions of the first images of every class in turn."""
-    rank = np.empty(len(labels), dtype=int)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        rank[members] = np.arange(len(members))
-    return np.sort(np.lexsort((labels, rank))[:GOLDEN])
 
 
 def _report(sources: Sources, made: Mapping[str, Output]) -> Report:

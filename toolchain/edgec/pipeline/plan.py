@@ -101,7 +101,8 @@ class Plan:
     def evaluated(self) -> Recipe:
         """Measurements."""
         sources = self._after(self.prepared, self.baseline, self.compressed, self.exported, self.quantized)
-        return self._recipe("evaluate", [self.target, self._model_settings], {**sources, "test": self.sources["test"]})
+        settings = [self.target, self._model_settings, self.config.evaluate]
+        return self._recipe("evaluate", settings, {**sources, "test": self.sources["test"]})
 
     @cached_property
     def packaged(self) -> Recipe:

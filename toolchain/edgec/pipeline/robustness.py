@@ -1,0 +1,83 @@
+"""What the teacher and the shipped file make of corrupted images, and of images of nothing that they know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgec.core.measurement import Measurement, Stage
+from edgec.core.samples import Images
+from edgec.evaluate.corruptions import corruption_measurements
+from edgec.evaluate.rejection import rejection_measurement
+from edgec.pipeline.prepare import Prepared
+from edgec.pipeline.sources import Sources
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+__all__ = ["Runner", "robustness_measurements"]
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """A model of the build.
+
+    Attributes:
+        run: Pixels to logits.
+        where: The runtime and machine that it is run by.
+    """
+
+    run: Callable[[UInt8[np.ndarray, "n h w c"]], Float[np.ndarray, "n class"]]
+    where: str
+
+
+def robustness_measurements(
+    sources: Sources, images: Prepared, runners: Mapping[Stage, Runner]
+) -> tuple[list[Measurement], list[str]]:
+    """What `[evaluate]` asks for, and notes on what it could not have.
+
+    Raises:
+        DataError: The out-of-distribution images cannot be read.
+    """
+    wanted, rows, notes = sources.plan.config.evaluate, list[Measurement](), list[str]()
+    if wanted.corrupted:
+        chosen = sources.test.evenly(wanted.corrupted)
+        for stage, model in runners.items():
+            common = {"stage": stage, "where": model.where, "progress": sources.progress}
+            rows += corruption_measurements(model.run, chosen, chosen.labels, sources.labels, **common)
+    if wanted.strangers:
+        strangers = _strangers(sources, images, wanted.strangers)
+        if len(strangers) < wanted.strangers:
+            notes.append(
+                f"{len(strangers)} of {wanted.strangers} out-of-distribution images were left that nothing learned "
+                "from: whether confidence tells them apart was measured on those"
+            )
+        for stage, model in runners.items() if len(strangers) else ():
+            known, unknown = (_logits(model, part) for part in (sources.test, strangers))
+            rows.append(rejection_measurement(known, unknown, stage=stage, where=model.where))
+    return rows, notes
+
+
+def _strangers(sources: Sources, images: Prepared, count: int) -> Images:
+    """Out-of-distribution images that neither recovery nor calibration saw, and that are no copies of test images."""
+    from edgec.data import load_ood, purify
+
+    plan = sources.plan
+    drawn = load_ood(
+        plan.data.ood,
+        plan.model.input,
+        count=plan.data.ood_count + 2 * count,
+        seed=plan.config.seed + 1,
+        progress=sources.progress,
+    )
+    pure, _ = purify(drawn, against=[images.few, images.ood, sources.test])
+    return pure.take(np.arange(min(count, len(pure))))
+
+
+def _logits(model: Runner, images: Images) -> Float[np.ndarray, "n class"]:
+    return np.concatenate([model.run(batch) for batch in images.batches(_BATCH)])
