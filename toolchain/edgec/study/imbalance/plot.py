@@ -30,7 +30,7 @@ def render_plot(findings: Findings) -> str:
         groups=groups,
         panels=[
             Panel(title="Macro F1", axis=axis_from(max(0.0, min(_ends(groups, 0), default=0.0)))),
-            Panel(title="Gap to balanced training", axis=_axis_to(max(_ends(groups, 1), default=0.0))),
+            Panel(title="Gap Δ", axis=_axis_to(max(_ends(groups, 1), default=0.0))),
         ],
     )
     return render_picture(picture)
