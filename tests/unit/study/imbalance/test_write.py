@@ -96,7 +96,7 @@ def test_the_plot_is_a_file_of_its_own_with_a_mark_for_every_score_and_gap(find:
     assert text.count("does not apply") == 3
     shown = [row for row in rows(findings) if row.spreads]
     assert text.count('class="mark') == len(shown) + sum(row.gap is not None for row in shown)
-    assert text.count("Gap to balanced training") == 2  # balanced training has none
+    assert text.count("Gap Δ") == 2  # balanced training has none
 
 
 def test_a_gap_below_zero_stays_on_the_axis(find: Find) -> None:
