@@ -40,8 +40,9 @@ def draw_counts(classes: int, draw: Draw, *, most: int) -> Int[np.ndarray, " cla
             classes, total=total, imbalance=draw.imbalance, profile=draw.profile, minority=draw.minority
         )
 
-    totals = range(1, classes * most + 1)
-    return counts(bisect_right(totals, most, key=lambda total: int(counts(total)[0])))
+    totals = range(classes, classes * most + 1)
+    fitting = bisect_right(totals, most, key=lambda total: int(counts(total)[0]))
+    return counts(totals[fitting - 1])
 
 
 def draw_images(samples: Samples, draw: Draw, *, most: int | None, seed: int) -> Samples:
