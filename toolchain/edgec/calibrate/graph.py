@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import ModelProto
 
-__all__ = ["prepare", "producers", "readers"]
+__all__ = ["prepare"]
 
 _SMALL_BYTES = 4096
 """Constants that may say something of shapes are smaller."""
@@ -30,20 +29,6 @@ def prepare(model: Path) -> ModelProto:
     for node in folded.graph.node:
         node.name = node.name or f"node_of_{node.output[0]}"
     return _with_shapes(folded)
-
-
-def producers(graph: GraphProto) -> dict[str, NodeProto]:
-    """The node that makes each tensor."""
-    return {output: node for node in graph.node for output in node.output}
-
-
-def readers(graph: GraphProto) -> dict[str, list[NodeProto]]:
-    """The nodes that take each tensor, once per input that takes it."""
-    taken = defaultdict(list)
-    for node in graph.node:
-        for name in node.input:
-            taken[name].append(node)
-    return taken
 
 
 def _fold(model: Path, folded: Path) -> Path:

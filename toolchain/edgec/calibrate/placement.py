@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from edgec.calibrate.graph import producers, readers
+from edgec.core.graph import WEIGHTED, attribute, producers, readers
 from edgec.core.target import Scheme
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from edgec.core.target import Target
 
-__all__ = ["WEIGHTED", "Placement", "place"]
-
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+__all__ = ["Placement", "place"]
 
 _ELEMENTWISE = frozenset({"Add", "Mul"})
 _CLAMPS = frozenset({"Relu", "Clip"})
@@ -126,7 +124,7 @@ class _Graph:
         shapes = [self._shapes.get(node.input[1], ()) for node in convolutions]
         if len(convolutions) < 2 or not all(shapes) or math.prod(shapes[0][1:]) >= _FEW_PRODUCTS:
             return ()
-        groups = next((a.i for a in convolutions[1].attribute if a.name == "group"), 1)
+        groups = attribute(convolutions[1], "group", 1)
         return (convolutions[0].name,) if groups == shapes[0][0] > 1 else ()
 
     def shared(self, nodes: Iterable[NodeProto], kept: frozenset[str]) -> dict[str, str]:

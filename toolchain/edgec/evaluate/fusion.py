@@ -13,29 +13,23 @@ from dataclasses import dataclass
 
 import onnx
 
-from edgec.evaluate.wiring import BYTE, HALF, MATRIX, SINGLE, VIEWS, Wiring
+from edgec.core.graph import WEIGHTED
+from edgec.evaluate.wiring import BYTE, HALF, SINGLE, VIEWS, Wiring
 
 __all__ = ["ACTIVATIONS", "OnnxruntimeFusion", "TensorrtFusion"]
 
 _ONNXRUNTIME_ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
 ACTIVATIONS = _ONNXRUNTIME_ACTIVATIONS | {"Elu", "HardSwish", "PRelu"}
 _POINTWISE = frozenset(
-    {"Abs", "Add", "BatchNormalization", "Div", "Erf", "Exp", "Gelu", "Max", "Min", "Mul", "Neg"}
-) | {*("Pow", "Reciprocal", "Sqrt", "Sub", "Where")}
+    {
+        *("Abs", "Add", "BatchNormalization", "Div", "Erf", "Exp", "Gelu", "Max", "Min", "Mul", "Neg", "Pow"),
+        *("Reciprocal", "Sqrt", "Sub", "Where"),
+    }
+)
 _FOLDED = VIEWS | ACTIVATIONS | {"BatchNormalization"}
-_INTEGER = MATRIX | {
-    *(
-        "Add",
-        "AveragePool",
-        "Concat",
-        "GlobalAveragePool",
-        "LeakyRelu",
-        "MaxPool",
-        "Mul",
-        "Resize",
-        "Sigmoid",
-        "Transpose",
-    )
+_INTEGER = WEIGHTED | {
+    *("Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Resize", "Sigmoid"),
+    "Transpose",
 }
 """Operators of which onnxruntime's CPU provider has integer kernels."""
 
@@ -52,7 +46,7 @@ class _Fusion:
             return None
         for name in node.input:
             producer = self.wiring.producers.get(name)
-            if producer and producer.op_type in MATRIX and self.wiring.only_reader(name):
+            if producer and producer.op_type in WEIGHTED and self.wiring.only_reader(name):
                 return name
         return None
 
@@ -60,7 +54,7 @@ class _Fusion:
         """Whether a normalisation becomes part of the weights before it."""
         producer = self.wiring.producers.get(node.input[0])
         return (
-            producer is not None and producer.op_type in MATRIX and self.wiring.only_reader(node.input[0]) is not None
+            producer is not None and producer.op_type in WEIGHTED and self.wiring.only_reader(node.input[0]) is not None
         )
 
 
@@ -145,7 +139,7 @@ class OnnxruntimeFusion(_Fusion):
             producer = self.wiring.producers.get(name)
             if producer is None:
                 return False
-            if producer.op_type in MATRIX or self.absorber(producer):
+            if producer.op_type in WEIGHTED or self.absorber(producer):
                 return True
             if producer.op_type not in _FOLDED:
                 return False

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 
 import onnx
 
 from edgec.core.errors import UnsupportedError
+from edgec.core.graph import producers, readers
 
-__all__ = ["BYTE", "HALF", "MATRIX", "SINGLE", "VIEWS", "Wiring", "attribute"]
+__all__ = ["BYTE", "HALF", "SINGLE", "VIEWS", "Wiring"]
 
-MATRIX = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 VIEWS = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """What moves nothing."""
 
@@ -67,8 +66,8 @@ class Wiring:
 
     def only_reader(self, name: str) -> onnx.NodeProto | None:
         """The node that reads a tensor, where there is one and no more."""
-        readers = self.consumers[name]
-        return readers[0] if len(readers) == 1 else None
+        consumers = self.consumers[name]
+        return consumers[0] if len(consumers) == 1 else None
 
     @cached_property
     def _tensors(self) -> dict[str, tuple[int, tuple[int, ...] | None]]:
@@ -94,18 +93,9 @@ class Wiring:
     @cached_property
     def producers(self) -> dict[str, onnx.NodeProto]:
         """The node that makes each tensor."""
-        return {name: node for node in self.proto.node for name in node.output}
+        return producers(self.proto)
 
     @cached_property
     def consumers(self) -> dict[str, list[onnx.NodeProto]]:
         """The nodes that read each tensor."""
-        consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        for node in self.proto.node:
-            for name in node.input:
-                consumers[name].append(node)
-        return consumers
-
-
-def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
-    """A whole number that a node carries."""
-    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)
+        return readers(self.proto)

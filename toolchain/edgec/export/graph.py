@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-__all__ = ["WEIGHTED", "Graph"]
+from edgec.core.graph import WEIGHTED, producers, readers
 
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+__all__ = ["Graph"]
 
 
 class Graph:
@@ -86,15 +86,11 @@ class Graph:
 
     @cached_property
     def _makers(self) -> dict[str, NodeProto]:
-        return {output: node for node in self.nodes for output in node.output}
+        return producers(self.proto)
 
     @cached_property
     def _readers(self) -> dict[str, list[NodeProto]]:
-        found: dict[str, list[NodeProto]] = {}
-        for node in self.nodes:
-            for name in node.input:
-                found.setdefault(name, []).append(node)
-        return found
+        return readers(self.proto)
 
     @cached_property
     def _constants(self) -> dict[str, TensorProto]:

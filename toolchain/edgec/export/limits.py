@@ -11,21 +11,12 @@ A version between two of them is taken for the older."""
 _REFUSED = frozenset(
     {
         *("AffineGrid", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
-        *(
-            "CenterCropPad",
-            "Col2Im",
-            "Compress",
-            "ConcatFromSequence",
-            "ConvInteger",
-            "DFT",
-            "Det",
-            "DynamicQuantizeLinear",
-        ),
-        *("ImageDecoder", "MatMulInteger", "MaxRoiPool", "MaxUnpool", "MelWeightMatrix", "Multinomial"),
-        *("NegativeLogLikelihoodLoss", "Optional", "OptionalGetElement", "OptionalHasElement", "QLinearConv"),
-        *("QLinearMatMul", "RegexFullMatch", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase"),
-        *("SequenceInsert", "SequenceLength", "SequenceMap", "SoftmaxCrossEntropyLoss", "SplitToSequence"),
-        *("StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "Unique"),
+        *("CenterCropPad", "Col2Im", "Compress", "ConcatFromSequence", "ConvInteger", "DFT", "Det"),
+        *("DynamicQuantizeLinear", "ImageDecoder", "MatMulInteger", "MaxRoiPool", "MaxUnpool", "MelWeightMatrix"),
+        *("Multinomial", "NegativeLogLikelihoodLoss", "Optional", "OptionalGetElement", "OptionalHasElement"),
+        *("QLinearConv", "QLinearMatMul", "RegexFullMatch", "SequenceAt", "SequenceConstruct", "SequenceEmpty"),
+        *("SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap", "SoftmaxCrossEntropyLoss"),
+        *("SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "Unique"),
     }
 )
 """Marked N in docs/operators.md of release 10.15."""
@@ -37,10 +28,10 @@ _REFUSED_BEFORE_9 = frozenset(
 
 DLA_OPERATORS = frozenset(
     {
-        *("Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Flatten"),
-        *("Gemm", "GlobalAveragePool", "LRN", "LeakyRelu", "MatMul", "Max", "MaxPool", "Min", "Mul", "PRelu", "Pow"),
-        *("ReduceMax", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Sub", "Tanh"),
-        *("Transpose", "QuantizeLinear", "DequantizeLinear", "Cast"),
+        *("Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "ConvTranspose"),
+        *("DequantizeLinear", "Div", "Flatten", "Gemm", "GlobalAveragePool", "LRN", "LeakyRelu", "MatMul", "Max"),
+        *("MaxPool", "Min", "Mul", "PRelu", "Pow", "QuantizeLinear", "ReduceMax", "Relu", "Reshape", "Resize"),
+        *("Sigmoid", "Slice", "Softmax", "Sub", "Tanh", "Transpose"),
     }
 )
 """ONNX operators behind the layers of NVIDIA's page 'DLA Supported Layers and Restrictions'; types are not layers."""

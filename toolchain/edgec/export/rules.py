@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
+from edgec.core.graph import attribute
 from edgec.export.graph import Graph
 from edgec.export.limits import DLA_OPERATORS, newest_opset, refused_operators, version_of
 
@@ -107,7 +108,7 @@ def _activation_scale(case: Case) -> Iterator[Finding]:
 def _weight_axis(case: Case) -> Iterator[Finding]:
     """The parser takes weights with scales along any axis, and computes wrongly with all but the first."""
     for node in case.graph.of_type(*_ROUNDINGS):
-        value, axis = case.graph.value(node.input[1]), _attribute(node, "axis", 1)
+        value, axis = case.graph.value(node.input[1]), attribute(node, "axis", 1)
         if value is not None and value.size > 1 and axis != 0 and case.graph.is_constant(node.input[0]):
             what = f"a weight with scales along axis {axis}, expected axis 0"
             yield _error("weight-axis", case, node, what, "scale along axis 0, or the whole weight by one scale")
@@ -260,7 +261,7 @@ def _accelerator(case: Case) -> Iterator[Finding]:
 
 def _convolution_on_accelerator(case: Case, node: NodeProto) -> Iterator[Finding]:
     kernel, strides, pads = (_list_attribute(node, name) for name in ("kernel_shape", "strides", "pads"))
-    groups = _attribute(node, "group", 1)
+    groups = attribute(node, "group", 1)
     if any(not 1 <= size <= 32 for size in kernel) or any(not 1 <= step <= 8 for step in strides):
         what = f"kernel {kernel} at stride {strides}: the DLA takes kernels up to 32 and strides up to 8"
         yield _warning("dla", case, node, what, "allow GPU fallback")
@@ -294,10 +295,6 @@ def _version(case: Case) -> str:
 
 def _text(value: np.ndarray) -> str:
     return str(value.reshape(-1)[np.flatnonzero(value.reshape(-1))[0]])
-
-
-def _attribute(node: NodeProto, name: str, default: int) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)
 
 
 def _list_attribute(node: NodeProto, name: str) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgec.calibrate.graph import producers, readers
+from edgec.core.graph import attribute, producers, readers
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -60,13 +60,17 @@ def _pairs(model: ModelProto, constants: dict[str, onnx.TensorProto]) -> Iterato
         if source is None or source.op_type != "Conv" or len(read[source.output[0]]) != 1:
             continue
         own = all(name in constants and used.count(name) == 1 for n in (source, second) for name in n.input[1:])
-        if own and source.output[0] not in outputs and _groups(second) in (1, _channels(source, constants)):
+        if (
+            own
+            and source.output[0] not in outputs
+            and attribute(second, "group", 1) in (1, _channels(source, constants))
+        ):
             yield source, second
 
 
 def _equalize(values: dict[str, np.ndarray], first: NodeProto, second: NodeProto) -> None:
     before, after = values[first.input[1]], values[second.input[1]]
-    depthwise = _groups(second) != 1
+    depthwise = attribute(second, "group", 1) != 1
     inputs = after if depthwise else after.swapaxes(0, 1)
     r1, r2 = (np.abs(weight).reshape(before.shape[0], -1).max(axis=1) for weight in (before, inputs))
     alive = (r1 > 0) & (r2 > 0)
@@ -76,10 +80,6 @@ def _equalize(values: dict[str, np.ndarray], first: NodeProto, second: NodeProto
     for bias in first.input[2:]:
         values[bias] /= scale
     after *= scale.reshape((-1, 1, 1, 1) if depthwise else (1, -1, 1, 1))
-
-
-def _groups(node: NodeProto) -> int:
-    return next((a.i for a in node.attribute if a.name == "group"), 1)
 
 
 def _channels(node: NodeProto, constants: dict[str, onnx.TensorProto]) -> int:

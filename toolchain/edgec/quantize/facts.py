@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.calibrate.graph import producers
-from edgec.calibrate.placement import WEIGHTED
 from edgec.core.digest import digest_bytes
+from edgec.core.graph import WEIGHTED, attribute, producers
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -86,7 +85,7 @@ def _silent_channels(model: ModelProto, weights: Iterable[NodeProto]) -> dict[st
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     silent = {}
     for node in weights:
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        axis = attribute(node, "axis", 0)
         weight = numpy_helper.to_array(stored[node.input[0]])
         if weight.dtype == np.int8 and weight.ndim > 1:
             others = tuple(i for i in range(weight.ndim) if i != axis)

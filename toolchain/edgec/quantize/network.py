@@ -15,8 +15,8 @@ from onnxruntime.quantization.quant_utils import compute_scale_zp
 from torch import Tensor, nn
 
 from edgec.calibrate import Ranges, activation_grid, place
-from edgec.calibrate.placement import WEIGHTED
 from edgec.core.errors import UnsupportedError
+from edgec.core.graph import WEIGHTED
 from edgec.quantize.operators import operator_of, torch_pads
 from edgec.quantize.weights import channel_axis, least_error_reach, scaled_axis, weight_grid
 
