@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,3 +19,41 @@ def brief_latencies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latencies are measured, but not for long."""
     brief = functools.partial(measure.measure_in_turns, warmup_s=0.01, min_runs=20, min_turns=6)
     monkeypatch.setattr(measure, "measure_in_turns", brief)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlace:
+    """Where a study works; the same small study each time, unless told otherwise."""
+
+    folder: Path
+    edgec: Callable[..., Any]
+    small: tuple[str, ...]
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    def finished(self, *kinds: str) -> list[Path]:
+        """Results of runs in the cache, kind by kind."""
+        return [path for kind in kinds for path in sorted((self.cache / kind).glob("[!.]*"))]
+
+    def run(self, *arguments: object) -> Any:
+        places = ("--cache", self.cache, "--output", self.output)
+        return self.edgec("study", *self.small, "--device", "cpu", *places, *arguments)
+
+    def results(self) -> dict[str, Any]:
+        return json.loads((self.output / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def study_place(edgec: Any) -> Callable[..., StudyPlace]:
+    """A place for the study that a command line describes."""
+
+    def place(folder: Path, *small: str) -> StudyPlace:
+        return StudyPlace(folder=folder, edgec=edgec, small=small)
+
+    return place

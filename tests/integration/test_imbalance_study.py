@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +16,26 @@ from edgec.study.imbalance import training
 FILES = {"results.json", "results.csv", "results.md", "plot.svg"}
 COMPRESSIONS = ("pruned-severe", "a3w3", "distilled-a8w4")
 RUNS = 2 * 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a study works; the same small study each time, unless told otherwise."""
-
-    folder: Path
-    edgec: Any
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "out"
-
-    @property
-    def cache(self) -> Path:
-        return self.folder / "cache"
-
-    @property
-    def finished(self) -> list[Path]:
-        """Results of runs in the cache, of nets before those of what was made of them."""
-        return [
-            *sorted((self.cache / "imbalance-net").glob("[!.]*")),
-            *sorted((self.cache / "imbalance").glob("[!.]*")),
-        ]
-
-    def run(self, *arguments: object) -> Any:
-        asked = ("--profiles", "linear", "--imbalance", "5", "--compressions", ",".join(COMPRESSIONS), "--seeds", "0")
-        quick = ("--steps", "3", "--samples", "10", "--device", "cpu")
-        places = ("--cache", self.cache, "--output", self.output)
-        return self.edgec("study", "imbalance", *asked, *quick, *places, *arguments)
-
-    def results(self) -> dict[str, Any]:
-        return json.loads((self.output / "results.json").read_text(encoding="utf-8"))
+SMALL = (
+    *("imbalance", "--profiles", "linear", "--imbalance", "5", "--compressions", ",".join(COMPRESSIONS)),
+    *("--seeds", "0", "--steps", "3", "--samples", "10"),
+)
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory, edgec: Any) -> tuple[Place, Any]:
+def studied(tmp_path_factory: pytest.TempPathFactory, study_place: Any) -> tuple[Any, Any]:
     """A finished study and what it printed. Nobody may change it."""
-    place = Place(folder=tmp_path_factory.mktemp("imbalance"), edgec=edgec)
+    place = study_place(tmp_path_factory.mktemp("imbalance"), *SMALL)
     outcome = place.run()
     assert outcome.exit_code == 0, outcome.stderr
     return place, outcome
 
 
 @pytest.fixture
-def place(studied: tuple[Place, Any], tmp_path: Path, edgec: Any) -> Place:
+def place(studied: tuple[Any, Any], tmp_path: Path, study_place: Any) -> Any:
     """A copy of the finished study's cache, without its output."""
     shutil.copytree(studied[0].cache, tmp_path / "cache")
-    return Place(folder=tmp_path, edgec=edgec)
+    return study_place(tmp_path, *SMALL)
 
 
 @pytest.fixture
@@ -89,14 +58,14 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
     return watch
 
 
-def test_the_files_are_there_and_the_last_line_names_the_page(studied: tuple[Place, Any]) -> None:
+def test_the_files_are_there_and_the_last_line_names_the_page(studied: tuple[Any, Any]) -> None:
     place, outcome = studied
     assert {path.name for path in place.output.iterdir()} == FILES
     assert outcome.stdout.splitlines()[-1] == str(place.output / "results.md")
     assert outcome.stderr.splitlines()[0] == "[1/8] none, balanced, seed 0"
 
 
-def test_every_run_is_in_the_results(studied: tuple[Place, Any]) -> None:
+def test_every_run_is_in_the_results(studied: tuple[Any, Any]) -> None:
     runs = studied[0].results()["runs"]
     assert [(run["profile"], run["compression"]) for run in runs] == [
         (profile, name) for profile in ("balanced", "linear") for name in ("none", *COMPRESSIONS)
@@ -112,7 +81,7 @@ def test_every_run_is_in_the_results(studied: tuple[Place, Any]) -> None:
         assert len(list(csv.DictReader(file))) == RUNS
 
 
-def test_the_table_follows_from_the_runs(studied: tuple[Place, Any]) -> None:
+def test_the_table_follows_from_the_runs(studied: tuple[Any, Any]) -> None:
     results = studied[0].results()
     score = {(run["profile"], run["compression"]): run["macro_f1"] for run in results["runs"]}
     gaps = {name: 1 - score["linear", name] / score["balanced", name] for name in ("none", *COMPRESSIONS)}
@@ -127,7 +96,7 @@ def test_the_table_follows_from_the_runs(studied: tuple[Place, Any]) -> None:
 
 
 def test_an_unchanged_study_trains_nothing_and_says_the_same(
-    studied: tuple[Place, Any], place: Place, trainings: Any
+    studied: tuple[Any, Any], place: Any, trainings: Any
 ) -> None:
     seen = trainings()
     answer = place.run("--json").last
@@ -139,9 +108,9 @@ def test_an_unchanged_study_trains_nothing_and_says_the_same(
 
 
 def test_the_same_study_elsewhere_trains_as_much_and_gives_the_same_scores(
-    studied: tuple[Place, Any], edgec: Any, tmp_path: Path, trainings: Any
+    studied: tuple[Any, Any], study_place: Any, tmp_path: Path, trainings: Any
 ) -> None:
-    seen, again = trainings(), Place(folder=tmp_path, edgec=edgec)
+    seen, again = trainings(), study_place(tmp_path, *SMALL)
     assert again.run("--compressions", "distilled-a8w4").exit_code == 0
     assert seen == [False, False, True] * 2  # from scratch, on without compression, on with it
     before = {(run["profile"], run["compression"]): run["macro_f1"] for run in studied[0].results()["runs"]}
@@ -149,20 +118,20 @@ def test_the_same_study_elsewhere_trains_as_much_and_gives_the_same_scores(
         assert run["macro_f1"] == before[run["profile"], run["compression"]]
 
 
-def test_a_compression_more_trains_it_alone_from_the_nets_that_are_there(place: Place, trainings: Any) -> None:
+def test_a_compression_more_trains_it_alone_from_the_nets_that_are_there(place: Any, trainings: Any) -> None:
     seen = trainings()
     answer = place.run("--compressions", "a3w3,distilled-a3w3", "--json").last
     assert (answer["runs"], answer["cached"]) == (6, 4)
     assert seen == [True, True]
 
 
-def test_a_study_that_is_interrupted_goes_on_where_it_was(place: Place, trainings: Any) -> None:
-    for folder in place.finished:
+def test_a_study_that_is_interrupted_goes_on_where_it_was(place: Any, trainings: Any) -> None:
+    for folder in place.finished("imbalance-net", "imbalance"):
         shutil.rmtree(folder)
     trainings(failing=2)
     outcome = place.run()
     assert (outcome.exit_code, outcome.stdout) == (130, "")
-    assert len(place.finished) == 2
+    assert len(place.finished("imbalance-net", "imbalance")) == 2
     assert not place.output.exists() or not list(place.output.iterdir())
     assert not list(place.folder.rglob(f"*{DRAFT}"))
     assert place.run("--json").last["cached"] == 2
@@ -177,7 +146,7 @@ def config_of(folder: Path, model: str) -> Path:
 
 
 def test_a_compression_that_does_not_apply_is_a_result(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "smooth.py").write_text(
         "from torch import nn\n\n\ndef net():\n"
@@ -195,7 +164,7 @@ def test_a_compression_that_does_not_apply_is_a_result(
     assert "does not apply: layer '3' reads" in " ".join(outcome.stdout.split())
 
 
-def test_a_dry_run_says_what_is_there(place: Place, trainings: Any) -> None:
+def test_a_dry_run_says_what_is_there(place: Any, trainings: Any) -> None:
     seen = trainings()
     planned = place.run("--seeds", "0,1", "--dry-run", "--json").last
     assert planned["study"] == "imbalance"
@@ -245,7 +214,7 @@ def test_a_dry_run_says_what_is_there(place: Place, trainings: Any) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_a_hint(
-    place: Place, trainings: Any, arguments: tuple[str, ...], message: str, hint: str
+    place: Any, trainings: Any, arguments: tuple[str, ...], message: str, hint: str
 ) -> None:
     seen = trainings()
     outcome = place.run(*arguments)
@@ -257,7 +226,7 @@ def test_bad_input_is_one_line_and_a_hint(
 
 
 def test_a_model_that_does_not_take_the_images_is_told_before_anything_is_trained(
-    place: Place, tmp_path: Path, trainings: Any
+    place: Any, tmp_path: Path, trainings: Any
 ) -> None:
     seen = trainings()
     outcome = place.run("--config", config_of(tmp_path, "edgec.models.cifar_resnet:resnet20"))

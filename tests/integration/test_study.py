@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +16,26 @@ from edgec.pipeline import stages
 
 FILES = {"results.json", "results.csv", "results.md", "plot.svg"}
 RUNS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a study works; the same small study each time, unless told otherwise."""
-
-    folder: Path
-    edgec: Any
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "out"
-
-    @property
-    def cache(self) -> Path:
-        return self.folder / "cache"
-
-    @property
-    def finished(self) -> list[Path]:
-        """Results of runs in the cache."""
-        return sorted((self.cache / "few-sample").glob("[!.]*"))
-
-    def run(self, *arguments: object) -> Any:
-        asked = ("--methods", "mir", "--variants", "plain,ours", "--samples", "20", "--seeds", "0,1")
-        quick = ("--set", "compress.steps=2", "--set", "data.ood_count=60", "--device", "cpu")
-        places = ("--cache", self.cache, "--output", self.output)
-        return self.edgec("study", "few-sample", *asked, *quick, *places, *arguments)
-
-    def results(self) -> dict[str, Any]:
-        return json.loads((self.output / "results.json").read_text(encoding="utf-8"))
+SMALL = (
+    *("few-sample", "--methods", "mir", "--variants", "plain,ours", "--samples", "20", "--seeds", "0,1"),
+    *("--set", "compress.steps=2", "--set", "data.ood_count=60"),
+)
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory, edgec: Any) -> tuple[Place, Any]:
+def studied(tmp_path_factory: pytest.TempPathFactory, study_place: Any) -> tuple[Any, Any]:
     """A finished study and what it printed. Nobody may change it."""
-    place = Place(folder=tmp_path_factory.mktemp("study"), edgec=edgec)
+    place = study_place(tmp_path_factory.mktemp("study"), *SMALL)
     outcome = place.run()
     assert outcome.exit_code == 0, outcome.stderr
     return place, outcome
 
 
 @pytest.fixture
-def place(studied: tuple[Place, Any], tmp_path: Path, edgec: Any) -> Place:
+def place(studied: tuple[Any, Any], tmp_path: Path, study_place: Any) -> Any:
     """A copy of the finished study's cache, without its output."""
     shutil.copytree(studied[0].cache, tmp_path / "cache")
-    return Place(folder=tmp_path, edgec=edgec)
+    return study_place(tmp_path, *SMALL)
 
 
 @pytest.fixture
@@ -86,13 +58,13 @@ def compressions(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return watch
 
 
-def test_the_files_are_there_and_the_last_line_names_the_page(studied: tuple[Place, Any]) -> None:
+def test_the_files_are_there_and_the_last_line_names_the_page(studied: tuple[Any, Any]) -> None:
     place, outcome = studied
     assert {path.name for path in place.output.iterdir()} == FILES
     assert outcome.stdout.splitlines()[-1] == str(place.output / "results.md")
 
 
-def test_every_run_is_in_the_results(studied: tuple[Place, Any]) -> None:
+def test_every_run_is_in_the_results(studied: tuple[Any, Any]) -> None:
     results = studied[0].results()
     assert [(run["variant"], run["seed"]) for run in results["runs"]] == [
         ("plain", 0),
@@ -113,7 +85,7 @@ def test_every_run_is_in_the_results(studied: tuple[Place, Any]) -> None:
         assert len(list(csv.DictReader(file))) == RUNS
 
 
-def test_the_table_is_printed_and_runs_are_counted_with_the_time_left(studied: tuple[Place, Any]) -> None:
+def test_the_table_is_printed_and_runs_are_counted_with_the_time_left(studied: tuple[Any, Any]) -> None:
     outcome = studied[1]
     lines = [line.split() for line in outcome.stdout.splitlines()]
     assert ["teacher", "98.7", "95.0"] in lines
@@ -125,7 +97,7 @@ def test_the_table_is_printed_and_runs_are_counted_with_the_time_left(studied: t
 
 
 def test_an_unchanged_study_compresses_nothing_and_says_the_same(
-    studied: tuple[Place, Any], place: Place, compressions: Any
+    studied: tuple[Any, Any], place: Any, compressions: Any
 ) -> None:
     seen = compressions()
     answer = place.run("--json").last
@@ -136,36 +108,36 @@ def test_an_unchanged_study_compresses_nothing_and_says_the_same(
         assert (place.output / name).read_bytes() == (studied[0].output / name).read_bytes()
 
 
-def test_only_a_run_whose_result_is_gone_is_made_again(place: Place, compressions: Any) -> None:
+def test_only_a_run_whose_result_is_gone_is_made_again(place: Any, compressions: Any) -> None:
     seen = compressions()
-    shutil.rmtree(place.finished[0])
+    shutil.rmtree(place.finished("few-sample")[0])
     assert place.run("--json").last["cached"] == RUNS - 1
     assert len(seen) == 1
-    assert len(place.finished) == RUNS
+    assert len(place.finished("few-sample")) == RUNS
 
 
-def test_a_seed_more_runs_that_seed_alone(place: Place, compressions: Any) -> None:
+def test_a_seed_more_runs_that_seed_alone(place: Any, compressions: Any) -> None:
     seen = compressions()
     assert place.run("--seeds", "0,1,2", "--json").last["cached"] == RUNS
     assert len(seen) == 2
 
 
-def test_a_study_that_is_interrupted_goes_on_where_it_was(place: Place, compressions: Any) -> None:
-    kept, *gone = place.finished
+def test_a_study_that_is_interrupted_goes_on_where_it_was(place: Any, compressions: Any) -> None:
+    kept, *gone = place.finished("few-sample")
     for folder in gone:
         shutil.rmtree(folder)
     compressions(failing=1, error=KeyboardInterrupt())
     outcome = place.run()
     assert (outcome.exit_code, outcome.stdout) == (130, "")
-    assert len(place.finished) == 2
-    assert kept in place.finished
+    assert len(place.finished("few-sample")) == 2
+    assert kept in place.finished("few-sample")
     assert not place.output.exists() or not list(place.output.iterdir())
     assert not list(place.folder.rglob(f"*{DRAFT}"))
     assert place.run("--json").last["cached"] == 2
 
 
-def test_a_method_that_does_not_apply_is_a_result(place: Place, compressions: Any) -> None:
-    for folder in place.finished:
+def test_a_method_that_does_not_apply_is_a_result(place: Any, compressions: Any) -> None:
+    for folder in place.finished("few-sample"):
         shutil.rmtree(folder)
     compressions(failing=0, error=UnsupportedError("the model has no residual block"))
     outcome = place.run("--seeds", "0")
@@ -176,7 +148,7 @@ def test_a_method_that_does_not_apply_is_a_result(place: Place, compressions: An
     assert place.run("--seeds", "0", "--json").last["cached"] == 2
 
 
-def test_any_other_failure_ends_it_with_one_error(place: Place) -> None:
+def test_any_other_failure_ends_it_with_one_error(place: Any) -> None:
     outcome = place.run("--samples", "1500")
     assert outcome.exit_code == 2
     message, _ = outcome.failure
@@ -184,7 +156,7 @@ def test_any_other_failure_ends_it_with_one_error(place: Place) -> None:
     assert not place.output.exists() or not list(place.output.iterdir())
 
 
-def test_a_dry_run_says_what_is_there(place: Place, compressions: Any) -> None:
+def test_a_dry_run_says_what_is_there(place: Any, compressions: Any) -> None:
     seen = compressions()
     planned = place.run("--seeds", "0,2", "--dry-run", "--json").last
     assert [(run["seed"], run["cached"]) for run in planned["runs"]] == [(0, True), (0, True), (2, False), (2, False)]
@@ -215,14 +187,14 @@ def test_a_dry_run_says_what_is_there(place: Place, compressions: Any) -> None:
         (("--set", "compress.stpes=2"), "config: unknown key 'compress.stpes'", "did you mean 'steps'?"),
     ],
 )
-def test_bad_input_is_one_line_and_a_hint(place: Place, arguments: tuple[str, ...], message: str, hint: str) -> None:
+def test_bad_input_is_one_line_and_a_hint(place: Any, arguments: tuple[str, ...], message: str, hint: str) -> None:
     outcome = place.run(*arguments)
     assert outcome.exit_code == 2
     assert outcome.failure[0].startswith(message)
     assert outcome.failure[1] == hint
 
 
-def test_an_unknown_method_names_the_known_ones(place: Place) -> None:
+def test_an_unknown_method_names_the_known_ones(place: Any) -> None:
     outcome = place.run("--methods", "mri")
     assert outcome.exit_code == 2
     assert outcome.failure[0].startswith("unknown compression method 'mri'; known: ")

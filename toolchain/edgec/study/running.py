@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from edgec.core.files import require_writable
 from edgec.core.host import describe_host
 from edgec.core.progress import Progress
+from edgec.pipeline.store import Recipe, Store
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NotesOnce", "Titled", "announced", "describe_place", "format_duration"]
+__all__ = ["NotesOnce", "Titled", "announced", "describe_place", "format_duration", "missing"]
 
 
 class Titled(Protocol):
@@ -21,6 +23,11 @@ class Titled(Protocol):
     @property
     def title(self) -> str:
         """For people."""
+        ...
+
+    @property
+    def recipe(self) -> Recipe:
+        """What its result is stored under."""
         ...
 
 
@@ -42,6 +49,19 @@ class NotesOnce:
         if text not in self._said:
             self._said.add(text)
             self._note(text)
+
+
+def missing(runs: Sequence[RunT], store: Store, progress: Progress) -> list[RunT]:
+    """The runs whose results the store does not hold; of the others a note says how many there are.
+
+    Raises:
+        ConfigError: The store cannot be written to.
+    """
+    require_writable(store.folder / "any")
+    found = [run for run in runs if not store.holds(run.recipe)]
+    if len(found) < len(runs):
+        progress.note(f"{len(runs) - len(found)} of {len(runs)} runs lie in the cache")
+    return found
 
 
 def announced(runs: Sequence[RunT], progress: Progress) -> Iterator[RunT]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ class Run:
     seed: int
     plan: Plan
 
-    @cached_property
+    @property
     def recipe(self) -> Recipe:
         """What its result depends on: the images, the compression and the test images."""
         before = [recipe for recipe in (self.plan.prepared, self.plan.compressed) if recipe]

@@ -7,14 +7,13 @@ import time
 from pydantic import BaseModel, TypeAdapter
 
 from edgec.core.errors import UnsupportedError
-from edgec.core.files import require_writable
 from edgec.core.progress import Progress
 from edgec.pipeline.prepare import Prepared, prepare, read_prepared
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import Store
 from edgec.study.few_sample.findings import Findings, Measured, Outcome
 from edgec.study.few_sample.plan import Run, Study
-from edgec.study.running import NotesOnce, announced, describe_place
+from edgec.study.running import NotesOnce, announced, describe_place, missing
 from edgec.study.score import Inapplicable, Score, score_fields
 
 __all__ = ["run_study"]
@@ -29,11 +28,7 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
         EdgecError: Any expected failure but that of a method that does not apply, which is a result.
     """
     started = time.perf_counter()
-    require_writable(store.folder / "any")
-    todo = [run for run in study.runs if not store.holds(run.recipe)]
-    cached = len(study.runs) - len(todo)
-    if cached:
-        progress.note(f"{cached} of {len(study.runs)} runs lie in the cache")
+    todo = missing(study.runs, store, progress)
     sources = Sources(study.plan, NotesOnce(progress))
     if todo:
         sources.require_bound()
@@ -46,7 +41,7 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
         labels=tuple(teacher.facts["labels"]),
         teacher=Score.model_validate(teacher.facts["score"]),
         outcomes=tuple(_outcome(run, sources, store) for run in study.runs),
-        cached=cached,
+        cached=len(study.runs) - len(todo),
         seconds=time.perf_counter() - started,
     )
 

@@ -58,7 +58,7 @@ class Run:
         """The net that is trained on without being compressed: what others are compared with, and taught by."""
         return self._recipe("imbalance-net", self._settings, ("test",), {"start": self.start.key})
 
-    @cached_property
+    @property
     def recipe(self) -> Recipe:
         """What its result depends on."""
         if self.compression.kind == "none":

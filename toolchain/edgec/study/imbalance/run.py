@@ -14,7 +14,6 @@ from pydantic import TypeAdapter
 
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, UnsupportedError
-from edgec.core.files import require_writable
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
 from edgec.pipeline.sources import Sources
@@ -22,7 +21,7 @@ from edgec.pipeline.store import Recipe, Store
 from edgec.study.imbalance.draw import draw_images, draw_positions
 from edgec.study.imbalance.findings import Findings, Measured, Outcome
 from edgec.study.imbalance.plan import Run, Study
-from edgec.study.running import NotesOnce, announced, describe_place
+from edgec.study.running import NotesOnce, announced, describe_place, missing
 from edgec.study.score import Inapplicable, score_fields
 
 if TYPE_CHECKING:
@@ -42,11 +41,7 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
         EdgecError: Any expected failure but that of a compression that does not apply, which is a result.
     """
     started = time.perf_counter()
-    require_writable(store.folder / "any")
-    todo = [run for run in study.runs if not store.holds(run.recipe)]
-    cached = len(study.runs) - len(todo)
-    if cached:
-        progress.note(f"{cached} of {len(study.runs)} runs lie in the cache")
+    todo = missing(study.runs, store, progress)
     sources = Sources(study.plan, NotesOnce(progress))
     if todo:
         _require_bound(study, sources)
@@ -54,7 +49,13 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
         _outcome(run, sources, store)
     outcomes = tuple(_outcome(run, sources, store) for run in study.runs)
     labels = next(tuple(o.result.class_accuracy) for o in outcomes if isinstance(o.result, Measured))
-    return Findings(study=study, labels=labels, outcomes=outcomes, cached=cached, seconds=time.perf_counter() - started)
+    return Findings(
+        study=study,
+        labels=labels,
+        outcomes=outcomes,
+        cached=len(study.runs) - len(todo),
+        seconds=time.perf_counter() - started,
+    )
 
 
 def _require_bound(study: Study, sources: Sources) -> None:
