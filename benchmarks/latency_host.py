@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from edgec.core.target import load_target
-from edgec.evaluate.calibration import calibrate_host
 from edgec.evaluate.latency import measure_latency
 from edgec.evaluate.roofline import predict_latency
+from edgec.evaluate.sweep import calibrate_host
 from edgec.runtime import Session
 from nets import INPUT, exported, quantised
 from rows import Row

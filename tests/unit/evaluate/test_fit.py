@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from edgec.core.target import Compute, Efficiency, Fill
 from edgec.evaluate.fit import Fit, Observation, Priors, fit_parameters, predict_observations
-from edgec.evaluate.roofline import Precision, _cost
+from edgec.evaluate.roofline import Precision, cost_of
 from edgec.evaluate.workload import OperatorClass, Traffic, Work
 
 TRUE = (
-    {"dense": 0.6, "winograd": 0.8, "pointwise": 0.4, "depthwise": 0.3, "elementwise": 0.1}
+    {"dense": 0.6, "winograd": 0.8, "pointwise": 0.4, "depthwise": 0.3, "grouped": 0.2, "elementwise": 0.1}
     | {f"int8_{kind.value}": 0.7 for kind in OperatorClass}
-    | {"share": 0.6, "floor_us": 9.0, "rows": 30.0, "outputs": 5.0, "depth": 12.0}
+    | {"share": 0.6, "cache": 0.8, "floor_us": 9.0, "rows": 30.0, "outputs": 5.0, "depth": 12.0, "window": 3.0}
+    | {"int8_rows": 0.5, "int8_outputs": 2.0, "int8_depth": 3.0, "int8_window": 1.5}
 )
 NOMINAL = Compute(
     fp32_tflops=1,
@@ -24,6 +25,10 @@ NOMINAL = Compute(
     efficiency=Efficiency(dense=1, pointwise=1, depthwise=1, elementwise=1),
     fill=Fill(int8_step=32, fp16_step=8),
 )
+
+
+CACHED = NOMINAL.model_copy(update={"cache_gb_per_s": 200.0, "int8_fill": Fill(int8_step=32)})
+EVERY = frozenset(kind.value for kind in OperatorClass)
 
 
 def product(kind, rows, outputs, channels, *, window=1, quantized=False):
@@ -37,6 +42,7 @@ def product(kind, rows, outputs, channels, *, window=1, quantized=False):
         channels=channels,
         window=window,
         traffic=Traffic(byte=size) if quantized else Traffic(single=size),
+        weights=Traffic(byte=outputs) if quantized else Traffic(single=outputs),
         quantized=quantized,
         half=False,
         fused=False,
@@ -59,7 +65,7 @@ def elementwise(elements, *, fused=False):
 works = st.one_of(
     st.builds(
         product,
-        st.sampled_from([OperatorClass.DENSE, OperatorClass.WINOGRAD, OperatorClass.POINTWISE]),
+        st.sampled_from([kind for kind in OperatorClass if kind is not OperatorClass.ELEMENTWISE]),
         st.integers(1, 4000),
         st.integers(1, 600),
         st.integers(1, 600),
@@ -70,17 +76,17 @@ works = st.one_of(
 )
 
 
-def observed(*run, ms=1.0, group="one", half=False):
-    return Observation(works=tuple(run), compute=NOMINAL, group=group, ms=ms, half=half)
+def observed(*run, ms=1.0, group="one", half=False, compute=NOMINAL):
+    return Observation(works=tuple(run), compute=compute, group=group, ms=ms, half=half)
 
 
 @settings(deadline=None, max_examples=40)
-@given(run=st.lists(works, min_size=1, max_size=5), half=st.booleans())
-def test_a_fit_predicts_what_the_roofline_adds_up(run, half):
-    fit = Fit(parameters={"one": TRUE}, residuals=np.zeros(1))
-    (together,) = predict_observations([observed(*run, half=half)], fit)
-    compute = fit.compute("one", NOMINAL)
-    one_by_one = sum(_cost(work, compute, half=half).latency_ms for work in run)
+@given(run=st.lists(works, min_size=1, max_size=5), half=st.booleans(), nominal=st.sampled_from([NOMINAL, CACHED]))
+def test_a_fit_predicts_what_the_roofline_adds_up(run, half, nominal):
+    fit = Fit(parameters={"one": TRUE}, residuals=np.zeros(1), seen=EVERY)
+    (together,) = predict_observations([observed(*run, half=half, compute=nominal)], fit)
+    compute = fit.compute("one", nominal)
+    one_by_one = sum(cost_of(work, compute, half=half).latency_ms for work in run)
     # Sums and products of a few floats in another order.
     assert together == pytest.approx(one_by_one, rel=1e-9)
 
@@ -93,7 +99,7 @@ def test_the_parameters_that_made_the_latencies_are_found():
         for _ in range(40)
     ]
     probes += [observed(elementwise(int(size))) for size in np.geomspace(10, 10**7, 20)]
-    truth = predict_observations(probes, Fit(parameters={"one": TRUE}, residuals=np.zeros(1)))
+    truth = predict_observations(probes, Fit(parameters={"one": TRUE}, residuals=np.zeros(1), seen=EVERY))
     probes = [observed(*probe.works, ms=float(ms)) for probe, ms in zip(probes, truth, strict=True)]
     fit = fit_parameters(probes, Priors(noise=0.01))
     found = fit.parameters["one"]
@@ -107,7 +113,7 @@ def test_a_device_of_few_rows_takes_after_its_family():
     sizes = [(100, 64, 64), (1000, 128, 128), (3000, 256, 256), (50, 512, 512)]
     many = [observed(product(OperatorClass.POINTWISE, *size), group="known") for size in sizes]
     fast = {**TRUE, "pointwise": 0.9}
-    truth = predict_observations(many, Fit(parameters={"known": fast}, residuals=np.zeros(1)))
+    truth = predict_observations(many, Fit(parameters={"known": fast}, residuals=np.zeros(1), seen=EVERY))
     rows = [observed(*probe.works, ms=float(ms), group="known") for probe, ms in zip(many, truth, strict=True)]
     other = observed(elementwise(1000), ms=0.01, group="unknown")
     fit = fit_parameters([*rows, other])
@@ -121,10 +127,17 @@ def test_permuting_the_rows_changes_nothing():
 
 
 def test_a_device_without_int8_gets_no_int8_efficiencies():
-    fit = Fit(parameters={"one": TRUE}, residuals=np.zeros(1))
+    fit = Fit(parameters={"one": TRUE}, residuals=np.zeros(1), seen=EVERY)
     plain = NOMINAL.model_copy(update={"int8_tops": None})
     assert fit.compute("one", plain).int8_efficiency is None
     own = fit.compute("one", NOMINAL, spread=0.2)
     assert own.int8_efficiency.dense == pytest.approx(0.6 * 0.7)
     assert (own.spread, own.fill.int8_step, own.fill.rows) == (0.2, 32, 30.0)
     assert Precision.INT8.value == "int8"
+
+
+def test_a_class_that_nobody_timed_is_left_open():
+    fit = fit_parameters([observed(product(OperatorClass.DENSE, 100, 64, 64), ms=0.1)])
+    efficiency = fit.compute("one", NOMINAL).efficiency
+    assert (efficiency.grouped, efficiency.winograd) == (None, None)
+    assert efficiency.of("grouped") == efficiency.dense

@@ -83,6 +83,35 @@ def test_two_convolutions_by_hand(path):
     assert prediction.latency_ms == pytest.approx(sum(expected))
 
 
+def test_with_a_cache_weights_are_read_before_anything_is_computed(path):
+    compute = PLAIN.model_copy(update={"cache_gb_per_s": 1000})
+    (cost,) = predict_latency(chain(path, [64]), on(compute)).operators
+    # Nothing but weights comes from memory: 10 GB/s is 1e7 bytes a ms.
+    assert cost.latency_ms == pytest.approx(4 * 64 * 27 / 1e7 + 2 * 256 * 64 * 27 / 5e8 + 0.007)
+
+
+def test_int8_wastes_by_parameters_of_its_own(path):
+    compute = PLAIN.model_copy(update={"bandwidth_gb_per_s": 1e6, "floor_us": 0, "fill": Fill(depth=9)})
+    rounds = compute.model_copy(update={"int8_fill": Fill(depth=27)})
+    by_all, by_int8 = (
+        next(cost for cost in predict_latency(chain(path, [64], quantized=True), on(c)).operators if cost.macs)
+        for c in (compute, rounds)
+    )
+    assert by_int8.latency_ms / by_all.latency_ms == pytest.approx((27 + 27) / (27 + 9))
+
+
+def test_an_operator_may_take_more_than_is_assumed_of_it(path):
+    nodes = [helper.make_node("Softmax", ["x"], ["y"])]
+    shape = ["n", 3, 16, 16]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "softmax", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    free = PLAIN.model_copy(update={"floor_us": 0, "bandwidth_gb_per_s": 1e6})
+    twice = free.model_copy(update={"effort": {"Softmax": 2.0}, "int8_effort": {"Softmax": 5.0}})
+    assumed, told = (predict_latency(path, on(compute)).latency_ms for compute in (free, twice))
+    assert told == pytest.approx(2 * assumed)
+
+
 def test_operators_come_slowest_first(path):
     costs = predict_latency(chain(path, [4, 64, 8, 32]), DEVICE).operators
     assert [cost.latency_ms for cost in costs] == sorted((cost.latency_ms for cost in costs), reverse=True)

@@ -221,10 +221,16 @@ def test_uint8_pixels_are_read_as_bytes(path):
     assert cast.traffic == Traffic(byte=3 * 64, single=3 * 64)
 
 
-def test_a_group_that_mixes_channels_is_dense(path):
+def test_groups_of_several_channels_are_a_class_of_their_own(path):
     nodes = [node("Conv", "x w", "y", group=2)]
     (work,) = read_workload(save(path, nodes, [weight("w", 4, 2, 1, 1)], shape=("n", 4, 8, 8)), batch=1)
-    assert work.kind is OperatorClass.DENSE
+    assert work.kind is OperatorClass.GROUPED
+
+
+def test_weights_are_the_part_of_the_traffic_that_no_image_changes(path):
+    (work,) = read_workload(save(path, [node("Conv", "x w", "y")], [weight("w", 4, 3, 1, 1)]), batch=2)
+    assert work.weights == Traffic(single=12)
+    assert work.traffic == Traffic(single=2 * 3 * 64 + 12 + 2 * 4 * 64)
 
 
 def test_noted_shapes_of_a_symbolic_batch_do_not_matter(path):

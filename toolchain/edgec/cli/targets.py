@@ -104,7 +104,7 @@ def calibrate(device: str, *, threads: int, output: Path) -> None:
     from edgec.core.files import require_writable, write_bytes
     from edgec.core.host import describe_host
     from edgec.core.target import load_target
-    from edgec.evaluate.calibration import calibrate_host, profile_text
+    from edgec.evaluate.sweep import calibrate_host, profile_text
 
     require_writable(output)
     host, where = load_target("host"), describe_host()

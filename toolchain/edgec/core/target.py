@@ -139,6 +139,8 @@ class Efficiency(_Frozen):
     winograd: float | None = Field(default=None, gt=0, le=8)
     """3x3 convolutions of stride 1 that mix channels, which need fewer multiplications than are counted (Lavin and
     Gray, CVPR 2016). None: as `dense`."""
+    grouped: float | None = Field(default=None, gt=0, le=8)
+    """Convolutions in groups of several channels. None: as `dense`."""
 
     def of(self, kind: str) -> float:
         """The share of a class."""
@@ -149,15 +151,18 @@ class Efficiency(_Frozen):
 class Fill(_Frozen):
     """What small operators waste: a product of M rows, N outputs and K terms takes the time of a larger one.
 
-    That is (M + `rows`) * (N + `outputs`) * (K + `depth`), with channels rounded up to the step of the number format.
+    That is (M + `rows`) * (N + `outputs`) * (K + `depth`), with channels rounded up to the step of the number format;
+    for a depthwise convolution over K pixels, M * N * (K + `window`).
     """
 
     rows: float = Field(default=0, ge=0)
-    """Added to the pixels of all images."""
+    """Added to the pixels of all images, not to a single row: a matrix times a vector waits for the matrix."""
     outputs: float = Field(default=0, ge=0)
     """Added to the output channels."""
     depth: float = Field(default=0, ge=0)
     """Added to the products of which a value is the sum."""
+    window: float = Field(default=0, ge=0)
+    """Added to the products of which a value of a depthwise convolution is the sum."""
     fp32_step: int = Field(default=1, ge=1)
     """Channels are padded to a multiple of it, in float32."""
     fp16_step: int = Field(default=1, ge=1)
@@ -179,12 +184,21 @@ class Compute(_Frozen):
     bandwidth_gb_per_s: float = Field(gt=0)
     bandwidth_share: float = Field(default=1, gt=0, le=8)
     """Of the bandwidth, reached; beyond 1 where caches hold most of what moves."""
+    cache_gb_per_s: float | None = Field(default=None, gt=0)
+    """Of what moves from one operator to the next, where caches hold that and only weights come from memory, before
+    anything is computed with them. None: all comes from memory, while something is computed."""
     floor_us: float = Field(ge=0)
     """Time that any operator takes, launch included."""
     efficiency: Efficiency
     int8_efficiency: Efficiency | None = None
     """The same for operators in int8. None: no other."""
+    effort: dict[str, float] = Field(default_factory=dict)
+    """How many times what is assumed of an ONNX operator that is no matrix product takes here, as `Softmax = 1.7`."""
+    int8_effort: dict[str, float] = Field(default_factory=dict)
+    """The same in int8."""
     fill: Fill = Fill()
+    int8_fill: Fill | None = None
+    """What small operators waste in int8, where rounding each value costs, too. None: no other."""
     spread: float | None = Field(default=None, gt=0)
     """Standard deviation of ln(measured / predicted) over whole nets. Predictions get a 95 % interval from it."""
 

@@ -14,23 +14,27 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgec.core.target import Compute, Efficiency
-from edgec.evaluate.roofline import Precision, moved_bytes, padded, peak_of, precision_of
+from edgec.evaluate.roofline import Precision, moving_ms, padded, peak_of, precision_of
 from edgec.evaluate.workload import OperatorClass, Work
 
 __all__ = ["Fit", "Observation", "Priors", "fit_parameters", "predict_observations"]
 
 _CLASSES = tuple(kind.value for kind in OperatorClass)
-_OWN = (*_CLASSES, *(f"int8_{kind}" for kind in _CLASSES), "share", "floor_us")
-_COMMON = ("rows", "outputs", "depth")
+_OWN = (*_CLASSES, *(f"int8_{kind}" for kind in _CLASSES), "share", "cache", "floor_us")
+_FILL = ("rows", "outputs", "depth", "window")
+_COMMON = (*_FILL, *(f"int8_{name}" for name in _FILL))
 _CENTER = (
-    {"dense": 0.5, "winograd": 0.6, "pointwise": 0.5, "depthwise": 0.2, "elementwise": 0.2}
+    {"dense": 0.5, "winograd": 0.6, "pointwise": 0.5, "grouped": 0.5, "depthwise": 0.2, "elementwise": 0.2}
     | {f"int8_{kind}": 0.9 for kind in _CLASSES}
-    | {"share": 0.7, "floor_us": 6.0, "rows": 20.0, "outputs": 8.0, "depth": 20.0}
+    | {"share": 0.7, "cache": 0.7, "floor_us": 6.0, "rows": 20.0, "outputs": 8.0, "depth": 20.0, "window": 2.0}
+    | {f"int8_{name}": 1.0 for name in _FILL}
 )
 _WIDTH = (
-    {"dense": 0.4, "winograd": 0.4, "pointwise": 0.4, "depthwise": 1.0, "elementwise": 1.0}
-    | {"int8_dense": 0.5, "int8_winograd": 0.5, "int8_pointwise": 0.5, "int8_depthwise": 0.3, "int8_elementwise": 0.3}
-    | {"share": 0.3, "floor_us": 1.0, "rows": 1.0, "outputs": 1.0, "depth": 1.0}
+    {"dense": 0.4, "winograd": 0.4, "pointwise": 0.4, "grouped": 0.4, "depthwise": 1.0, "elementwise": 1.0}
+    | {f"int8_{kind}": 0.5 for kind in ("dense", "winograd", "pointwise", "grouped")}
+    | {"int8_depthwise": 0.3, "int8_elementwise": 0.3}
+    | {"share": 0.3, "cache": 0.3, "floor_us": 1.0, "rows": 1.0, "outputs": 1.0, "depth": 1.0, "window": 1.0}
+    | {f"int8_{name}": 1.0 for name in _FILL}
 )
 
 
@@ -60,7 +64,8 @@ class Priors:
     """Where parameters are sought.
 
     Attributes:
-        center: Typical values; `int8_*` are factors on the efficiency in floating point, `share` that of the bandwidth.
+        center: Typical values; `int8_*` are factors on the value in floating point, `share` and `cache` those on
+            the bandwidths.
         width: How far, as a standard deviation of the logarithm, a family may lie from them.
         between: How far a device may lie from its family.
         noise: How far a latency may lie from a perfect model.
@@ -79,23 +84,29 @@ class Fit:
     Attributes:
         parameters: Of each group.
         residuals: ln(measured / predicted) of every observation.
+        seen: Classes of operator that the observations hold.
     """
 
     parameters: Mapping[str, Mapping[str, float]]
     residuals: np.ndarray
+    seen: frozenset[str]
 
     def compute(self, group: str, nominal: Compute, *, spread: float | None = None) -> Compute:
         """A device's figures with the parameters of a group; steps of the channels stay."""
         found = self.parameters[group]
-        whole = {kind: found[kind] for kind in _CLASSES}
-        int8 = {kind: found[kind] * found[f"int8_{kind}"] for kind in _CLASSES}
+        known = [kind for kind in _CLASSES if kind in self.seen or Efficiency.model_fields[kind].is_required()]
+        whole = {kind: found[kind] for kind in known}
+        int8 = {kind: found[kind] * found[f"int8_{kind}"] for kind in known}
         return nominal.model_copy(
             update={
                 "floor_us": found["floor_us"],
                 "bandwidth_share": found["share"],
+                "cache_gb_per_s": nominal.cache_gb_per_s and nominal.cache_gb_per_s * found["cache"] / found["share"],
                 "efficiency": Efficiency(**whole),
                 "int8_efficiency": Efficiency(**int8) if nominal.int8_tops else None,
-                "fill": nominal.fill.model_copy(update={name: found[name] for name in _COMMON}),
+                "fill": nominal.fill.model_copy(update={name: found[name] for name in _FILL}),
+                "int8_fill": nominal.int8_fill
+                and nominal.int8_fill.model_copy(update={name: found[name] * found[f"int8_{name}"] for name in _FILL}),
                 "spread": spread,
             }
         )
@@ -122,7 +133,8 @@ def fit_parameters(observations: Sequence[Observation], priors: Priors | None = 
 
     found = least_squares(distance, space.start, loss="linear", x_scale=0.3, max_nfev=60).x
     predicted = table.predict(space.values(found, table.groups))
-    return Fit(parameters=space.parameters(found), residuals=measured - np.log(predicted))
+    seen = frozenset(work.kind.value for observation in observations for work in observation.works)
+    return Fit(parameters=space.parameters(found), residuals=measured - np.log(predicted), seen=seen)
 
 
 def predict_observations(observations: Sequence[Observation], fit: Fit) -> np.ndarray:
@@ -189,8 +201,15 @@ class _Table:
     sizes: np.ndarray
     """Rows, outputs and depth, padded; zero for what is no matrix product, where `work` stands for all."""
     work: np.ndarray
+    channelwise: np.ndarray
+    """Values that a depthwise convolution makes."""
     peak: np.ndarray
-    bytes_ms: np.ndarray
+    loading_ms: np.ndarray
+    memory_ms: np.ndarray
+    """What moving takes at full bandwidth, before an operator computes and meanwhile."""
+    cached: np.ndarray
+    filled: np.ndarray
+    """Whether there is a cache, and whether what is wasted in int8 has parameters of its own."""
     launched: np.ndarray
 
     @classmethod
@@ -201,9 +220,10 @@ class _Table:
                 _operator(work, observation.compute, half=observation.half) for work in observation.works
             )
             columns += [(row, count, *operator) for operator, count in operators.items()]
-        row, count, kind, int8, rows, outputs, depth, work, peak, bytes_ms, launched = map(
+        row, count, kind, int8, rows, outputs, depth, work, channelwise, peak, *others = map(
             np.array, zip(*columns, strict=True)
         )
+        loading_ms, memory_ms, cached, filled, launched = others
         return cls(
             groups=tuple(observation.group for observation in observations),
             row=row,
@@ -212,8 +232,12 @@ class _Table:
             int8=int8,
             sizes=np.stack([rows, outputs, depth]).astype(float),
             work=work,
+            channelwise=channelwise,
             peak=peak,
-            bytes_ms=bytes_ms,
+            loading_ms=loading_ms,
+            memory_ms=memory_ms,
+            cached=cached,
+            filled=filled,
             launched=launched,
         )
 
@@ -221,12 +245,21 @@ class _Table:
         """Milliseconds of each observation; `values` hold each parameter for each observation."""
         efficiency = np.stack([values[kind] for kind in _CLASSES])[self.kind, self.row]
         factor = np.stack([values[f"int8_{kind}"] for kind in _CLASSES])[self.kind, self.row]
-        wasted = np.stack([values[name] for name in _COMMON])[:, self.row]
+        rows, outputs, depth, window = (
+            values[name][self.row] * np.where(self.filled, values[f"int8_{name}"][self.row], 1.0) for name in _FILL
+        )
         is_product = self.sizes[0] > 0
-        operations = np.where(is_product, 2 * np.prod(self.sizes + wasted, axis=0), self.work)
+        wasted = np.stack([rows * (self.sizes[0] > 1), outputs, depth])
+        others = self.work + 2 * self.channelwise * window
+        operations = np.where(is_product, 2 * np.prod(self.sizes + wasted, axis=0), others)
         compute_ms = operations / (self.peak * 1e9 * efficiency * np.where(self.int8, factor, 1.0))
-        memory_ms = self.bytes_ms / values["share"][self.row]
-        time_ms = np.maximum(compute_ms, memory_ms) + self.launched * values["floor_us"][self.row] / 1e3
+        share, cache = values["share"][self.row], values["cache"][self.row]
+        memory_ms = self.memory_ms / np.where(self.cached, cache, share)
+        time_ms = (
+            self.loading_ms / share
+            + np.maximum(compute_ms, memory_ms)
+            + self.launched * values["floor_us"][self.row] / 1e3
+        )
         return np.bincount(self.row, weights=self.count * time_ms, minlength=len(self.groups))
 
 
@@ -234,14 +267,18 @@ def _operator(work: Work, compute: Compute, *, half: bool) -> tuple:
     """The columns of `_Table` but for the first two."""
     precision = precision_of(work, compute, half=half)
     step = getattr(compute.fill, f"{precision.value}_step")
-    plain = work.kind is OperatorClass.DEPTHWISE or not work.macs
+    depthwise = work.kind is OperatorClass.DEPTHWISE
+    plain = depthwise or not work.macs
     sizes = (0, 0, 0) if plain else (work.rows, padded(work.outputs, step), padded(work.channels, step) * work.window)
     return (
         _CLASSES.index(work.kind.value),
         precision is Precision.INT8,
         *sizes,
         2 * work.macs or work.effort,
+        work.rows * work.outputs if depthwise else 0,
         peak_of(work, compute, precision),
-        moved_bytes(work.traffic, compute, half=half) / (compute.bandwidth_gb_per_s * 1e6),
+        *moving_ms(work, compute, half=half),
+        compute.cache_gb_per_s is not None,
+        precision is Precision.INT8 and compute.int8_fill is not None,
         not work.fused,
     )

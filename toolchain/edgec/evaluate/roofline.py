@@ -22,7 +22,9 @@ __all__ = [
     "OperatorCost",
     "Precision",
     "Prediction",
+    "cost_of",
     "moved_bytes",
+    "moving_ms",
     "padded",
     "peak_of",
     "precision_of",
@@ -128,8 +130,9 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
     For a product of M rows, N outputs and K terms, operations = 2 (M + rows) (N + outputs) (K + depth), channels padded
     to the step of the number format (`core.target.Fill`); for other operators, their elements times an effort. The peak
     is that of the operator's number format, or of the vector units for what is no matrix product; the efficiency that
-    of its class. A product is int8 when both factors come out of a DequantizeLinear and the device has int8; else
-    16-bit when the graph or the target's scheme says so; else float32. What a runtime fuses costs no floor (`fusion`).
+    of its class. Where the profile knows a cache, weights / bandwidth is added, and only the other bytes count in the
+    maximum. A product is int8 when both factors come out of a DequantizeLinear and the device has int8; else 16-bit
+    when the graph or the target's scheme says so; else float32. What a runtime fuses costs no floor (`fusion`).
 
     Args:
         model: An ONNX file, float or with Q/DQ.
@@ -148,7 +151,7 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
         )
     half = target.quantization.computes_in_half
     workload = read_workload(model, batch=batch, engine=target.runtime.engine)
-    costs = [_cost(work, compute, half=half) for work in workload]
+    costs = [cost_of(work, compute, half=half) for work in workload]
     latency_ms = sum(cost.latency_ms for cost in costs)
     factor = math.exp(_NORMAL_95 * compute.spread) if compute.spread else None
     return Prediction(
@@ -161,26 +164,26 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
     )
 
 
-def _cost(work: Work, compute: Compute, *, half: bool) -> OperatorCost:
+def cost_of(work: Work, compute: Compute, *, half: bool) -> OperatorCost:
     """Time of one operator; `half` where the device runs float32 graphs in 16 bits."""
     precision = precision_of(work, compute, half=half)
     padded, wasted = _waste(work, compute, precision)
     moved = moved_bytes(work.traffic, compute, half=half)
-    operations = 2 * work.macs * wasted or work.effort
+    operations = 2 * work.macs * wasted or work.effort * _effort(work, compute, precision)
     speed = peak_of(work, compute, precision) * 1e12 * _efficiency(work, compute, precision)
     compute_ms = operations / speed * 1e3
-    memory_ms = moved / (compute.bandwidth_gb_per_s * compute.bandwidth_share * 1e9) * 1e3
+    loading_ms, memory_ms = (ms / compute.bandwidth_share for ms in moving_ms(work, compute, half=half))
     floor_ms = 0.0 if work.fused else compute.floor_us / 1e3
     parts: dict[float, Literal["compute", "memory", "floor"]] = {
         floor_ms: "floor",
-        memory_ms: "memory",
+        loading_ms + memory_ms: "memory",
         compute_ms: "compute",
     }
     return OperatorCost(
         work=work,
         precision=precision,
         moved_bytes=moved,
-        latency_ms=max(compute_ms, memory_ms) + floor_ms,
+        latency_ms=loading_ms + max(compute_ms, memory_ms) + floor_ms,
         floor_ms=floor_ms,
         wasted=wasted,
         padded=padded,
@@ -205,6 +208,12 @@ def peak_of(work: Work, compute: Compute, precision: Precision) -> float:
     return peaks.get(precision) or compute.fp32_tflops
 
 
+def _effort(work: Work, compute: Compute, precision: Precision) -> float:
+    """How many times the arithmetic that is assumed of an operator it takes on the device."""
+    table = compute.int8_effort if precision is Precision.INT8 else compute.effort
+    return table.get(work.op_type, 1.0)
+
+
 def _efficiency(work: Work, compute: Compute, precision: Precision) -> float:
     table: Efficiency = compute.efficiency
     if precision is Precision.INT8 and compute.int8_efficiency is not None:
@@ -216,12 +225,12 @@ def _waste(work: Work, compute: Compute, precision: Precision) -> tuple[float, f
     """How many times more products are computed than counted: by padding, and in all."""
     if not work.macs:
         return 1.0, 1.0
-    fill = compute.fill
+    fill = (precision is Precision.INT8 and compute.int8_fill) or compute.fill
     step = 1 if work.kind is OperatorClass.DEPTHWISE else getattr(fill, f"{precision.value}_step")
     outputs, depth = padded(work.outputs, step), padded(work.channels, step) * work.window
-    larger = (work.rows + fill.rows) * (outputs + fill.outputs) * (depth + fill.depth)
+    larger = (work.rows + fill.rows * (work.rows > 1)) * (outputs + fill.outputs) * (depth + fill.depth)
     if work.kind is OperatorClass.DEPTHWISE:
-        larger = work.macs
+        larger = work.macs + work.rows * work.outputs * fill.window
     return work.rows * outputs * depth / work.macs, larger / work.macs
 
 
@@ -229,6 +238,14 @@ def padded(channels: int, step: int) -> int:
     """Channels rounded up to a multiple; up to four, which first layers have, are padded to four at most."""
     step = min(step, 4) if channels <= 4 else step
     return -(-channels // step) * step
+
+
+def moving_ms(work: Work, compute: Compute, *, half: bool) -> tuple[float, float]:
+    """What moving takes at full bandwidth: before an operator computes, and meanwhile."""
+    everything, weights = (moved_bytes(traffic, compute, half=half) for traffic in (work.traffic, work.weights))
+    if compute.cache_gb_per_s is None:
+        return 0.0, everything / compute.bandwidth_gb_per_s / 1e6
+    return weights / compute.bandwidth_gb_per_s / 1e6, (everything - weights) / compute.cache_gb_per_s / 1e6
 
 
 def moved_bytes(traffic: Traffic, compute: Compute, *, half: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import onnx.shape_inference
 from google.protobuf.message import DecodeError
 
 from edgec.core.errors import DataError, UnsupportedError
+from edgec.core.graph import WEIGHTED, attribute
 from edgec.evaluate.folding import fold_shapes_
 from edgec.evaluate.fusion import ACTIVATIONS, OnnxruntimeFusion, TensorrtFusion
-from edgec.evaluate.wiring import BYTE, HALF, MATRIX, SINGLE, VIEWS, Wiring, attribute
+from edgec.evaluate.wiring import BYTE, HALF, SINGLE, VIEWS, Wiring
 
 __all__ = ["OperatorClass", "Traffic", "Work", "read_workload"]
 
@@ -38,6 +39,7 @@ class OperatorClass(str, Enum):
     WINOGRAD = "winograd"
     POINTWISE = "pointwise"
     DEPTHWISE = "depthwise"
+    GROUPED = "grouped"
     ELEMENTWISE = "elementwise"
 
 
@@ -69,6 +71,7 @@ class Work:
         window: Pixels that a value looks at.
         effort: Arithmetic operations of an elementwise operator.
         traffic: What it reads and writes.
+        weights: The part of it that does not depend on the image.
         quantized: Whether it multiplies 8-bit numbers: both factors come out of a DequantizeLinear.
         half: Whether the graph gives it 16-bit floating point.
         fused: Whether it costs no launch of its own.
@@ -83,6 +86,7 @@ class Work:
     window: int = 0
     effort: int = 0
     traffic: Traffic
+    weights: Traffic = field(default_factory=Traffic)
     quantized: bool
     half: bool
     fused: bool
@@ -209,13 +213,14 @@ class _Operators:
             **product,
             effort=0 if product else self._effort(node),
             traffic=reads if joined else reads + self._written(node.output[0]),
-            quantized=node.op_type in MATRIX and all(self._is_dequantized(name) for name in read[:2]),
+            weights=sum((self._read(name) for name in read if name in self.wiring.constants), Traffic()),
+            quantized=node.op_type in WEIGHTED and all(self._is_dequantized(name) for name in read[:2]),
             half=self.wiring.element_type(node.output[0]) in HALF,
             fused=joined is not None,
         )
 
     def _kind(self, node: onnx.NodeProto) -> OperatorClass:
-        if node.op_type not in MATRIX:
+        if node.op_type not in WEIGHTED:
             return OperatorClass.ELEMENTWISE
         if node.op_type in ("Gemm", "MatMul"):
             return OperatorClass.POINTWISE
@@ -223,18 +228,20 @@ class _Operators:
         groups = attribute(node, "group", 1)
         if groups > 1 and channels == 1:
             return OperatorClass.DEPTHWISE
-        if groups == 1 and math.prod(kernel) == 1:
+        if groups > 1:
+            return OperatorClass.GROUPED
+        if math.prod(kernel) == 1:
             return OperatorClass.POINTWISE
-        return OperatorClass.WINOGRAD if self._suits_winograd(node, groups, kernel) else OperatorClass.DENSE
+        return OperatorClass.WINOGRAD if self._suits_winograd(node, kernel) else OperatorClass.DENSE
 
     @staticmethod
-    def _suits_winograd(node: onnx.NodeProto, groups: int, kernel: list[int]) -> bool:
+    def _suits_winograd(node: onnx.NodeProto, kernel: list[int]) -> bool:
         steps = [step for a in node.attribute if a.name in ("strides", "dilations") for step in a.ints]
-        return node.op_type == "Conv" and groups == 1 and kernel == [3, 3] and all(step == 1 for step in steps)
+        return node.op_type == "Conv" and kernel == [3, 3] and all(step == 1 for step in steps)
 
     def _product(self, node: onnx.NodeProto) -> dict[str, int]:
         """`rows`, `outputs`, `channels` and `window` of a convolution or matrix product; empty for what is neither."""
-        if node.op_type not in MATRIX:
+        if node.op_type not in WEIGHTED:
             return {}
         size, shape = self.wiring.size, self.wiring.shape
         made = size(node.output[0])
