@@ -34,5 +34,5 @@ def tool_versions() -> dict[str, str]:
 def source_digest() -> str:
     """SHA-256 over edgec's own code: a changed line makes old results old, in a checkout as after an upgrade."""
     package = Path(__file__).resolve().parents[1]
-    files = sorted(p for p in package.rglob("*") if p.suffix in (".py", ".j2"))
+    files = sorted(p for p in package.rglob("*") if p.suffix in (".css", ".j2", ".js", ".py"))
     return digest_value([(p.relative_to(package).as_posix(), digest_file(p)) for p in files])
