@@ -16,6 +16,7 @@ import pytest
 
 from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.package import Description, Manifest, open_bundle, pack_bundle, write_archive
+from edgec.package.archive import archive_bytes
 
 NAMES = ["calibration.json", "golden.npz", "manifest.json", "model.onnx", "report.html", "report.json"]
 
@@ -132,6 +133,15 @@ class TestArchive:
         assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
         assert {entry.external_attr >> 16 for entry in entries} == {stat.S_IFREG | 0o644}
         assert {entry.compress_type for entry in entries} == {zipfile.ZIP_STORED}
+
+    def test_python_writes_the_same_bytes(self, archive: Path, tmp_path: Path) -> None:
+        """The reference: zipfile, told every header."""
+        with zipfile.ZipFile(tmp_path / "reference.zip", "w") as file:
+            for name, data in sorted(entries_of(archive).items()):
+                entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+                file.writestr(entry, data)
+        assert (tmp_path / "reference.zip").read_bytes() == archive.read_bytes()
 
     def test_a_damaged_folder_makes_no_archive(self, bundle: Path, tmp_path: Path) -> None:
         (bundle / "model.onnx").write_bytes(b"other")
@@ -272,7 +282,7 @@ def raise_the_schema(bundle: Path) -> None:
         (put_a_folder, "'report.html' is missing"),
         (hide_a_file, "file name '.cache' is not allowed"),
         (add_many_files, "more than 64 files"),
-        (swell_the_bundle, "expected at most 2147483648"),
+        (swell_the_bundle, "expected at most 2000000000"),
         (swell_the_manifest, r"manifest.json has 16777217 bytes, expected at most 16777216"),
         (edit_a_label, "label 'dog' stands twice"),
         (cut_the_manifest, "not valid JSON"),
@@ -314,12 +324,46 @@ def with_entries(extra: list[tuple[str, bytes]]) -> Callable[[Path], None]:
     return tamper
 
 
+def with_a_file(name: str) -> Callable[[Path], None]:
+    """In the layout that edgec writes, so that nothing else is wrong with it."""
+
+    def tamper(archive: Path) -> None:
+        archive.write_bytes(archive_bytes(entries_of(archive) | {name: b""}))
+
+    return tamper
+
+
 def without_the_report(archive: Path) -> None:
-    zip_of(archive, [(name, data) for name, data in entries_of(archive).items() if name != "report.json"])
+    entries = entries_of(archive)
+    del entries["report.json"]
+    archive.write_bytes(archive_bytes(entries))
 
 
 def changed_model(archive: Path) -> None:
-    zip_of(archive, [*(entries_of(archive) | {"model.onnx": b"x" * len(entries_of(archive)["model.onnx"])}).items()])
+    entries = entries_of(archive)
+    archive.write_bytes(archive_bytes(entries | {"model.onnx": b"x" * len(entries["model.onnx"])}))
+
+
+def packed_anew(archive: Path) -> None:
+    """By Python: the same contents, stored, with today's time."""
+    zip_of(archive, [*entries_of(archive).items()])
+
+
+def out_of_order(archive: Path) -> None:
+    """A sound zip of the right headers, the last file first."""
+    *others, last = entries_of(archive).items()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, data in (last, *others):
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+            file.writestr(entry, data)
+
+
+def of_another_time(archive: Path) -> None:
+    """Sets the time in the first local header, at byte 10, which no reader of a zip looks at."""
+    data = bytearray(archive.read_bytes())
+    data[10] ^= 1
+    archive.write_bytes(data)
 
 
 def compressed(archive: Path) -> None:
@@ -338,7 +382,7 @@ def overlapping(archive: Path) -> None:
     *_, count, length, offset, _ = struct.unpack("<4s4H2LH", raw[-22:])
     directory = raw[offset : offset + length]
     last = directory[directory.rindex(b"PK\x01\x02") :]
-    copies = [last.replace(b"zeros", f"zero{chr(ord('A') + i)}".encode()) for i in range(20)]
+    copies = [last.replace(b"zeros", f"z{i:04}".encode()) for i in range(20)]
     grown = directory + b"".join(copies)
     end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count + 20, count + 20, len(grown), offset, 0)
     archive.write_bytes(raw[:offset] + grown + end)
@@ -395,7 +439,12 @@ def long_directory(archive: Path) -> None:
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (with_entries([("extra.txt", b"")]), "'extra.txt' is not in the manifest"),
+        (with_a_file("extra.txt"), "'extra.txt' is not in the manifest"),
+        (with_a_file("Model.onnx"), "'model.onnx' would lie over another file where case does not count"),
+        (with_a_file("report.json/a"), "'report.json/a' would lie over another file"),
+        (packed_anew, "not the archive that edgec writes"),
+        (out_of_order, "not the archive that edgec writes"),
+        (of_another_time, "not the archive that edgec writes"),
         (with_entries([("report.json", b"{}")]), "'report.json' stands twice"),
         (with_entries([("../escape", b"")]), r"file name '\.\./escape' is not allowed"),
         (with_entries([("/etc/passwd", b"")]), "file name '/etc/passwd' is not allowed"),
@@ -437,7 +486,7 @@ def test_a_manifest_with_a_wrong_digest_is_refused_though_the_zip_is_sound(archi
     entries = entries_of(archive)
     manifest = Manifest.from_bytes(entries["manifest.json"], where="m")
     entries["manifest.json"] = manifest.to_bytes().replace(manifest.files["model.onnx"].sha256.encode(), b"0" * 64)
-    zip_of(archive, [*entries.items()])
+    archive.write_bytes(archive_bytes(entries))
     with pytest.raises(IntegrityError, match=r"'model.onnx' was changed"):
         open_bundle(archive).verify()
 

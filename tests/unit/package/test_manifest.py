@@ -38,6 +38,18 @@ def test_equal_facts_in_another_order_give_equal_bytes(description: Description)
     assert first == Manifest.of(reordered, {"report.json": two, "model.onnx": one}).to_bytes()
 
 
+def test_a_manifest_from_before_releases_counted_is_of_release_0(manifest: Manifest) -> None:
+    old = edited(manifest, lambda m: m.pop("release"))
+    assert Manifest.from_bytes(old, where=WHERE) == manifest
+    assert manifest.release == 0
+
+
+@pytest.mark.parametrize("release", [-1, 1.0, True, "1", None, 2**53])
+def test_a_release_is_a_number_that_counts(manifest: Manifest, release: object) -> None:
+    with pytest.raises(IntegrityError, match=r"release: Input should be"):
+        Manifest.from_bytes(edited(manifest, lambda m: m.update(release=release)), where=WHERE)
+
+
 def test_the_schema_is_written_as_schema(manifest: Manifest) -> None:
     assert json.loads(manifest.to_bytes())["schema"] == 1
 
@@ -67,6 +79,7 @@ def test_nothing_in_it_tells_time_host_or_an_absolute_path(manifest: Manifest) -
         (lambda m: m.pop("schema"), "'b/manifest.json': manifest schema None, expected 1"),
         (lambda m: m.update(colour="red"), "'b/manifest.json': colour: Extra inputs are not permitted, got 'red'"),
         (lambda m: m.pop("labels"), "'b/manifest.json': labels: Field required"),
+        (lambda m: m["input"].update(height="4"), "input.height: Input should be a valid integer, got '4'"),
         (lambda m: m["model"].update(format="tflite"), "model.format: Input should be 'onnx', got 'tflite'"),
         (lambda m: m["model"].update(scheme="s4"), "model.scheme: Input should be"),
         (lambda m: m["files"]["model.onnx"].update(sha256="12"), "files.model.onnx.sha256: String should match"),
@@ -97,6 +110,8 @@ def test_a_manifest_that_does_not_fit_is_refused_in_one_line(
         (b"", "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),
         (b"{", "not valid JSON"),
+        ('{"schema": 1}'.encode("utf-16"), "not valid JSON"),
+        (b'\xef\xbb\xbf{"schema": 1}', "not valid JSON: Unexpected UTF-8 BOM"),
         (b"[1]", "manifest schema None"),
         (b'{"schema": 1, "schema": 1}', "a key stands twice in an object"),
         (b'{"schema": NaN}', "NaN is no JSON number"),

@@ -16,8 +16,11 @@ from edgec.package.manifest import (
     StageEntry,
     TargetEntry,
 )
+from edgec.package.sbom import SBOM, bill_of_materials
+from edgec.package.signing import Trust, sign_bundle, verify_signature
 
 __all__ = [
+    "SBOM",
     "BuildPlan",
     "Bundle",
     "CheckEntry",
@@ -30,10 +33,14 @@ __all__ = [
     "RuntimeEntry",
     "StageEntry",
     "TargetEntry",
+    "Trust",
+    "bill_of_materials",
     "golden_bytes",
     "open_bundle",
     "pack_bundle",
     "read_golden",
     "require_replaceable",
+    "sign_bundle",
+    "verify_signature",
     "write_archive",
 ]

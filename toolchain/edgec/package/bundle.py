@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +10,13 @@ from pathlib import Path
 from edgec.core.digest import digest_bytes, digest_file
 from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable, write_bytes
-from edgec.package.manifest import Description, FileEntry, Manifest
+from edgec.package.archive import archive_bytes
+from edgec.package.graph import foreign_part
+from edgec.package.manifest import MANIFEST, SIGNATURE, Description, FileEntry, Manifest
 from edgec.package.source import Source, open_source
 
 __all__ = ["Bundle", "open_bundle", "pack_bundle", "require_replaceable", "write_archive"]
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_REGULAR_FILE = 0o100644
-_UNIX = 3
 _MAX_MANIFEST_BYTES = 16 << 20
 
 
@@ -44,7 +41,7 @@ def pack_bundle(*, description: Description, files: Mapping[str, Path | bytes], 
     Manifest.of(description, dict.fromkeys(files, FileEntry.of(b"")))
     with new_folder(output) as draft:
         entries = {name: _place(content, draft / name) for name, content in sorted(files.items())}
-        write_bytes(draft / "manifest.json", Manifest.of(description, entries).to_bytes())
+        write_bytes(draft / MANIFEST, Manifest.of(description, entries).to_bytes())
     return output
 
 
@@ -79,11 +76,22 @@ def _place(content: Path | bytes, path: Path) -> FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """An opened bundle. Nothing of it is believed before its digest agrees with the manifest."""
+    """An opened bundle. Nothing of it is believed before its digest agrees with the manifest.
+
+    Attributes:
+        manifest: As it was when the bundle was opened.
+        digest: The bundle's identity: SHA-256 of that `manifest.json`, which names the digest of every other file.
+    """
 
     path: Path
     manifest: Manifest
+    digest: str
     source: Source
+
+    @property
+    def signed(self) -> bool:
+        """Whether it holds a signature. Who made it, `verify_signature` tells."""
+        return SIGNATURE in self.source.sizes
 
     def read_bytes(self, name: str) -> bytes:
         """The contents of a file, checked against the manifest.
@@ -107,16 +115,18 @@ class Bundle:
         return data
 
     def verify(self) -> None:
-        """Reads every file and compares it with the manifest.
+        """Reads every file and compares it with the manifest. The signature is another matter: `verify_signature`.
 
         Raises:
-            IntegrityError: A file is missing, changed, or not named by the manifest.
+            IntegrityError: A file is missing, changed, or not named by the manifest, or the graph reads another file.
         """
-        extra = sorted(set(self.source.sizes) - set(self.manifest.files) - {"manifest.json"})
+        extra = sorted(set(self.source.sizes) - set(self.manifest.files) - {MANIFEST, SIGNATURE})
         if extra:
             raise self._damaged(f"'{extra[0]}' is not in the manifest")
         for name in sorted(self.manifest.files):
-            self.read_bytes(name)
+            data = self.read_bytes(name)
+            if name == self.manifest.model.file and (part := foreign_part(data)):
+                raise self._damaged(f"'{name}' has a {part}, expected a graph that brings everything along")
 
     def _damaged(self, reason: str) -> IntegrityError:
         return IntegrityError(f"'{self.path}': {reason}", hint="build or copy the bundle again")
@@ -130,18 +140,19 @@ def open_bundle(path: Path) -> Bundle:
         IntegrityError: A bundle that is damaged or was edited.
     """
     source = open_source(path)
-    size = source.sizes["manifest.json"]
+    size = source.sizes[MANIFEST]
     if size > _MAX_MANIFEST_BYTES:
-        raise IntegrityError(f"'{path}': manifest.json has {size} bytes, expected at most {_MAX_MANIFEST_BYTES}")
-    manifest = Manifest.from_bytes(source.read("manifest.json"), where=f"{path}/manifest.json")
-    return Bundle(path=path, manifest=manifest, source=source)
+        raise IntegrityError(f"'{path}': {MANIFEST} has {size} bytes, expected at most {_MAX_MANIFEST_BYTES}")
+    data = source.read(MANIFEST)
+    manifest = Manifest.from_bytes(data, where=f"{path}/{MANIFEST}")
+    return Bundle(path=path, manifest=manifest, digest=digest_bytes(data), source=source)
 
 
 def write_archive(folder: Path, output: Path) -> Path:
     """Writes a bundle as one file, `NAME.edgec`, that appears whole or not at all.
 
     A zip of stored entries in the order of their names, with fixed times and permissions: equal bundles
-    give equal archives.
+    give equal archives. A signature travels with it.
 
     Returns:
         The archive.
@@ -156,16 +167,5 @@ def write_archive(folder: Path, output: Path) -> Path:
     if output.is_dir():
         raise ConfigError(f"'{output}' is a folder", hint=f"name a file, such as {bundle.manifest.name}.edgec")
     require_writable(output)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(bundle.source.sizes):
-            archive.writestr(_entry(name), bundle.source.read(name))
-    write_bytes(output, buffer.getvalue())
+    write_bytes(output, archive_bytes({name: bundle.source.read(name) for name in bundle.source.sizes}))
     return output
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, _EPOCH)
-    entry.create_system = _UNIX
-    entry.external_attr = _REGULAR_FILE << 16
-    return entry

@@ -17,7 +17,9 @@ from edgec.core.inputs import InputSpec
 from edgec.core.target import EngineName, Scheme
 
 __all__ = [
+    "MANIFEST",
     "SCHEMA",
+    "SIGNATURE",
     "BuildPlan",
     "CheckEntry",
     "Description",
@@ -29,7 +31,12 @@ __all__ = [
     "StageEntry",
     "TargetEntry",
     "is_safe_name",
+    "parse_json",
 ]
+
+MANIFEST = "manifest.json"
+SIGNATURE = "signature.json"
+"""The one file beside the manifest that the manifest does not name: it comes later, and vouches for the manifest."""
 
 SCHEMA = 1
 """The manifest's schema that this version writes and reads."""
@@ -39,6 +46,9 @@ _NAME = re.compile(rf"{_SEGMENT}(/{_SEGMENT}){{0,3}}")
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Facts = dict[str, JsonValue]
+
+_MAX_RELEASE = 2**53 - 1
+"""What every JSON reader holds exactly."""
 
 
 class _Frozen(BaseModel):
@@ -134,6 +144,7 @@ class Description(_Frozen):
     It holds no time, no host name and no absolute path: equal builds describe themselves in equal bytes.
 
     Attributes:
+        release: Counts up from release to release of one model; a device that has one refuses a lower one.
         edgec: The version that made the bundle.
         preprocessing_in_graph: True when the graph scales and normalises pixels by itself.
         tools: Versions of what took part, by name; see `edgec.core.versions`.
@@ -142,6 +153,7 @@ class Description(_Frozen):
     """
 
     name: str = Field(min_length=1)
+    release: int = Field(default=0, ge=0, le=_MAX_RELEASE, strict=True)
     edgec: str = __version__
     target: TargetEntry
     labels: tuple[str, ...] = Field(min_length=2)
@@ -165,7 +177,7 @@ class Description(_Frozen):
 
 
 class Manifest(Description):
-    """A bundle's manifest. `files` names every file but `manifest.json` by its path relative to the bundle."""
+    """A bundle's manifest. `files` names every file but itself and the signature by its path in the bundle."""
 
     schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
     files: dict[str, FileEntry]
@@ -173,7 +185,7 @@ class Manifest(Description):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for name in self.files:
-            if not is_safe_name(name) or name == "manifest.json":
+            if not is_safe_name(name) or name in (MANIFEST, SIGNATURE):
                 raise ValueError(f"file name {name!r} is not allowed")
         if self.model.file not in self.files:
             raise ValueError(f"the model '{self.model.file}' is not among the files")
@@ -195,7 +207,10 @@ class Manifest(Description):
         Raises:
             IntegrityError: Not JSON, another schema, an unknown, missing or wrong field.
         """
-        value = _parse(data, where)
+        try:
+            value = parse_json(data)
+        except ValueError as error:
+            raise _refused(where, str(error)) from error
         found = value.get("schema") if isinstance(value, dict) else None
         if found != SCHEMA:
             raise IntegrityError(
@@ -203,7 +218,7 @@ class Manifest(Description):
                 hint="the bundle is damaged, or a newer edgec made it: upgrade edgec",
             )
         try:
-            return cls.model_validate(value)
+            return cls.model_validate_json(data, strict=True)  # a number in quotes is none
         except ValidationError as error:
             raise _refused(where, _first(error)) from error
 
@@ -218,11 +233,16 @@ def is_safe_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def _parse(data: bytes, where: str) -> Any:
+def parse_json(data: bytes) -> Any:
+    """JSON that every reader reads alike: UTF-8, no key stands twice, every number is one.
+
+    Raises:
+        ValueError: It is not such JSON.
+    """
     try:
-        return json.loads(data, object_pairs_hook=_object, parse_constant=_no_number)
+        return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise _refused(where, f"not valid JSON: {error}") from error
+        raise ValueError(f"not valid JSON: {error}") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -245,5 +265,5 @@ def _first(error: ValidationError) -> str:
     """The first of pydantic's findings, as one line."""
     first, others = error.errors(include_url=False)[0], error.error_count() - 1
     field = ".".join(str(part) for part in first["loc"]) or "manifest"
-    got = "" if first["type"] in {"missing", "value_error"} else f", got {reprlib.repr(first['input'])}"
+    got = "" if first["type"] in {"missing", "value_error", "json_invalid"} else f", got {reprlib.repr(first['input'])}"
     return f"{field}: {first['msg']}{got}" + (f" (and {others} more)" if others else "")

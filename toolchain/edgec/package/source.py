@@ -7,12 +7,13 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from edgec.core.errors import DataError, IntegrityError
 from edgec.core.stored import DAMAGED
-from edgec.package.manifest import is_safe_name
+from edgec.package.archive import MAX_BYTES, Entry, is_canonical
+from edgec.package.manifest import MANIFEST, is_safe_name
 
 __all__ = [
     "MAX_BYTES",
@@ -25,9 +26,7 @@ __all__ = [
 ]
 
 MAX_FILES = 64
-"""Files in a bundle; a build writes six."""
-MAX_BYTES = 2 << 30
-"""Bytes in a bundle: an ONNX file, a protobuf, cannot exceed 2 GiB."""
+"""Files in a bundle; a build writes eight."""
 
 _DIRECTORY_END = struct.Struct("<4s4H2LH")
 _DIRECTORY_BYTES = MAX_FILES * 1024
@@ -60,7 +59,7 @@ def open_source(path: Path) -> Source:
     """
     try:
         if path.is_dir():
-            manifest = path / "manifest.json"
+            manifest = path / MANIFEST
             _require_manifest(path, there=manifest.is_file() or manifest.is_symlink())
             return FolderSource(path)
         source = ArchiveSource(path)
@@ -68,7 +67,7 @@ def open_source(path: Path) -> Source:
         raise DataError(f"no bundle at '{path}'", hint="make one with: edgec build --target NAME") from error
     except OSError as error:
         raise DataError(f"cannot read '{path}': {error.strerror or error}", hint="check its permissions") from error
-    _require_manifest(path, there="manifest.json" in source.sizes)
+    _require_manifest(path, there=MANIFEST in source.sizes)
     return source
 
 
@@ -111,10 +110,10 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
 
 
 class ArchiveSource:
-    """The entries of an uncompressed zip.
+    """The entries of an uncompressed zip, in the one layout of `edgec.package.archive`.
 
-    Entries are stored, as `write_archive` writes them: what comes out is never larger than what lies there,
-    so no archive can swell in memory, and equal bundles make equal archives whatever zlib is installed.
+    What comes out is never larger than what lies there, so no archive can swell in memory, and equal bundles make equal
+    archives whatever zlib is installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -155,6 +154,10 @@ def stored_sizes(file: IO[bytes], where: Path) -> dict[str, int]:
     sizes = _checked(((entry.orig_filename, entry.file_size) for entry in entries), where)
     if sum(sizes.values()) > size:
         raise _refused(where, "entries of the archive overlap")
+    if MANIFEST in sizes and not is_canonical(
+        file, (Entry(name=e.orig_filename, crc=e.CRC, bytes=e.file_size) for e in entries)
+    ):
+        raise _refused(where, "not the archive that edgec writes")
     return sizes
 
 
@@ -184,11 +187,17 @@ def _require_stored(entry: zipfile.ZipInfo, where: Path) -> None:
 def _checked(listing: Iterator[tuple[str, int]], where: Path) -> dict[str, int]:
     """The listing as a mapping, refused at the first name or number that is out of bounds."""
     sizes: dict[str, int] = {}
+    taken: set[str] = set()
+    folders: set[str] = set()
     for name, size in listing:
         _require_safe(name, where)
         if name in sizes:
             raise _refused(where, f"'{name}' stands twice")
         sizes[name] = size
+        taken.add(name.lower())
+        folders.update(str(parent) for parent in PurePosixPath(name.lower()).parents)
+        if len(taken) < len(sizes) or folders & taken:
+            raise _refused(where, f"'{name}' would lie over another file where case does not count")
         if len(sizes) > MAX_FILES:
             raise _refused(where, f"more than {MAX_FILES} files")
     if sum(sizes.values()) > MAX_BYTES:

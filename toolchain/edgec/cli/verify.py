@@ -1,0 +1,98 @@
+"""`edgec verify`: is this bundle whole, and does somebody who is trusted vouch for it?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgec.core.errors import DataError, IntegrityError
+
+if TYPE_CHECKING:
+    from edgec.package import Bundle
+
+__all__ = ["command"]
+
+
+@click.command("verify")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key, PEM: demand a signature made with it."
+)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Authorities, PEM: demand a signature made with a certificate of theirs.",
+)
+@click.option("--smoke-test", is_flag=True, help="Run the golden images and compare with the recorded logits.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(bundle: Path, *, key: Path | None, certificate: Path | None, smoke_test: bool, as_json: bool) -> None:
+    """Compare a BUNDLE with its manifest, and with a signature; exit 4 when it is not what it says.
+
+    BUNDLE is a folder or an archive. Without --key and --certificate a signature is told of, and not believed.
+    """
+    from edgec.package import Trust, open_bundle, verify_signature
+
+    trust = None if key is None and certificate is None else Trust.read(key=key, certificate=certificate)
+    opened = open_bundle(bundle)
+    signer = None if trust is None else verify_signature(opened, trust)
+    opened.verify()
+    if smoke_test:
+        _smoke_test(opened)
+    found = _found(opened, signer, smoke_test=smoke_test)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name, value in _worded(found).items():
+        click.echo(f"{name:<12}{value}")
+
+
+def _smoke_test(bundle: Bundle) -> None:
+    """Loads the bundle and lets it answer.
+
+    Raises:
+        IntegrityError: It does not run here, answers differently, or another one has taken its place.
+    """
+    from edgec.runtime import load_model
+
+    try:
+        model = load_model(bundle.path)
+        if model.bundle.digest != bundle.digest:
+            raise IntegrityError(f"'{bundle.path}' was replaced while it was read", hint="verify it again")
+        model.smoke_test()
+    except DataError as error:
+        raise IntegrityError(f"smoke test: {error}", hint=error.hint) from error
+
+
+def _found(bundle: Bundle, signer: str | None, *, smoke_test: bool) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.path),
+        "name": manifest.name,
+        "release": manifest.release,
+        "target": manifest.target.name,
+        "scheme": manifest.model.scheme.value,
+        "digest": bundle.digest,
+        "files": len(manifest.files),
+        "signature": "good" if signer else "unchecked" if bundle.signed else "none",
+        "signer": signer,
+        "smoke_test": smoke_test,
+    }
+
+
+def _worded(found: dict[str, Any]) -> dict[str, Any]:
+    """For people: what was not looked at must not read as if it were good."""
+    signature = {
+        "good": f"good, by {found['signer']}",
+        "unchecked": "there, not checked: give --key or --certificate",
+        "none": "none",
+    }[found["signature"]]
+    told = {name: found[name] for name in ("bundle", "name", "release", "target", "scheme", "digest")}
+    return told | {
+        "files": f"{found['files']}, all as the manifest says",
+        "signature": signature,
+        "smoke test": "passed" if found["smoke_test"] else "not run",
+    }
