@@ -10,16 +10,21 @@ FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-pip \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 1000 --groups video edgec
+    && useradd --create-home --uid 1000 --groups video edgec \
+    && install --directory --owner edgec --mode 700 /var/cache/edgec
 
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY toolchain/ toolchain/
 COPY targets/ targets/
 COPY calibration/ calibration/
-RUN python3 -m pip install --no-cache-dir .
+RUN python3 -m pip install --no-cache-dir '.[serve]'
 
+# Engines are built by the first start and kept here; a volume keeps them for the next container.
+ENV EDGEC_CACHE=/var/cache/edgec
+VOLUME /var/cache/edgec
 USER 1000
 WORKDIR /work
 ENTRYPOINT ["edgec"]
-CMD ["--help"]
+EXPOSE 8000
+CMD ["serve", "/work/current", "--host", "0.0.0.0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shlex
@@ -134,7 +135,7 @@ def test_what_is_installed_is_this_package_with_extras_that_it_has(dockerfile):
         assert match, requirement
         extras = set(match[1].split(",")) if match[1] else set()
         assert extras <= set(PROJECT["optional-dependencies"])
-        assert extras == ({"build"} if dockerfile.stem == "build-gpu" else set())
+        assert extras == ({"build"} if dockerfile.stem == "build-gpu" else {"serve"})
 
 
 @each
@@ -142,6 +143,19 @@ def test_the_image_starts_the_console_script(dockerfile):
     entrypoints = [value for name, value in final_stage(dockerfile) if name == "ENTRYPOINT"]
     assert entrypoints == ['["edgec"]']
     assert "edgec" in PROJECT["scripts"]
+
+
+@pytest.mark.parametrize("name", ["cpu", "jetson"])
+def test_an_image_for_devices_serves_what_is_mounted(name):
+    """Its words are `edgec serve`'s own, and others may reach the port that it listens on."""
+    from edgec.cli.serve import command
+
+    stage = final_stage(ROOT / "docker" / f"{name}.Dockerfile")
+    (words,) = [json.loads(value) for instruction, value in stage if instruction == "CMD"]
+    assert words[0] == "serve"
+    given = command.make_context("serve", words[1:]).params
+    assert given["host"] == "0.0.0.0"  # noqa: S104  # in a container
+    assert [value for instruction, value in stage if instruction == "EXPOSE"] == [str(given["port"])]
 
 
 @each

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def command(bundle: Path, files: tuple[Path, ...], *, as_json: bool, top: int | 
     """
     from edgec.runtime import load_model
 
-    model = load_model(bundle)
+    model = load_model(bundle, tell=partial(click.echo, err=True))
     if model.note:
         click.echo(f"note: {model.note}", err=True)
     answers: list[_Answer] = []
@@ -68,29 +69,31 @@ class _Answer:
 
 def _outcomes(model: Model, files: Iterable[Path]) -> Iterator[_Answer | DataError]:
     """What became of each image, in order."""
-    from edgec.core.images import SUFFIXES, decode_image
+    from edgec.runtime import predict_files
 
-    for given in files:
-        images = _images(given, SUFFIXES)
-        if not images:
-            yield DataError(
-                f"folder '{given}' holds no image ({', '.join(sorted(SUFFIXES))})", hint="name image files, or a folder"
-            )
-        for file in images:
-            try:
-                scores = model.predict(decode_image(file, model.bundle.manifest.input)[None])[0]
-            except DataError as error:
-                yield error
-                continue
-            best_first = scores.argsort(kind="stable")[::-1]
-            yield _Answer(file=file, scores={model.labels[i]: float(scores[i]) for i in best_first})
+    empty: list[DataError] = []
+    for file, scores in predict_files(model, _images(files, empty)):
+        if isinstance(scores, DataError):
+            yield scores
+            continue
+        best_first = scores.argsort(kind="stable")[::-1]
+        yield _Answer(file=file, scores={model.labels[i]: float(scores[i]) for i in best_first})
+    yield from empty
 
 
-def _images(given: Path, suffixes: Collection[str]) -> list[Path]:
-    """A file itself; a folder's images, by name, those of its folders included."""
-    if not given.is_dir():
-        return [given]
-    return sorted(path for path in given.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+def _images(given: Iterable[Path], empty: list[DataError]) -> Iterator[Path]:
+    """Files themselves; of a folder its images, by name, those of its folders included. One without adds an error."""
+    from edgec.core.images import SUFFIXES
+
+    for path in given:
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        yield from found
+        if not found:
+            endings = ", ".join(sorted(SUFFIXES))
+            empty.append(DataError(f"folder '{path}' holds no image ({endings})", hint="name image files, or a folder"))
 
 
 def _json_line(answer: _Answer, top: int | None) -> str:

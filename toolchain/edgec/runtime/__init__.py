@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from edgec.runtime.engine import is_installed
+from edgec.runtime.files import predict_files
 from edgec.runtime.model import Model, load_model, tolerance
 from edgec.runtime.session import Session, softmax
+from edgec.runtime.stream import Frame, Stream, stream
 
-__all__ = ["Model", "Session", "is_installed", "load_model", "softmax", "tolerance"]
+__all__ = [
+    "Frame",
+    "Model",
+    "Session",
+    "Stream",
+    "is_installed",
+    "load_model",
+    "predict_files",
+    "softmax",
+    "stream",
+    "tolerance",
+]

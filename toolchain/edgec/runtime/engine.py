@@ -69,12 +69,14 @@ class Engine(Protocol):
         inputs: All that it takes.
         outputs: All that it gives; the first holds the logits.
         most: Images that it runs at once; None sets no limit.
+        parallel: Whether several threads may run it at the same time.
     """
 
     devices: tuple[str, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     most: int | None
+    parallel: bool
 
     def run(self, tensor: np.ndarray) -> np.ndarray:
         """The first output for the first input, a fresh array.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from edgec.core.errors import IntegrityError
+from edgec.core.errors import DataError, EdgecError, IntegrityError, MissingDependencyError
 from edgec.core.target import EngineName, Scheme
 from edgec.package import Bundle, open_bundle, read_golden
 from edgec.package.manifest import RuntimeEntry
 from edgec.runtime.engine import INSTALL, NAMES, is_installed
+from edgec.runtime.engine_build import Tell
 from edgec.runtime.session import Session, softmax
 
 __all__ = ["Model", "load_model", "tolerance"]
@@ -33,45 +34,84 @@ def load_model(
     *,
     engine: EngineName | None = None,
     engine_file: Path | None = None,
+    engines: Path | None = None,
     providers: Sequence[str] | None = None,
     threads: int | None = None,
     batch: int = 32,
+    tell: Tell | None = None,
 ) -> Model:
     """The model of a bundle, folder or archive, after every file of it was compared with the manifest.
+
+    A bundle for TensorRT gets its engine built on the first call on a device that has TensorRT and a GPU, which takes
+    minutes; later calls load it. Where that fails, onnxruntime runs the bundle, and the model's note says why.
 
     Args:
         path: The bundle.
         engine: What runs it; None takes the manifest's where it is here, else onnxruntime.
-        engine_file: The TensorRT engine that was built from the bundle's graph on this very device. Without it TensorRT
-            runs nothing: engines fit one GPU and one version, so a bundle holds none.
+        engine_file: A TensorRT engine that was built from the bundle's graph on this very device.
+        engines: Where engines that are built here are kept; None takes `edgec.runtime.engine_store.engines_folder`.
         providers: onnxruntime execution providers, best first; None takes the manifest's.
         threads: Threads within an operator; None takes the manifest's.
         batch: Most images run at once.
+        tell: Told how far the building of an engine is.
 
     Raises:
         MissingDependencyError: The engine that was asked for is not installed.
         DataError: Nothing is there, it is no bundle, or the engine cannot load the model.
         IntegrityError: The bundle is damaged or was edited.
-        UnsupportedError: The graph's input or output is not a classifier's.
+        UnsupportedError: The graph's input or output is not a classifier's, or the engine that was asked for cannot be
+            built.
     """
     bundle = open_bundle(path)
     bundle.verify()
     manifest = bundle.manifest
     runtime = manifest.runtime
-    chosen = engine or _engine_here(runtime.engine, engine_file)
-    session = Session(
-        engine_file if engine_file and chosen == "tensorrt" else bundle.read_bytes(manifest.model.file),
-        manifest.input,
-        preprocessing_in_graph=manifest.preprocessing_in_graph,
-        engine=chosen,
-        providers=runtime.providers if providers is None else providers,
-        device=runtime.device,
-        threads=threads or runtime.threads,
-        batch=batch,
-    )
-    if session.classes != len(manifest.labels):
-        raise IntegrityError(f"'{path}': the model has {session.classes} classes, the manifest {len(manifest.labels)}")
-    return Model(bundle, session)
+
+    def session(name: EngineName, model: bytes | Path) -> Session:
+        return Session(
+            model,
+            manifest.input,
+            preprocessing_in_graph=manifest.preprocessing_in_graph,
+            engine=name,
+            providers=runtime.providers if providers is None else providers,
+            device=runtime.device,
+            threads=threads or runtime.threads,
+            batch=batch,
+        )
+
+    chosen = engine or (runtime.engine if is_installed(runtime.engine) else "onnxruntime")
+    trouble = None
+    ready = None
+    if chosen == "tensorrt":
+        try:
+            ready = session(chosen, engine_file) if engine_file else _built(bundle, session, engines, tell)
+        except EdgecError as error:
+            if engine or engine_file:
+                raise
+            chosen, trouble = "onnxruntime", str(error)
+    ready = ready or session(chosen, bundle.read_bytes(manifest.model.file))
+    if ready.classes != len(manifest.labels):
+        raise IntegrityError(f"'{path}': the model has {ready.classes} classes, the manifest {len(manifest.labels)}")
+    return Model(bundle, ready, trouble=trouble)
+
+
+def _built(
+    bundle: Bundle, session: Callable[[EngineName, bytes], Session], engines: Path | None, tell: Tell | None
+) -> Session:
+    """A session on the engine that is kept for this device; one that no longer loads is built anew."""
+    if not is_installed("tensorrt"):
+        raise MissingDependencyError("TensorRT is not installed", hint=INSTALL["tensorrt"])
+    from edgec.runtime.engine_store import device_engine
+
+    say = tell or _silent
+    try:
+        return session("tensorrt", device_engine(bundle, folder=engines, tell=say))
+    except DataError:
+        return session("tensorrt", device_engine(bundle, folder=engines, tell=say, anew=True))
+
+
+def _silent(line: str) -> None:
+    del line
 
 
 class Model:
@@ -84,11 +124,11 @@ class Model:
         note: What the person should know about how it runs here, where that is not as the manifest asks; else None.
     """
 
-    def __init__(self, bundle: Bundle, session: Session) -> None:
+    def __init__(self, bundle: Bundle, session: Session, *, trouble: str | None = None) -> None:
         self.bundle = bundle
         self.session = session
         self.labels = bundle.manifest.labels
-        self.note = _note(bundle.manifest.runtime, session)
+        self.note = _note(bundle.manifest.runtime, session, trouble)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Scores, float32 [n, classes], that sum to 1 for each image.
@@ -143,18 +183,12 @@ def tolerance(logits: np.ndarray, scheme: Scheme) -> float:
     return float(np.abs(logits).max()) * _SHARE_OF_LARGEST[scheme]
 
 
-def _engine_here(wanted: EngineName, engine_file: Path | None) -> EngineName:
-    """The engine that a bundle was built for, where it can run it here."""
-    runs = is_installed(wanted) and (wanted != "tensorrt" or engine_file is not None)
-    return wanted if runs else "onnxruntime"
-
-
-def _note(runtime: RuntimeEntry, session: Session) -> str | None:
+def _note(runtime: RuntimeEntry, session: Session, trouble: str | None) -> str | None:
     here = session.providers[0]
     if session.engine != runtime.engine and here != "TensorrtExecutionProvider":
         name, by = NAMES[runtime.engine], NAMES[session.engine]
         missing = runtime.engine != "tensorrt" and not is_installed(runtime.engine)
-        more = f"; for {name}: {INSTALL[runtime.engine]}" if missing else ""
+        more = f"; for {name}: {INSTALL[runtime.engine]}" if missing else f" ({trouble})" if trouble else ""
         return f"built for {name}, which does not run it here: {by} does, on {here}{more}"
     if session.engine == "openvino":
         return (

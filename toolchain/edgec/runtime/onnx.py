@@ -45,6 +45,7 @@ class OnnxRuntime:
     """
 
     most: int | None = None
+    parallel = True
 
     def __init__(self, model: bytes | Path, settings: Settings) -> None:
         self._session: Any = _load(model, settings)

@@ -35,6 +35,7 @@ class OpenVino:
     """
 
     most: int | None = None
+    parallel = False
 
     def __init__(self, model: bytes | Path, settings: Settings) -> None:
         core = openvino.Core()

@@ -16,7 +16,7 @@ import numpy as np
 from edgec.core.errors import DataError, UnsupportedError
 from edgec.runtime.engine import Port
 
-__all__ = ["TensorRt"]
+__all__ = ["TensorRt", "cuda_bindings"]
 
 _ITEM_BYTES = 4
 """Input and output are float32: what a graph computes in between does not show outside."""
@@ -36,6 +36,7 @@ class TensorRt:
     """
 
     devices: tuple[str, ...] = ("GPU",)
+    parallel = False
 
     def __init__(self, model: bytes | Path) -> None:
         trt: Any = import_module("tensorrt")
@@ -93,7 +94,7 @@ class _Cuda:
     """Memory and one stream of the first GPU; all is given back when this value goes."""
 
     def __init__(self) -> None:
-        self._api = _bindings()
+        self._api = cuda_bindings()
         self.stream = int(self._ask(self._api.cudaStreamCreate()))
         weakref.finalize(self, self._api.cudaStreamDestroy, self.stream)
 
@@ -128,7 +129,7 @@ class _Cuda:
         return values[0] if values else None
 
 
-def _bindings() -> Any:
+def cuda_bindings() -> Any:
     """cuda-python's runtime API, which moved in version 12.8."""
     try:
         return import_module("cuda.bindings.runtime")

@@ -7,30 +7,32 @@ full TensorRT was at hand.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgec.core.digest import digest_file, digest_value
+from edgec.core.digest import digest_bytes, digest_value
 from edgec.core.errors import MissingDependencyError, UnsupportedError
 from edgec.core.files import write_bytes
-from edgec.core.progress import Progress, Silent
 from edgec.core.target import Target
+from edgec.package import BuildPlan
 
-__all__ = ["EngineSpec", "build_engine", "cached_engine", "compute_capability", "engine_key", "load_tensorrt"]
+__all__ = ["EngineSpec", "Gpu", "Tell", "build_engine", "engine_key", "load_tensorrt", "read_gpu"]
+
+Tell = Callable[[str], None]
+"""Takes a line for the person who waits."""
 
 MOST = 8
 """Largest batch where none is asked for."""
-TIMING_CACHE = "timing.cache"
 _WITHOUT_TIMINGS = frozenset({"tensorrt_rtx"})
 """Its timing caches do nothing, since version 1.2."""
 _WORKSPACE_SHARE = 4
 """A Jetson's memory serves CPU and GPU: a quarter of it for scratch space leaves room for both."""
 _WORKSPACE_MB = 1024
-_MAJOR, _MINOR = 75, 76
-"""cudaDevAttrComputeCapabilityMajor and -Minor, of CUDA's enumeration cudaDeviceAttr."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,12 @@ class EngineSpec:
         """By the memory of a profile."""
         memory_mb = target.memory_mb
         return cls(most=most, workspace_mb=_WORKSPACE_MB if memory_mb is None else memory_mb // _WORKSPACE_SHARE)
+
+    @classmethod
+    def planned(cls, plan: BuildPlan | None) -> EngineSpec:
+        """By a bundle's build plan: the largest batch of its `--maxShapes`."""
+        asked = (re.match(r"--maxShapes=[^:]+:(\d+)x", argument) for argument in (plan.arguments if plan else ()))
+        return cls(most=next((int(found[1]) for found in asked if found), MOST))
 
     def shapes(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """Least, usual and largest shape of an input; three equal ones where its batch is fixed."""
@@ -78,45 +86,35 @@ def load_tensorrt() -> Any:
     return api
 
 
-def engine_key(model: Path, spec: EngineSpec, *, version: str, capability: str) -> str:
-    """What an engine depends on: the graph, what it is built for, TensorRT's version and the GPU's architecture."""
-    return digest_value(["engine", digest_file(model), spec.most, spec.workspace_mb, version, capability])
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """The GPU that an engine is built for.
+
+    Attributes:
+        name: As its driver calls it.
+        capability: Of its architecture, as in `8.7`.
+    """
+
+    name: str
+    capability: str
 
 
-def cached_engine(
-    model: Path, spec: EngineSpec, folder: Path, *, api: Any, capability: str, progress: Progress | None = None
-) -> Path:
-    """The engine of a graph, built now if the folder does not hold it.
+def engine_key(model: bytes, spec: EngineSpec, *, version: str, gpu: Gpu) -> str:
+    """What an engine depends on: the graph, what it is built for, TensorRT's version and the GPU."""
+    return digest_value(
+        ["engine", digest_bytes(model), spec.most, spec.workspace_mb, version, gpu.name, gpu.capability]
+    )
+
+
+def build_engine(model: bytes, spec: EngineSpec, *, api: Any, timings: Path, tell: Tell) -> bytes:
+    """The serialised engine of a graph.
 
     Args:
         model: ONNX, strongly typed: with Q/DQ for int8, and float16 where that is meant.
         spec: What to build for.
-        folder: Engines by key, and the timing cache that all of them share.
-        api: As `load_tensorrt` gives it.
-        capability: As `compute_capability` gives it.
-        progress: Told how far the builder is.
-
-    Raises:
-        UnsupportedError: The parser or the builder refuses the graph.
-    """
-    key = engine_key(model, spec, version=api.__version__, capability=capability)
-    engine = folder / f"{key[:32]}.engine"
-    if not engine.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        timings = folder / f"{api.__version__}-{capability}-{TIMING_CACHE}"
-        write_bytes(engine, build_engine(model, spec, api=api, timings=timings, progress=progress or Silent()))
-    return engine
-
-
-def build_engine(model: Path, spec: EngineSpec, *, api: Any, timings: Path, progress: Progress) -> bytes:
-    """The serialised engine of a graph.
-
-    Args:
-        model: ONNX.
-        spec: What to build for.
         api: TensorRT 10 or 11.
         timings: The timing cache, read where it is there and written anew: a second build of a like graph is quick.
-        progress: Told how far the builder is.
+        tell: Told how far the builder is.
 
     Raises:
         UnsupportedError: The parser or the builder refuses the graph.
@@ -131,7 +129,7 @@ def build_engine(model: Path, spec: EngineSpec, *, api: Any, timings: Path, prog
         entry = network.get_input(i)
         profile.set_shape(entry.name, *spec.shapes(tuple(entry.shape)))
     config.add_optimization_profile(profile)
-    monitor = _monitor(api, progress.note)
+    monitor = _monitor(api, tell)
     config.progress_monitor = monitor
     keeps_timings = api.__name__ not in _WITHOUT_TIMINGS
     if keeps_timings:
@@ -140,46 +138,43 @@ def build_engine(model: Path, spec: EngineSpec, *, api: Any, timings: Path, prog
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise UnsupportedError(
-            f"TensorRT {api.__version__} cannot build '{model.name}'",
+            f"TensorRT {api.__version__} cannot build the engine",
             hint="its log above says why; memory is one reason",
         )
     if keeps_timings:
-        write_bytes(timings, bytes(config.get_timing_cache().serialize()))
+        with suppress(OSError):  # a folder that cannot be written costs time, not the engine
+            write_bytes(timings, bytes(config.get_timing_cache().serialize()))
     return bytes(engine)
 
 
-def _parsed(model: Path, builder: Any, log: Any, api: Any) -> tuple[Any, Any]:
+def _parsed(model: bytes, builder: Any, log: Any, api: Any) -> tuple[Any, Any]:
     """The network, and the parser, which holds its weights and must live as long."""
     # Version 11 knows no other networks, and has the flag still.
     network = builder.create_network(1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = api.OnnxParser(network, log)
-    if not parser.parse_from_file(str(model)):
+    if not parser.parse(model):
         refused = [parser.get_error(i).desc() for i in range(parser.num_errors)] or ["no reason given"]
-        raise UnsupportedError(f"TensorRT {api.__version__} refuses '{model.name}': {refused[0]}")
+        raise UnsupportedError(f"TensorRT {api.__version__} refuses the graph: {refused[0]}")
     return network, parser
 
 
-def compute_capability(cuda: Any) -> str:
-    """That of the first GPU, as in `8.7`.
+def read_gpu(cuda: Any) -> Gpu:
+    """The first GPU.
 
     Args:
         cuda: cuda-python's runtime API.
 
     Raises:
-        UnsupportedError: There is no GPU.
+        UnsupportedError: There is none.
     """
-    numbers = []
-    for attribute in (_MAJOR, _MINOR):
-        error, value = cuda.cudaDeviceGetAttribute(cuda.cudaDeviceAttr(attribute), 0)
-        if int(error):
-            raise UnsupportedError(
-                f"CUDA: {getattr(error, 'name', error)}", hint="nvidia-smi shows whether a GPU is there"
-            )
-        numbers.append(int(value))
-    return ".".join(map(str, numbers))
+    error, found = cuda.cudaGetDeviceProperties(0)
+    if int(error):
+        raise UnsupportedError(f"CUDA: {getattr(error, 'name', error)}", hint="nvidia-smi shows whether a GPU is there")
+    name = found.name.decode(errors="replace") if isinstance(found.name, bytes) else str(found.name)
+    return Gpu(name=name.rstrip("\0"), capability=f"{found.major}.{found.minor}")
 
 
-def _monitor(api: Any, tell: Callable[[str], None]) -> Any:
+def _monitor(api: Any, tell: Tell) -> Any:
     """Tells of the builder's outermost phases; the builder calls it from threads of its own."""
 
     class Monitor(api.IProgressMonitor):  # the base is native

@@ -1,0 +1,61 @@
+"""`edgec serve`: a bundle over HTTP."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from edgec.core.errors import MissingDependencyError
+
+__all__ = ["command"]
+
+_PACKAGES = ("starlette", "uvicorn", "prometheus_client")
+_MIB = 1 << 20
+
+
+@click.command("serve")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="What clients call the model. Default: the manifest's name.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that run the model.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Within an operator. Default: the bundle's.")
+@click.option(
+    "--queue",
+    "waiting",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Requests that may wait; more get 503.",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Waiting requests that are run together."
+)
+@click.option(
+    "--max-body", type=click.FloatRange(min=0.001), default=16, show_default=True, help="Largest body, in MiB."
+)
+@click.option(
+    "--watch/--no-watch", default=True, show_default=True, help="Switch when BUNDLE leads to another version."
+)
+@click.option("--access-log", is_flag=True, help="Log every request.")
+@click.option("--json-logs", is_flag=True, help="Log lines of JSON.")
+def command(bundle: Path, *, max_body: float, watch: bool, **options: object) -> None:
+    """Answer requests over HTTP with a BUNDLE: Open Inference Protocol v2, and POST of an image file to …/classify.
+
+    BUNDLE is a folder, an archive, or a link to one, such as ROOT/current. It is verified and proved by its golden
+    images before /v2/health/ready says 200. SIGHUP loads it again; SIGTERM ends it once what waits is answered.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(f"serving needs {missing[0]}", hint="pip install 'edgec[serve]'")
+    from edgec.serve import Settings, serve
+
+    settings = Settings(
+        bundle=bundle,
+        max_body_bytes=int(max_body * _MIB),
+        watch_seconds=2.0 if watch else None,
+        **options,  # pyright: ignore[reportArgumentType]  # click has checked them
+    )
+    serve(settings)

@@ -1,0 +1,282 @@
+"""The server's routes: Open Inference Protocol v2, image files, health and metrics, as a Starlette application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from edgec import __version__
+from edgec.core.errors import DataError, EdgecError
+from edgec.serve.body import BodyError, read_body
+from edgec.serve.metrics import CONTENT_TYPE, Metrics
+from edgec.serve.pictures import decode_upload
+from edgec.serve.pool import Full, Job, Pool
+from edgec.serve.settings import Settings
+from edgec.serve.tensors import HEADER_LENGTH, LABELS, PIXELS, SCORES, Answer, read_query, write_answer
+from edgec.serve.versions import Served, Versions
+
+__all__ = ["Service", "make_app"]
+
+_LOG = logging.getLogger("edgec.serve")
+_JSON = (b"content-type", b"application/json")
+_AGAIN_S = b"1"
+"""When a client that was refused may come again: a queue of 64 is empty by then, on most machines."""
+_PICTURES = ("image/", "application/octet-stream")
+
+
+MakeJob = Callable[[Served, Scope, bytes], Job[tuple[Answer, np.ndarray]]]
+"""A version, a request and its body to what is run."""
+
+
+class Service:
+    """What the routes share; lives as long as the server.
+
+    Attributes:
+        versions: The model.
+        ended: Called when the first version cannot be loaded.
+    """
+
+    versions: Versions
+    pool: Pool
+    metrics: Metrics
+
+    def __init__(self, settings: Settings, *, ended: Callable[[], None]) -> None:
+        self.settings = settings
+        self._ended = ended
+        self._first: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def running(self, app: Starlette) -> AsyncIterator[None]:
+        """Threads, and the loading of versions, around the server's life."""
+        del app
+        settings = self.settings
+        self.pool = Pool(workers=settings.workers, waiting=settings.waiting, batch=settings.batch)
+        self.metrics = Metrics(depth=lambda: self.pool.depth, window=settings.window)
+        self.versions = Versions(settings, self.metrics)
+        loading = asyncio.create_task(self._load())
+        try:
+            yield
+        finally:
+            loading.cancel()
+            with suppress(asyncio.CancelledError):
+                await loading
+            self.pool.close()
+
+    async def _load(self) -> None:
+        if not await self.versions.load():
+            self._ended()
+            return
+        await self.versions.watch()
+
+    def served(self, request_or_scope: Request | Scope) -> Served:
+        """The version that a path names.
+
+        Raises:
+            HTTPException: None is ready, or the model or version is not served here.
+        """
+        scope = request_or_scope.scope if isinstance(request_or_scope, Request) else request_or_scope
+        served, named = self.versions.current, scope["path_params"]
+        if served is None:
+            raise HTTPException(503, "the model is being loaded", {"retry-after": "1"})
+        if named["name"] != served.name:
+            raise HTTPException(404, f"model '{named['name']}': this server has '{served.name}'")
+        if named.get("version", served.version) != served.version:
+            raise HTTPException(404, f"version '{named['version']}': this server has '{served.version}'")
+        return served
+
+
+class Classifier:
+    """A route that takes a body through the queue; plain ASGI, as requests and responses as objects cost time here."""
+
+    def __init__(self, service: Service, route: str, job: MakeJob, *, may_be_brief: bool) -> None:
+        self._service = service
+        self._route = route
+        self._job = job
+        self._may_be_brief = may_be_brief
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, whatever becomes of it."""
+        began = time.perf_counter()
+        if scope["method"] != "POST":
+            raise HTTPException(405, "expected POST", {"allow": "POST"})
+        status = 500
+        try:
+            answer = await self._answer(scope, receive)
+            status = answer.status
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        finally:
+            self._service.metrics.request(self._route, status, time.perf_counter() - began)
+        length = (b"content-length", str(len(answer.body)).encode())
+        await send({"type": "http.response.start", "status": status, "headers": [*answer.headers, length]})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        service = self._service
+        served = service.served(scope)
+        settings = service.settings
+        try:
+            body = await read_body(scope, receive, most=settings.max_body_bytes, seconds=settings.body_seconds)
+            brief = self._may_be_brief and len(body) <= served.brief_bytes
+            answer, classes = await service.pool.run(self._job(served, scope, body), brief=brief)
+        except BodyError as error:
+            return _refusal(error.status, str(error), closes=True)
+        except Full:
+            return _refusal(503, "too many requests wait already", again=True)
+        except DataError as error:
+            return _refusal(400, str(error))
+        except EdgecError as error:
+            _LOG.error("%s", error)  # expected: no traceback
+            return _refusal(500, "the model could not be run")
+        service.metrics.predicted(classes)
+        return answer
+
+
+def _refusal(status: int, text: str, *, again: bool = False, closes: bool = False) -> Answer:
+    more = [(b"retry-after", _AGAIN_S)] if again else []
+    more += [(b"connection", b"close")] if closes else []
+    return Answer(status=status, body=json.dumps({"error": text}).encode(), headers=(_JSON, *more))
+
+
+def _header(scope: Scope, name: str) -> str | None:
+    wanted = name.encode()
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == wanted), None)
+
+
+def _infer_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer, np.ndarray]]:
+    """A request of the protocol."""
+    query: Any = None
+
+    def read() -> np.ndarray:
+        nonlocal query
+        query = read_query(body, _header(scope, HEADER_LENGTH), served.shape)
+        return query.tensor
+
+    def write(scores: np.ndarray) -> tuple[Answer, np.ndarray]:
+        labels = served.shape.labels
+        answer = write_answer(scores, query, labels=labels, name=served.name, version=served.version)
+        return answer, scores.argmax(axis=1)
+
+    return Job(model=served.model, guard=served.guard, read=read, write=write)
+
+
+def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer, np.ndarray]]:
+    """An image file."""
+    kind = _header(scope, "content-type")
+    if kind is not None and not kind.startswith(_PICTURES):
+        raise HTTPException(415, f"content type '{kind}': expected image/jpeg, image/png, image/webp or image/bmp")
+    top = _top(scope["query_string"], len(served.shape.labels))
+
+    def read() -> np.ndarray:
+        return decode_upload(body, served.shape.spec)[None]
+
+    def write(scores: np.ndarray) -> tuple[Answer, np.ndarray]:
+        best = scores[0].argsort(kind="stable")[::-1][:top]
+        named = {served.shape.labels[i]: float(scores[0, i]) for i in best}
+        label = served.shape.labels[best[0]]
+        fields = {"model": served.name, "version": served.version, "label": label, "score": named[label]}
+        body = json.dumps(fields | {"scores": named}).encode()
+        return Answer(body=body, headers=(_JSON,)), best[:1]
+
+    return Job(model=served.model, guard=served.guard, read=read, write=write)
+
+
+def _top(query: bytes, classes: int) -> int:
+    if not query:
+        return classes
+    name, _, value = query.decode("latin-1").partition("=")
+    if name != "top" or not value.isdigit() or int(value) < 1:
+        raise HTTPException(400, f"query '{query.decode('latin-1')}': expected top=K")
+    return min(int(value), classes)
+
+
+def make_app(service: Service) -> Starlette:
+    """The application; its lifespan starts and ends the service."""
+
+    def served_route(path: str, answer: Callable[[Served], Response]) -> list[Route]:
+        async def endpoint(request: Request) -> Response:
+            return answer(service.served(request))
+
+        return [Route(f"/v2/models/{{name}}{part}{path}", endpoint) for part in ("", "/versions/{version}")]
+
+    def work_route(path: str, job: MakeJob, *, may_be_brief: bool) -> list[Route]:
+        endpoint = Classifier(service, path, job, may_be_brief=may_be_brief)
+        return [Route(f"/v2/models/{{name}}{part}/{path}", endpoint) for part in ("", "/versions/{version}")]
+
+    async def ready(request: Request) -> Response:
+        del request
+        return Response(status_code=200 if service.versions.current else 503)
+
+    async def metrics(request: Request) -> Response:
+        del request
+        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    routes = [
+        *work_route("infer", _infer_job, may_be_brief=True),
+        *work_route("classify", _classify_job, may_be_brief=False),  # decoding takes long
+        Route("/v2", _server),
+        Route("/v2/health/live", _live),
+        Route("/v2/health/ready", ready),
+        *served_route("", _metadata),
+        *served_route("/ready", lambda _: Response()),
+        Route("/metrics", metrics),
+    ]
+    handlers = {HTTPException: _told, Exception: _fault}
+    return Starlette(routes=routes, exception_handlers=handlers, lifespan=service.running)
+
+
+async def _server(request: Request) -> Response:
+    del request
+    extensions = ["binary_tensor_data", "classification"]
+    return JSONResponse({"name": "edgec", "version": __version__, "extensions": extensions})
+
+
+async def _live(request: Request) -> Response:
+    del request
+    return Response()
+
+
+def _metadata(served: Served) -> Response:
+    spec, labels = served.shape.spec, served.shape.labels
+    pixels = {"name": PIXELS, "datatype": "UINT8", "shape": [-1, spec.height, spec.width, spec.channels]}
+    scores = {"name": SCORES, "datatype": "FP32", "shape": [-1, len(labels)]}
+    return JSONResponse(
+        {
+            "name": served.name,
+            "versions": [served.version],
+            "platform": f"edgec_{served.model.session.engine}",
+            "inputs": [pixels],
+            "outputs": [
+                scores | {"parameters": {"labels": json.dumps(labels, ensure_ascii=False)}},
+                {"name": LABELS, "datatype": "BYTES", "shape": [-1]},
+            ],
+        }
+    )
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    """What a client did wrong, as the protocol wants it."""
+    del request
+    if not isinstance(error, HTTPException):
+        raise error
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    """A fault of edgec's own: the server's log has the traceback, the client learns nothing of it."""
+    del request, error
+    return JSONResponse({"error": "internal error"}, status_code=500)

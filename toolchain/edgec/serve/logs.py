@@ -1,0 +1,41 @@
+"""A server's log lines on stderr: for people, or one JSON object each."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime, timezone
+from typing import Any
+
+__all__ = ["JsonLines", "log_config"]
+
+
+class JsonLines(logging.Formatter):
+    """A line of JSON: time in UTC, level, where it comes from, text, and a traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def log_config(*, as_json: bool) -> dict[str, Any]:
+    """What `logging.config.dictConfig` takes: uvicorn's loggers and edgec's, all to stderr."""
+    plain = {"format": "%(asctime)s %(levelname)s %(message)s"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": {"()": JsonLines} if as_json else plain},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
+        "loggers": {
+            name: {"handlers": ["stderr"], "level": level, "propagate": False}
+            for name, level in (("uvicorn", "WARNING"), ("uvicorn.access", "INFO"), ("edgec.serve", "INFO"))
+        },
+    }
