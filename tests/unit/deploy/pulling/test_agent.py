@@ -1,0 +1,350 @@
+"""A device that follows a tag, with a real registry and a real site."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgec.core.errors import ConfigError, IntegrityError, TransportError
+from edgec.core.progress import Silent
+from edgec.deploy import Site
+from edgec.deploy.agent import Agent, RefusedError, next_wait_s
+from edgec.deploy.agent_unit import agent_units
+from edgec.deploy.reference import Reference
+from edgec.deploy.registry import Repository
+from edgec.deploy.transfer import Pushed, push_bundle
+from edgec.package import open_bundle
+
+pytestmark = pytest.mark.network
+
+Open = Callable[..., Repository]
+MakeAgent = Callable[..., Agent]
+
+
+@pytest.fixture(autouse=True)
+def brief_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgec.deploy.agent.Repository", functools.partial(Repository, waits_s=(0.01,)))
+
+
+@pytest.fixture
+def push(repository: Open) -> Callable[[Path], Pushed]:
+    return lambda bundle: push_bundle(bundle, repository(), progress=Silent())
+
+
+@pytest.fixture
+def make_agent(registry, tmp_path: Path) -> MakeAgent:
+    """An agent of the site `device`; `verdict` is what the smoke test there does with a version's folder."""
+
+    def make(*, verdict: Callable[[Path], None] = lambda _: None, port: int = 0, **options: Any) -> Agent:
+        reference = Reference.parse(f"127.0.0.1:{port or registry.port}/cameras/digits:stable")
+        return Agent(reference, Site(tmp_path / "device", smoke_test=verdict), **options)
+
+    return make
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    return tmp_path / "device"
+
+
+def told(device: Path) -> dict[str, Any]:
+    return json.loads((device / "agent.json").read_text())
+
+
+def running(device: Path) -> str:
+    return open_bundle((device / "current").resolve()).digest
+
+
+def failing(folder: Path) -> None:
+    raise IntegrityError(f"{folder.name} answers differently here")
+
+
+def test_a_poll_brings_what_the_tag_names_and_tells(bundle: Path, push, make_agent: MakeAgent, device: Path) -> None:
+    pushed, lines = push(bundle), []
+    assert make_agent(report=lines.append).poll()
+    assert running(device) == pushed.digest
+    state = told(device)
+    assert (state["digest"], state["bundle"]) == (pushed.reference.digest, pushed.digest)
+    assert (state["error"], state["failures"], state["refused"]) == (None, 0, None)
+    assert lines[-1].endswith(f"bundle {pushed.digest} runs")
+    assert [event.event for event in Site(device).history()] == ["install", "switch"]
+    assert not (device / ".agent").exists()
+
+
+def test_the_golden_images_are_the_smoke_test(bundle: Path, push, registry, device: Path) -> None:
+    push(bundle)
+    reference = Reference.parse(f"127.0.0.1:{registry.port}/cameras/digits:stable")
+    assert Agent(reference, Site(device)).poll()
+
+
+def test_a_poll_without_news_costs_one_small_request(
+    bundle: Path, push, make_agent: MakeAgent, device: Path, line
+) -> None:
+    push(bundle)
+    make_agent(port=line.port).poll()
+    since, before = told(device)["since"], dict(line.passed)
+    assert not make_agent(port=line.port).poll()
+    assert told(device)["since"] == since
+    assert len(Site(device).history()) == 2
+    # A HEAD and its answer: headers alone, some hundreds of bytes either way.
+    assert line.passed["up"] - before["up"] < 600
+    assert line.passed["down"] - before["down"] < 600
+
+
+def test_a_tag_that_moved_is_followed_and_only_what_changed_is_received(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path
+) -> None:
+    push(bundle)
+    make_agent().poll()
+    changed = make_bundle("changed", files={"report.html": b"new"})
+    pushed, lines = push(changed), []
+    assert make_agent(report=lines.append).poll()
+    assert running(device) == pushed.digest
+    new = sum((changed / name).stat().st_size for name in ("manifest.json", "report.html"))
+    assert lines[0].startswith(f"received {new:,} bytes; ")
+
+
+def test_what_fails_its_smoke_test_does_not_run_and_is_not_tried_again(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path, line
+) -> None:
+    first = push(bundle)
+    make_agent().poll()
+    second = push(make_bundle("changed", files={"report.html": b"new"}))
+    with pytest.raises(RefusedError, match="answers differently here"):
+        make_agent(verdict=failing).poll()
+    assert running(device) == first.digest
+    state = told(device)
+    assert state["refused"] == second.reference.digest
+    assert "answers differently here" in state["error"]
+    before = line.passed["down"]
+    with pytest.raises(RefusedError, match=f"is {second.reference.digest}, refused here: "):
+        make_agent(port=line.port, verdict=failing).poll()
+    # Another address is another reference, of which nothing is known: it is tried there, once.
+    fetched = line.passed["down"]
+    assert fetched > before
+    with pytest.raises(RefusedError):
+        make_agent(port=line.port).poll()
+    assert line.passed["down"] - fetched < 600
+    assert running(device) == first.digest
+
+
+def test_a_refused_device_follows_again_when_the_tag_moves(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path
+) -> None:
+    push(bundle)
+    with pytest.raises(RefusedError):
+        make_agent(verdict=failing).poll()
+    assert not (device / "current").exists()
+    mended = push(make_bundle("mended", files={"report.html": b"new"}))
+    assert make_agent().poll()
+    assert running(device) == mended.digest
+    assert (told(device)["refused"], told(device)["reason"], told(device)["error"]) == (None, None, None)
+
+
+def test_what_a_person_rolled_back_stays_rolled_back_until_the_tag_moves(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path
+) -> None:
+    first = push(bundle)
+    make_agent().poll()
+    push(make_bundle("changed", files={"report.html": b"new"}))
+    make_agent().poll()
+    Site(device, smoke_test=lambda _: None).rollback()
+    assert not make_agent().poll()
+    assert running(device) == first.digest
+
+
+def test_what_a_deployer_brought_is_not_fetched(bundle: Path, push, make_agent: MakeAgent, device: Path) -> None:
+    pushed = push(bundle)
+    site = Site(device, smoke_test=lambda _: None)
+    site.activate(site.install(bundle))
+    before = site.history()
+    make_agent().poll()
+    assert site.history() == before
+    assert told(device)["digest"] == pushed.reference.digest
+
+
+def test_a_registry_that_is_away_changes_nothing_and_is_found_again(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path, registry
+) -> None:
+    first = push(bundle)
+    agent = make_agent()
+    agent.poll()
+    second = push(make_bundle("changed", files={"report.html": b"new"}))
+    registry.stop()
+    for count in (1, 2):
+        with pytest.raises(TransportError, match="cannot be reached: Connection refused"):
+            agent.poll()
+        assert told(device)["failures"] == count
+    assert running(device) == first.digest
+    registry.start()
+    assert agent.poll()
+    assert running(device) == second.digest
+    assert (told(device)["failures"], told(device)["error"]) == (0, None)
+
+
+def test_a_damaged_registry_changes_nothing(bundle: Path, push, make_agent: MakeAgent, device: Path, registry) -> None:
+    pushed = push(bundle)
+    path = registry.blob(pushed.digest)
+    path.write_bytes(b"{" + path.read_bytes()[1:].replace(b"linear", b"limear"))
+    with pytest.raises(IntegrityError, match="its SHA-256 differs"):
+        make_agent().poll()
+    assert not (device / "current").exists()
+    assert told(device)["refused"] is None
+
+
+def test_an_unsigned_bundle_is_refused_where_a_signature_is_asked_for(
+    bundle: Path, push, make_agent: MakeAgent, device: Path
+) -> None:
+    from edgec.package import Trust
+
+    push(bundle)
+    with pytest.raises(RefusedError, match="is not signed, expected a signature"):
+        make_agent(trust=Trust(public_key=b"-----BEGIN PUBLIC KEY-----\n")).poll()
+    assert not (device / "current").exists()
+
+
+def test_a_lower_release_is_refused_unless_allowed(make_bundle, push, make_agent: MakeAgent, device: Path) -> None:
+    push(make_bundle("second", release=2))
+    make_agent().poll()
+    lower = push(make_bundle("first", release=1))
+    with pytest.raises(RefusedError, match="is release 1, but release 2 runs"):
+        make_agent().poll()
+    (device / "agent.json").unlink()
+    assert make_agent(allow_downgrade=True).poll()
+    assert running(device) == lower.digest
+
+
+def test_a_restart_that_fails_is_rolled_back(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path, tmp_path: Path
+) -> None:
+    first = push(bundle)
+    log = tmp_path / "log"
+    make_agent(restart=f"sh -c 'echo up >> {log}'").poll()
+    push(make_bundle("changed", files={"report.html": b"new"}))
+    with pytest.raises(RefusedError, match=r"ended with 3: no; rolled back"):
+        make_agent(restart=f"sh -c 'echo down >> {log}; echo no >&2; exit 3'").poll()
+    assert running(device) == first.digest
+    assert log.read_text().split() == ["up", "down", "down"]
+
+
+def test_another_deployer_is_waited_for(
+    bundle: Path, push, make_agent: MakeAgent, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgec.deploy.agent.LOCK_S", 0.05)
+    push(bundle)
+    with Site(device, by="somebody").locked(), pytest.raises(TransportError, match="is being deployed to by somebody"):
+        make_agent().poll()
+    assert told(device)["refused"] is None
+    assert make_agent().poll()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"reference": 3}', '{"digest": 7}', "\0" * 9])
+def test_a_damaged_state_is_begun_anew(bundle: Path, push, make_agent: MakeAgent, device: Path, text: str) -> None:
+    push(bundle)
+    device.mkdir()
+    (device / "agent.json").write_text(text)
+    assert make_agent().poll()
+    assert told(device)["error"] is None
+
+
+def test_an_agent_follows_a_tag(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="never moves: an agent follows a tag"):
+        Agent(Reference.parse(f"127.0.0.1:1/a@sha256:{'0' * 64}"), Site(tmp_path))
+
+
+def test_waits_are_spread_double_and_end_at_an_hour() -> None:
+    draw = random.Random(0)  # noqa: S311
+    for failures, expected in ((0, 300), (1, 600), (2, 1200), (3, 2400), (4, 3600), (60, 3600)):
+        waits = [next_wait_s(300, failures, draw) for _ in range(500)]
+        assert 0.85 * expected <= min(waits) < 0.87 * expected
+        assert 1.13 * expected < max(waits) <= 1.15 * expected
+    assert next_wait_s(86_400, 9, draw) >= 0.85 * 86_400
+
+
+class Clock(threading.Event):
+    """Counts waits instead of waiting; stops after some."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self.rounds = rounds
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        if len(self.waits) == self.rounds:
+            self.set()
+        return self.is_set()
+
+
+def test_failures_end_no_agent(make_agent: MakeAgent, registry) -> None:
+    registry.stop()
+    lines: list[str] = []
+    clock = Clock(rounds=3)
+    make_agent(report=lines.append).run(clock, every_s=300, draw=random.Random(0))  # noqa: S311
+    assert len(lines) == 3
+    assert all(line.startswith("error: registry '127.0.0.1:") for line in lines)
+    assert [round(wait / 300) for wait in clock.waits] in ([2, 4, 8], [2, 4, 7], [2, 4, 9], [2, 3, 8], [2, 5, 8])
+
+
+def test_devices_that_start_together_ask_apart(bundle: Path, push, make_agent: MakeAgent) -> None:
+    push(bundle)
+    seconds = []
+    for seed in range(12):
+        clock = Clock(rounds=1)
+        make_agent().run(clock, every_s=300, draw=random.Random(seed))  # noqa: S311
+        seconds += clock.waits
+    assert min(seconds) < 75
+    assert max(seconds) > 225
+
+
+def test_a_terminated_agent_ends_well(bundle: Path, push, registry, device: Path) -> None:
+    push(bundle)
+    reference = f"127.0.0.1:{registry.port}/cameras/digits:stable"
+    command = [sys.executable, "-m", "edgec", "agent", reference, str(device), "--every", "1h"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(600):
+            if (device / "agent.json").exists() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert running(device) == open_bundle(bundle).digest
+
+
+def test_one_look_ends_with_the_exit_code(bundle: Path, push, registry, device: Path, edgec) -> None:
+    reference = f"127.0.0.1:{registry.port}/cameras/digits:stable"
+    outcome = edgec("agent", reference, device, "--once")
+    assert outcome.exit_code == 5
+    push(bundle)
+    assert edgec("agent", reference, device, "--once").exit_code == 0
+    outcome = edgec("agent", reference, device, "--once", "--every", "often")
+    assert outcome.exit_code == 2
+    assert outcome.failure[0] == "--every often: expected a number and s, m, h or d"
+
+
+def test_the_units_say_what_the_options_say(tmp_path: Path) -> None:
+    reference = Reference.parse("registry.example.com/cameras/digits:stable")
+    options = ["--restart", 'systemctl restart "my app" $X 5%']
+    units = agent_units(reference, tmp_path, every_s=300, options=options, python=Path("/opt/edgec/bin/python"))
+    service, timer = units["edgec-agent.service"], units["edgec-agent.timer"]
+    start = f"ExecStart=/opt/edgec/bin/python -m edgec agent {reference} {tmp_path} --once "
+    assert start + r'--restart "systemctl restart \"my app\" $$X 5%%"' in service.splitlines()
+    assert {"OnUnitInactiveSec=255s", "RandomizedDelaySec=90s"} < set(timer.splitlines())
+
+
+def test_a_path_that_systemd_reads_otherwise_is_refused() -> None:
+    reference = Reference.parse("registry.example.com/cameras/digits:stable")
+    with pytest.raises(ConfigError, match="cannot stand in a systemd unit"):
+        agent_units(reference, Path("/srv/my models"), every_s=60)

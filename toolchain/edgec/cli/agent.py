@@ -1,0 +1,113 @@
+"""`edgec agent`: keeps this device at what a registry's tag names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgec.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgec.deploy.agent import Agent
+
+__all__ = ["command"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class PeriodType(click.ParamType):
+    """A time, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The seconds; at least one."""
+        del param, ctx
+        found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", str(value))
+        if found is None:
+            raise ConfigError(f"--every {value}: expected a number and s, m, h or d", hint="as in --every 5m")
+        return int(found[1]) * _SECONDS[found[2]]
+
+
+@click.command("agent")
+@click.argument("reference", metavar="REGISTRY/REPOSITORY:TAG")
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option("--every", "every_s", type=PeriodType(), default="5m", show_default=True, help="How often to look.")
+@click.option("--once", is_flag=True, help="Look once, and end; exit 4 when the bundle is refused.")
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed it.")
+@click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise.")
+@click.option(
+    "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="Versions that stay."
+)
+@click.option("--allow-downgrade", is_flag=True, help="Let a lower release run.")
+@click.option("--restart", metavar="COMMAND", help="Run after a switch; where it fails, switch back.")
+@click.option("--insecure", is_flag=True, help="Speak HTTP without TLS; to this machine that is done anyway.")
+@click.option("--systemd", is_flag=True, help="Print a service and a timer that do this, and end.")
+def command(
+    reference: str,
+    root: Path,
+    *,
+    every_s: int,
+    once: bool,
+    key: Path | None,
+    certificate: Path | None,
+    keep: int,
+    allow_downgrade: bool,
+    restart: str | None,
+    insecure: bool,
+    systemd: bool,
+) -> None:
+    """Keep this device at what a registry's tag names: verified, tested here, then switched.
+
+    ROOT is the folder that edgec site and edgec deploy use; ROOT/current leads to the bundle that runs. What fails
+    here is not tried again before the tag moves. ROOT/agent.json tells how the last look went.
+    """
+    from edgec.deploy import Site
+    from edgec.deploy.agent import Agent
+    from edgec.deploy.agent_unit import agent_units
+    from edgec.deploy.reference import Reference
+    from edgec.package import Trust
+
+    place = Reference.parse(reference)
+    trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
+    agent = Agent(
+        place,
+        Site(root),
+        trust=trust,
+        keep=keep,
+        allow_downgrade=allow_downgrade,
+        restart=restart,
+        insecure=insecure,
+        report=click.echo,
+    )
+    if systemd:
+        flags = {"--insecure": insecure, "--allow-downgrade": allow_downgrade}
+        values = {"--key": key and key.absolute(), "--certificate": certificate and certificate.absolute()}
+        given = [*(name for name, on in flags.items() if on), "--keep", str(keep)]
+        given += [part for name, value in (values | {"--restart": restart}).items() if value for part in (name, value)]
+        units = agent_units(place, root, every_s=every_s, options=[str(part) for part in given])
+        click.echo("\n".join(f"# ---- {name} ----\n{text}" for name, text in units.items()), nl=False)
+    elif once:
+        agent.poll()
+    else:
+        _run(agent, every_s)
+
+
+def _run(agent: Agent, every_s: int) -> None:
+    """Polls until the process is told to end; a switch that has begun is brought to its end."""
+    import random
+    import signal
+    import threading
+
+    stop = threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        if not agent.switching:
+            raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    agent.run(stop, every_s=every_s, draw=random.SystemRandom())

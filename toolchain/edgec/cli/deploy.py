@@ -1,0 +1,243 @@
+"""`edgec deploy`: a bundle to devices over SSH."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgec.core.errors import ConfigError, TransportError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgec.deploy.address import Address
+    from edgec.deploy.fleet import Device
+    from edgec.deploy.rollout import Outcome, Payload, Progress
+
+__all__ = ["command", "destinations", "find_devices", "require_none_failed"]
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def destinations(function: Command) -> Command:
+    """The arguments that say which devices are meant; `find_devices` reads them."""
+    for option in reversed(
+        (
+            click.argument("urls", metavar="[ssh://USER@HOST/PATH]...", nargs=-1),
+            click.option("--fleet", type=click.Path(path_type=Path), metavar="FILE", help="Devices, as fleet.toml."),
+            click.option("--only", multiple=True, metavar="NAME", help="Devices with this name or label; repeatable."),
+            click.option(
+                "--identity",
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="Private key. Default: agent, ~/.ssh.",
+            ),
+            click.option(
+                "--known-hosts", type=click.Path(path_type=Path), metavar="FILE", help="Default: ~/.ssh/known_hosts."
+            ),
+            click.option("--python", metavar="PATH", help="On the device: the Python with edgec."),
+            click.option(
+                "--parallel", type=click.IntRange(1, 256), metavar="N", default=8, show_default=True, help="At a time."
+            ),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def find_devices(
+    urls: Sequence[str],
+    *,
+    fleet: Path | None,
+    only: Sequence[str],
+    identity: Path | None,
+    known_hosts: Path | None,
+    python: str | None,
+    **commands: str | None,
+) -> tuple[Device, ...]:
+    """The devices that a command line names; its options count more than the fleet's file.
+
+    Raises:
+        ConfigError: No device, a bad URL, or a fault in the file.
+    """
+    from edgec.deploy.address import Address
+    from edgec.deploy.fleet import Device, chosen, read_fleet
+
+    if bool(urls) == (fleet is not None):
+        raise ConfigError("no device is named", hint="name ssh:// URLs, or a file with --fleet; one of the two")
+    if urls and only:
+        raise ConfigError("--only chooses among the devices of a file", hint="give --fleet")
+    given = {"key": identity, "known_hosts": known_hosts, "python": python, **commands}
+    update = {name: value for name, value in given.items() if value is not None}
+    addresses = list({str(address): address for address in map(Address.parse, urls)}.values())  # each once
+    named = [Device(name=_short(address, addresses), url=str(address)) for address in addresses]
+    found = chosen(read_fleet(fleet), only) if fleet else named
+    return tuple(device.model_copy(update=update) for device in found)
+
+
+def _short(address: Address, all_of_them: Sequence[Address]) -> str:
+    """Host and port, or the whole URL where there are several sites at one."""
+    sites = sum((other.host, other.port) == (address.host, address.port) for other in all_of_them)
+    return (
+        str(address).removeprefix("ssh://") if sites > 1 else f"{address.host}{f':{address.port}' * bool(address.port)}"
+    )
+
+
+def require_none_failed(failed: dict[str, str], total: int, *, hint: str) -> None:
+    """Raises the error that ends a command with exit 5 where devices failed; each by its name, with the reason."""
+    for name, reason in failed.items():
+        click.echo(f"failed: {name}: {reason}", err=True)
+    if failed:
+        names = ", ".join(failed)
+        raise TransportError(f"{len(failed)} of {total} devices failed: {names}", hint=hint)
+
+
+@click.command("deploy")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@destinations
+@click.option("--dry-run", is_flag=True, help="Tell what would be done, and change nothing.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=3,
+    show_default=True,
+    help="Versions that stay installed.",
+)
+@click.option("--canary", metavar="SHARE", default=0.0, type=click.FloatRange(0, 1), help="Share that comes first.")
+@click.option("--max-failures", type=click.IntRange(min=1), metavar="K", help="Begin no other device after so many.")
+@click.option("--allow-downgrade", is_flag=True, help="Let a lower release take the place of a higher one.")
+@click.option("--service", metavar="NAME", help="The user's systemd unit to restart after the switch.")
+@click.option("--restart", metavar="COMMAND", help="On the device, in its folder, after the switch.")
+@click.option("--health", metavar="COMMAND", help="Likewise, after that; where it fails, the device is rolled back.")
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed BUNDLE.")
+@click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise.")
+def command(
+    bundle: Path,
+    urls: tuple[str, ...],
+    *,
+    parallel: int,
+    as_json: bool,
+    dry_run: bool,
+    keep: int,
+    canary: float,
+    max_failures: int | None,
+    allow_downgrade: bool,
+    service: str | None,
+    restart: str | None,
+    health: str | None,
+    key: Path | None,
+    certificate: Path | None,
+    **where: Any,
+) -> None:
+    """Bring a BUNDLE to devices over SSH, tested there before it is switched on; exit 5 when a device fails.
+
+    A device needs sshd and edgec's base install. What is uploaded is checked there, replays its golden images, and only
+    then ROOT/current is switched, in one step. A device that fails goes on with what it had.
+    """
+    import asyncio
+
+    from edgec.deploy.rollout import Order, Payload, Plan, roll_out
+
+    restart = restart or (f"systemctl --user restart {_unit(service)}" if service else None)
+    devices = find_devices(urls, **where, restart=restart, health=health)
+    _require_signed(bundle, key=key, certificate=certificate)
+    payload = Payload.of(bundle)
+    order = Order(keep=keep, allow_downgrade=allow_downgrade, dry_run=dry_run)
+    plan = Plan(canary=canary, parallel=parallel, max_failures=max_failures)
+    with _progress(devices) as progress:
+        outcomes = asyncio.run(roll_out(payload, devices, order, plan, progress=progress))
+    if as_json:
+        click.echo(_json(payload, outcomes))
+    else:
+        _print_table(payload, outcomes)
+    failed = {outcome.device: _reason(outcome) for outcome in outcomes if outcome.result.is_failure}
+    require_none_failed(failed, len(outcomes), hint="mend what each line above names, and deploy again")
+
+
+def _unit(name: str) -> str:
+    import shlex
+
+    return shlex.quote(name)
+
+
+def _reason(outcome: Outcome) -> str:
+    return f"{outcome.reason} ({outcome.hint})" if outcome.hint else outcome.reason
+
+
+def _require_signed(bundle: Path, *, key: Path | None, certificate: Path | None) -> None:
+    """Checks the signature here, before anything is sent."""
+    from edgec.package import Trust, open_bundle, verify_signature
+
+    if key or certificate:
+        verify_signature(open_bundle(bundle), Trust.read(key=key, certificate=certificate))
+
+
+@contextmanager
+def _progress(devices: Sequence[Device]) -> Iterator[Progress]:
+    """A live table on a terminal; elsewhere a line when a device does something else."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        with _live(console, devices) as progress:
+            yield progress
+        return
+    last: dict[str, str] = {}
+
+    def tell(device: str, step: str, share: float | None) -> None:
+        del share
+        if last.get(device) != step:
+            last[device] = step
+            click.echo(f"{device}: {step}", err=True)
+
+    yield tell
+
+
+@contextmanager
+def _live(console: Console, devices: Sequence[Device]) -> Iterator[Progress]:
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    columns = (SpinnerColumn(), TextColumn("{task.fields[device]}", markup=False), BarColumn(bar_width=20))
+    with Bars(*columns, TextColumn("{task.description}", markup=False), console=console, transient=True) as bars:
+        tasks = {device.name: bars.add_task("waiting", total=1.0, device=device.name) for device in devices}
+
+        def tell(device: str, step: str, share: float | None) -> None:
+            bars.update(tasks[device], description=step, completed=share)
+
+        yield tell
+
+
+def _json(payload: Payload, outcomes: Sequence[Outcome]) -> str:
+    version = payload.version
+    rows = [asdict(outcome) | {"result": outcome.result.value} for outcome in outcomes]
+    return json.dumps({"digest": version.digest, "name": version.name, "release": version.release, "devices": rows})
+
+
+def _print_table(payload: Payload, outcomes: Sequence[Outcome]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in ("device", "result", "ran before", "sent"):
+        table.add_column(column, overflow="fold", justify="right" if column == "sent" else "left")
+    for outcome in outcomes:
+        style = "red" if outcome.result.is_failure else "green"
+        sent = f"{outcome.sent_bytes:,} B" if outcome.sent_bytes else "–"
+        table.add_row(Text(outcome.device), Text(outcome.result.value, style=style), outcome.before or "–", sent)
+    counts = Counter(outcome.result.value for outcome in outcomes)
+    summary = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{payload.version.name} {payload.version.digest[:16]}: {summary}", markup=False, soft_wrap=True)

@@ -1,0 +1,49 @@
+"""`edgec pull`: fetches a bundle from a registry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("pull")
+@click.argument("reference", metavar="REGISTRY/REPOSITORY:TAG")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Default: the repository's last name, here."
+)
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed it.")
+@click.option(
+    "--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities whose certificate must have."
+)
+@click.option("--insecure", is_flag=True, help="Speak HTTP without TLS; to this machine that is done anyway.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    reference: str, *, output: Path | None, key: Path | None, certificate: Path | None, insecure: bool, as_json: bool
+) -> None:
+    """Fetch a bundle from a registry into a folder, which appears whole and compared or not at all.
+
+    It is named by a tag or, so that nobody can change what you get, by its digest: REGISTRY/REPOSITORY@sha256:….
+    What a pull that was cut short has received is not received again.
+    """
+    from edgec.cli.console import ConsoleProgress
+    from edgec.deploy.reference import Reference
+    from edgec.deploy.registry import Repository
+    from edgec.deploy.transfer import pull_bundle
+    from edgec.package import Trust
+
+    place = Reference.parse(reference)
+    trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
+    with Repository(place, insecure=insecure) as repository:
+        done = pull_bundle(repository, output or Path(place.name), trust=trust, progress=ConsoleProgress())
+    if as_json:
+        fields = {"bundle": str(done.path), "reference": str(done.reference), "digest": done.digest}
+        counts = {"received_bytes": done.received_bytes, "reused_bytes": done.reused_bytes}
+        click.echo(json.dumps({**fields, **counts, "signed_by": done.signed_by}))
+    else:
+        signed = f"; signed by {done.signed_by}" if done.signed_by else ""
+        click.echo(f"{done.reference}: received {done.received_bytes:,} bytes{signed}", err=True)
+        click.echo(str(done.path))

@@ -1,0 +1,36 @@
+"""`edgec push`: stores a bundle in a registry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("push")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("reference", metavar="REGISTRY/REPOSITORY:TAG")
+@click.option("--insecure", is_flag=True, help="Speak HTTP without TLS; to this machine that is done anyway.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(bundle: Path, reference: str, *, insecure: bool, as_json: bool) -> None:
+    """Store a BUNDLE in a registry under a tag; files that it has already are not sent.
+
+    BUNDLE is a folder or an archive. The last line printed names what was stored by its digest, which never moves.
+    Who you are is what docker login was told.
+    """
+    from edgec.cli.console import ConsoleProgress
+    from edgec.deploy.reference import Reference
+    from edgec.deploy.registry import Repository
+    from edgec.deploy.transfer import push_bundle
+
+    with Repository(Reference.parse(reference), insecure=insecure) as repository:
+        done = push_bundle(bundle, repository, progress=ConsoleProgress())
+    if as_json:
+        fields = {"reference": str(done.reference), "digest": done.digest}
+        click.echo(json.dumps({**fields, "sent_bytes": done.sent_bytes, "there_bytes": done.there_bytes}))
+    else:
+        click.echo(f"sent {done.sent_bytes:,} bytes; {done.there_bytes:,} were there", err=True)
+        click.echo(str(done.reference))

@@ -1,0 +1,49 @@
+"""`edgec rollback`: devices back to the version before."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgec.cli.deploy import destinations, find_devices, require_none_failed
+from edgec.core.errors import EdgecError
+
+if TYPE_CHECKING:
+    from edgec.deploy.ssh import Connection
+
+__all__ = ["command"]
+
+
+@click.command("rollback")
+@destinations
+@click.option("--reason", default="", metavar="TEXT", help="For the devices' history.")
+@click.option("--restart", metavar="COMMAND", help="On the device, in its folder, after the switch.")
+def command(
+    urls: tuple[str, ...], *, parallel: int, as_json: bool, reason: str, restart: str | None, **where: Any
+) -> None:
+    """Switch devices back to the version that ran before, tested there first; exit 5 when a device fails."""
+    import asyncio
+
+    from edgec.deploy.rollout import Order, on_each
+    from edgec.deploy.ssh import deployer
+
+    devices = find_devices(urls, **where, restart=restart)
+
+    async def go_back(connection: Connection) -> str:
+        told = await connection.site("rollback", "--json", "--by", deployer(), "--reason", reason)
+        if connection.device.restart:
+            await connection.command(connection.device.restart, timeout_s=Order().command_s)
+        return told
+
+    answers = asyncio.run(on_each(devices, go_back, parallel=parallel))
+    failed = {}
+    for device, answer in zip(devices, answers, strict=True):
+        if isinstance(answer, EdgecError):
+            failed[device.name] = str(answer)
+            continue
+        version = json.loads(answer.splitlines()[-1])
+        line = json.dumps({"device": device.name, **version}) if as_json else f"{device.name}: runs {version['name']}"
+        click.echo(line if as_json else f"{line} {version['digest'][:16]}")
+    require_none_failed(failed, len(devices), hint="edgec status tells what runs there")

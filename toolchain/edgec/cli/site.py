@@ -1,0 +1,147 @@
+"""`edgec site`: what deployers do on a device, by hand; and the end of their connection."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edgec.deploy import Site, Version
+
+__all__ = ["command"]
+
+ROOT = click.argument("root", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+BY = click.option("--by", metavar="WHO", help="Who asks, for the history. [default: this user]")
+
+
+@click.group("site")
+def command() -> None:
+    """Install, test and switch versions on this device.
+
+    ROOT is a folder that holds bundles side by side; ROOT/current leads to the one that runs.
+    """
+
+
+@command.command("install")
+@ROOT
+@click.argument("bundle", type=click.Path(path_type=Path))
+@BY
+@JSON
+def install(root: Path, bundle: Path, *, by: str | None, as_json: bool) -> None:
+    """Put a BUNDLE among the versions at ROOT; nothing is switched yet."""
+    digest = _site(root, by).install(bundle)
+    click.echo(json.dumps({"digest": digest}) if as_json else digest)
+
+
+@command.command("activate")
+@ROOT
+@click.argument("digest")
+@click.option(
+    "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="Versions that stay."
+)
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed it.")
+@click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise.")
+@click.option("--allow-downgrade", is_flag=True, help="Let a lower release run.")
+@BY
+@JSON
+def activate(
+    root: Path,
+    digest: str,
+    *,
+    keep: int,
+    key: Path | None,
+    certificate: Path | None,
+    allow_downgrade: bool,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Check and smoke-test the version with this DIGEST, then switch ROOT/current to it."""
+    from edgec.package import Trust
+
+    trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
+    _tell(_site(root, by).activate(digest, keep=keep, trust=trust, allow_downgrade=allow_downgrade), as_json=as_json)
+
+
+@command.command("rollback")
+@ROOT
+@click.option("--reason", default="", metavar="TEXT", help="For the history.")
+@BY
+@JSON
+def rollback(root: Path, *, reason: str, by: str | None, as_json: bool) -> None:
+    """Smoke-test the version that ran before, then switch ROOT/current back to it."""
+    version = _site(root, by).rollback(reason=reason)
+    if version:
+        _tell(version, as_json=as_json)
+
+
+@command.command("status")
+@ROOT
+@JSON
+def status(root: Path, *, as_json: bool) -> None:
+    """Tell what is installed at ROOT and what runs."""
+    found = _site(root).status()
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"free: {found.free_bytes:,} bytes")
+    if found.fault:
+        click.echo(f"fault: {found.fault}")
+    for version in found.versions:
+        role = "runs" if version == found.current else "ran before" if version == found.previous else "installed"
+        click.echo(f"{role}: {_words(version)}")
+
+
+@command.command("history")
+@ROOT
+@JSON
+def history(root: Path, *, as_json: bool) -> None:
+    """Tell what was done at ROOT, oldest first."""
+    for event in _site(root).history():
+        if as_json:
+            click.echo(json.dumps(asdict(event), ensure_ascii=False))
+            continue
+        what = f"{event.name} {event.digest[:16]}" if event.digest else "nothing"
+        reason = f": {event.reason}" if event.reason else ""
+        click.echo(f"{event.time} {event.event} {what} by {event.by}{reason}")
+
+
+@command.command("session")
+@ROOT
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="For another deployer to end."
+)
+@BY
+def session(root: Path, *, wait_s: float, by: str | None) -> None:
+    """Hold ROOT's lock and do what a deployer asks over stdin and stdout; `edgec deploy` starts this."""
+    from edgec.deploy.session import serve_session
+
+    serve_session(_site(root, by), 0, 1, wait_s=wait_s)
+
+
+@command.command("unit")
+@ROOT
+def unit(root: Path) -> None:
+    """Print a systemd unit that serves what runs at ROOT."""
+    from edgec.deploy.unit import serve_unit
+
+    click.echo(serve_unit(root), nl=False)
+
+
+def _site(root: Path, by: str | None = None) -> Site:
+    from edgec.deploy import Site
+
+    return Site(root, by=by)
+
+
+def _tell(version: Version, *, as_json: bool) -> None:
+    value: dict[str, Any] = asdict(version)
+    click.echo(json.dumps(value) if as_json else f"runs: {_words(version)}")
+
+
+def _words(version: Version) -> str:
+    return f"{version.name} {version.digest[:16]}, release {version.release}, {version.size_bytes:,} bytes"

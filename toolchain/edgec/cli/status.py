@@ -1,0 +1,77 @@
+"""`edgec status`: what runs on devices."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgec.cli.deploy import destinations, find_devices, require_none_failed
+from edgec.core.errors import EdgecError
+
+if TYPE_CHECKING:
+    from edgec.deploy.ssh import Connection
+
+__all__ = ["command"]
+
+
+@click.command("status")
+@destinations
+def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any) -> None:
+    """Tell what runs on devices, what ran before and how much space is left; exit 5 when one does not answer.
+
+    With --json, one object a line.
+    """
+    import asyncio
+
+    from edgec.deploy.rollout import on_each
+
+    devices = find_devices(urls, **where)
+
+    async def ask(connection: Connection) -> str:
+        return await connection.site("status", "--json")
+
+    failed: dict[str, str] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for device, answer in zip(devices, asyncio.run(on_each(devices, ask, parallel=parallel)), strict=True):
+        if isinstance(answer, EdgecError):
+            failed[device.name] = str(answer)
+            continue
+        rows[device.name] = json.loads(answer.splitlines()[-1])
+        if rows[device.name]["fault"]:
+            failed[device.name] = rows[device.name]["fault"]
+    if as_json:
+        for name, row in rows.items():
+            click.echo(json.dumps({"device": name, **row}))
+    elif rows:
+        _print_table(rows)
+    require_none_failed(failed, len(devices), hint="is the device on, and edgec installed there?")
+
+
+def _print_table(rows: dict[str, dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in ("device", "runs", "release", "ran before", "versions", "free"):
+        table.add_column(
+            column, overflow="fold", justify="right" if column in ("release", "versions", "free") else "left"
+        )
+    for name, row in rows.items():
+        current = row["current"]
+        table.add_row(
+            Text(name),
+            _version(current),
+            str(current["release"]) if current else "–",
+            _version(row["previous"]),
+            str(len(row["versions"])),
+            f"{row['free_bytes'] / 1e6:,.0f} MB",
+        )
+    Console(highlight=False).print(table)
+
+
+def _version(version: dict[str, Any] | None) -> str:
+    return f"{version['name']} {version['digest'][:16]}" if version else "–"

@@ -1,0 +1,276 @@
+"""HTTP with an OCI registry: says who asks when that is wanted, tries again what may pass, explains what cannot.
+
+Sessions' tokens are oras-py's business. Its transfers are not used: it compares no digest, resumes nothing, waits for
+answers without a limit and tries everything again, also what cannot succeed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from edgec.core.errors import MissingDependencyError, TransportError
+from edgec.deploy.credentials import Credentials, find_credentials
+from edgec.deploy.reference import Reference
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response, Session
+
+__all__ = ["WAITS_S", "Connection", "PassingError"]
+
+T = TypeVar("T")
+
+WAITS_S = (0.5, 1.0, 2.0, 4.0)
+"""Between attempts, as long as none comes any further; up to twice that, at random."""
+CONNECT_S, READ_S = 10, 60
+"""Until a connection stands; between two packets."""
+MAX_WAIT_S = 60.0
+"""What a registry may ask us to wait."""
+
+_PIECE = 1 << 16
+_MESSAGE_CHARS = 200
+_MEND = "tell those who run the registry"
+
+
+class PassingError(TransportError):
+    """A failure that may pass by itself.
+
+    Attributes:
+        after_s: What the registry asks to wait.
+    """
+
+    after_s = 0.0
+
+
+class Connection:
+    """Requests to one repository.
+
+    Args:
+        reference: Where it is.
+        insecure: Speak HTTP without TLS; to this machine that is done anyway.
+        waits_s: Between attempts.
+
+    Raises:
+        MissingDependencyError: oras is not installed.
+    """
+
+    def __init__(self, reference: Reference, *, insecure: bool, waits_s: tuple[float, ...]) -> None:
+        self._reference = reference
+        self._waits_s = waits_s
+        self._scheme = "http" if insecure or reference.is_local else "https"
+        self._base = f"{self._scheme}://{reference.host}/v2/{reference.repository}/"
+        self._session = _session()
+        self._authorization: str | None = None
+        self._credentials: Credentials | None = None
+
+    def close(self) -> None:
+        """Ends all connections."""
+        self._session.close()
+
+    def persist(self, attempt: Callable[[], T], done: Callable[[], int] = lambda: 0) -> T:
+        """Tries until it succeeds or cannot; waits grow while `done` stays where it is."""
+        before, waits = done(), iter(self._waits_s)
+        while True:
+            try:
+                return attempt()
+            except PassingError as error:
+                if done() > before:
+                    before, waits = done(), iter(self._waits_s)
+                wait = next(waits, None)
+                if wait is None:
+                    raise
+                # Spread, so that devices which lost a registry together do not come back together.
+                time.sleep(max(wait * random.uniform(1, 2), error.after_s))  # noqa: S311
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        data: bytes | None = None,
+        stream: bool = False,
+        expect: tuple[int, ...] = (HTTPStatus.OK,),
+    ) -> Response:
+        """One request, sent twice where the registry first wants to know who asks.
+
+        Args:
+            method: As in HTTP.
+            path: Relative to the repository, or a whole address that the registry gave.
+            headers: More of them.
+            data: The body.
+            stream: Leave the answer's body to `pieces`.
+            expect: The answers that are fine.
+
+        Raises:
+            TransportError: Any other answer, or none; a `PassingError` where another attempt may help.
+        """
+        url = urljoin(self._base, path)
+        if self._scheme == "https" and urlsplit(url).scheme != "https":
+            raise TransportError(f"'{self._reference}': the registry leads to HTTP without TLS", hint=_MEND)
+        headers = {"Accept-Encoding": "identity", **(headers or {})}
+        response = self._once(method, url, headers, data, stream=stream)
+        if response.status_code == HTTPStatus.UNAUTHORIZED and self._introduce(response):
+            response.close()
+            response = self._once(method, url, headers, data, stream=stream)
+        if response.status_code in expect:
+            return response
+        with response:
+            raise self._refusal(method, path, response)
+
+    def pieces(self, response: Response) -> Iterator[bytes]:
+        """The body of an answer; a connection that ends early is a failure that may pass."""
+        from requests import RequestException
+
+        try:
+            yield from response.iter_content(_PIECE)
+        except RequestException as error:
+            raise self._unreachable(error) from error
+
+    def _once(self, method: str, url: str, headers: dict[str, str], data: bytes | None, *, stream: bool) -> Response:
+        from requests import RequestException
+
+        try:
+            return self._session.request(
+                method, url, headers=headers, data=data, stream=stream, auth=self._authorize, allow_redirects=True
+            )
+        except RequestException as error:
+            raise self._unreachable(error) from error
+
+    def _authorize(self, request: PreparedRequest) -> PreparedRequest:
+        """Says who asks, to the registry and to nobody whom it sends us to; `~/.netrc` has no say."""
+        if self._authorization and urlsplit(str(request.url)).netloc == self._reference.host:
+            request.headers["Authorization"] = self._authorization
+        return request
+
+    def _introduce(self, response: Response) -> bool:
+        """Gets ready to say what the registry wants to know; False where there is nothing new to say."""
+        challenge = response.headers.get("Www-Authenticate", "")
+        scheme = challenge.partition(" ")[0].lower()
+        self._credentials = self._credentials or find_credentials(self._reference.registry)
+        before = self._authorization
+        if scheme == "basic" and self._credentials:
+            self._authorization = _backend("basic", self._session, self._credentials).get_auth_header()["Authorization"]
+        elif scheme == "bearer":
+            self._authorization = self._token(challenge, response)
+        return self._authorization not in (None, before)
+
+    def _token(self, challenge: str, response: Response) -> str | None:
+        """What the place that the challenge names gives for the password; it must not be told that without TLS."""
+        from requests import RequestException
+
+        realm = re.search(r'realm="([^"]+)"', challenge)
+        if realm is None or urlsplit(realm[1]).scheme not in ("https", self._scheme):
+            raise TransportError(
+                f"registry '{self._reference.registry}' has its tokens fetched without TLS", hint=_MEND
+            )
+        backend = _backend("token", self._session, self._credentials)
+        try:
+            headers, _ = backend.authenticate_request(response, {})
+        except RequestException as error:
+            raise self._unreachable(error) from error
+        return headers.get("Authorization")
+
+    def _unreachable(self, error: Exception) -> TransportError:
+        from requests.exceptions import SSLError, Timeout
+
+        host = self._reference.registry
+        if isinstance(error, SSLError):
+            return TransportError(
+                f"registry '{host}': no secure connection: {_cause(error)}",
+                hint="REQUESTS_CA_BUNDLE names certificates of your own; --insecure is for registries without TLS",
+            )
+        cause = "no answer in time" if isinstance(error, Timeout) else _cause(error)
+        return PassingError(
+            f"registry '{host}' cannot be reached: {cause}", hint="check its name, its port and the network"
+        )
+
+    def _refusal(self, method: str, path: str, response: Response) -> TransportError:
+        """What an answer means to the person who waits."""
+        status, host = response.status_code, self._reference.registry
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            who = f"'{self._credentials.user}'" if self._credentials else "somebody who is not logged in"
+            verb = "write to" if method in ("POST", "PUT", "PATCH") else "read"
+            return TransportError(
+                f"registry '{host}' does not let {who} {verb} '{self._reference.repository}' (HTTP {status})",
+                hint=f"docker login {host}",
+            )
+        if status == HTTPStatus.NOT_FOUND and path.startswith("manifests/"):
+            return TransportError(
+                f"registry '{host}' has no '{path.removeprefix('manifests/')}' in '{self._reference.repository}'",
+                hint="check the name; edgec push stores a bundle",
+            )
+        message = f"registry '{host}' answered {method} with HTTP {status} {response.reason}{_said(response)}"
+        if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            passing = PassingError(message, hint="try again later")
+            passing.after_s = _retry_after_s(response)
+            return passing
+        return TransportError(message, hint="the registry's log may tell why")
+
+
+def _session() -> Session:
+    """A session that takes no cookies and waits for nothing for ever."""
+    try:
+        import oras.auth  # noqa: F401  reported here, not in the middle of a transfer
+        from requests import Session
+        from requests.adapters import HTTPAdapter
+    except ImportError as error:
+        raise MissingDependencyError("oras is not installed", hint="pip install 'edgec[deploy]'") from error
+
+    class Bounded(HTTPAdapter):
+        def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
+            options["timeout"] = (CONNECT_S, READ_S)
+            return super().send(request, *arguments, **options)
+
+    from http.cookiejar import DefaultCookiePolicy
+
+    session = Session()
+    session.mount("https://", Bounded())
+    session.mount("http://", Bounded())
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    logging.getLogger("oras.logger").setLevel(logging.CRITICAL + 1)  # our errors say it, once
+    return session
+
+
+def _backend(name: str, session: Session, credentials: Credentials | None) -> Any:
+    """What oras knows of a way to say who asks."""
+    from oras.auth import get_auth_backend
+
+    backend: Any = get_auth_backend(name, session)
+    if credentials:
+        backend.set_basic_auth(credentials.user, credentials.password)
+    return backend
+
+
+def _cause(error: BaseException) -> str:
+    """The system's own words, from the bottom of what the libraries wrapped around them."""
+    seen: list[str] = []
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            seen.append(found.strerror)
+        found = found.__cause__ or found.__context__
+    return seen[-1] if seen else "the connection ended early"
+
+
+def _said(response: Response) -> str:
+    """The first error that the registry names, cut short: nobody vouches for it."""
+    try:
+        first = response.json()["errors"][0]
+        text = " ".join(f"{first.get('message') or first.get('code')}".split())
+    except (ValueError, LookupError, TypeError, AttributeError, OSError):
+        return ""
+    return f": {text[:_MESSAGE_CHARS]}"
+
+
+def _retry_after_s(response: Response) -> float:
+    try:
+        return min(max(float(response.headers.get("Retry-After", "0")), 0.0), MAX_WAIT_S)
+    except ValueError:
+        return 0.0

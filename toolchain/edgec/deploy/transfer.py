@@ -1,0 +1,225 @@
+"""Bundles to a registry and back: what is there already is not sent, what was received is not received again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.core.digest import digest_file
+from edgec.core.errors import ConfigError
+from edgec.core.files import new_folder, require_writable
+from edgec.core.progress import Progress
+from edgec.deploy.disk import unwritable
+from edgec.deploy.modelpack import Artifact, Blob, describe, read_artifact
+from edgec.deploy.reference import Reference
+from edgec.deploy.registry import Repository
+from edgec.package import Trust, open_bundle, require_replaceable, verify_signature
+
+__all__ = ["Pulled", "Pushed", "pull_artifact", "pull_bundle", "push_bundle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What became of a push.
+
+    Attributes:
+        reference: The bundle as it now lies there, by a digest that never moves.
+        digest: The bundle's identity.
+        sent_bytes: Of the files that the registry did not have.
+        there_bytes: Of those that it had.
+    """
+
+    reference: Reference
+    digest: str
+    sent_bytes: int
+    there_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulled:
+    """What became of a pull.
+
+    Attributes:
+        path: The bundle.
+        reference: What was pulled, by its digest.
+        digest: The bundle's identity.
+        received_bytes: From the registry, this time.
+        reused_bytes: Of files that were there from an earlier bundle, or an earlier attempt.
+        signed_by: Who signed it, where a signature was asked for.
+    """
+
+    path: Path
+    reference: Reference
+    digest: str
+    received_bytes: int
+    reused_bytes: int
+    signed_by: str | None = None
+
+
+def push_bundle(path: Path, repository: Repository, *, progress: Progress) -> Pushed:
+    """Stores a bundle under a tag; equal bundles get equal digests.
+
+    The tag moves last: whoever pulls it gets the old bundle or the new one, whole.
+
+    Args:
+        path: The bundle, folder or archive.
+        repository: Where to, by a tag.
+        progress: Told of the files.
+
+    Raises:
+        ConfigError: The reference has no tag, or has a digest.
+        DataError: No bundle.
+        IntegrityError: A damaged one.
+        TransportError: The registry cannot be reached, or refuses.
+    """
+    reference = repository.reference
+    if reference.tag is None or reference.digest is not None:
+        raise ConfigError(
+            f"'{reference}' has a digest, which follows from the bundle", hint="name a tag, as in …:stable"
+        )
+    bundle = open_bundle(path)
+    bundle.verify()
+    artifact, config = describe(bundle)
+    sent = 0
+    layers = sorted(artifact.layers.items(), key=lambda layer: layer[1].size)
+    for name, blob in progress.track(layers, total=len(layers), what="sending", unit="file"):
+        sent += blob.size * repository.upload(blob, bundle.source.read(name))
+    repository.upload(artifact.config, config)
+    repository.put_manifest(artifact.manifest)
+    return Pushed(
+        reference=reference.pinned(artifact.digest),
+        digest=bundle.digest,
+        sent_bytes=sent,
+        there_bytes=artifact.size_bytes - sent,
+    )
+
+
+def pull_bundle(
+    repository: Repository, output: Path, *, trust: Trust | None, progress: Progress, reuse: Sequence[Path] = ()
+) -> Pulled:
+    """Fetches a bundle into a folder that appears whole and compared, or not at all.
+
+    Args:
+        repository: Where from, by tag or digest.
+        output: The folder; a bundle that stood there is replaced.
+        trust: Whose signature it must have; None asks for none.
+        progress: Told of the files.
+        reuse: Folders of other bundles, whose files are taken where they are the same.
+
+    Raises:
+        ConfigError: `output` cannot be written, is something else, or is being pulled to.
+        DataError: What lies there is no bundle.
+        IntegrityError: It is damaged, leads outside, or is not signed as asked.
+        TransportError: The registry cannot be reached, or refuses; what was received is kept for the next attempt.
+    """
+    artifact = pull_artifact(repository)
+    return receive(repository, artifact, output, trust=trust, progress=progress, reuse=reuse)
+
+
+def pull_artifact(repository: Repository) -> Artifact:
+    """What lies in the registry, without its files.
+
+    Raises:
+        DataError: No bundle.
+        IntegrityError: It is damaged, or leads outside.
+        TransportError: The registry cannot be reached, or refuses.
+    """
+    return read_artifact(repository.manifest(), where=str(repository.reference))
+
+
+def receive(
+    repository: Repository,
+    artifact: Artifact,
+    output: Path,
+    *,
+    trust: Trust | None,
+    progress: Progress,
+    reuse: Sequence[Path] = (),
+) -> Pulled:
+    """Fetches the files of an artifact; see `pull_bundle`."""
+    require_replaceable(output)
+    require_writable(output)
+    with _parts(output) as parts, _disk(parts):
+        _clear(parts, {blob.sha256 for blob in artifact.layers.values()})
+        received = 0
+        for name, blob in progress.track(artifact.layers.items(), total=len(artifact.layers), what="receiving"):
+            part = parts / blob.sha256
+            if not _is_whole(part, blob) and not _copied(name, blob, (output, *reuse), part):
+                received += repository.fetch(blob, part)
+        with new_folder(output) as draft:
+            _place(artifact.layers, parts, draft)
+            bundle = open_bundle(draft)
+            bundle.verify()
+            signed_by = verify_signature(bundle, trust) if trust else None
+        shutil.rmtree(parts, ignore_errors=True)
+    return Pulled(
+        path=output,
+        reference=repository.reference.pinned(artifact.digest),
+        digest=artifact.bundle,
+        received_bytes=received,
+        reused_bytes=max(artifact.size_bytes - received, 0),
+        signed_by=signed_by,
+    )
+
+
+@contextmanager
+def _parts(output: Path) -> Iterator[Path]:
+    """The hidden folder beside `output` where files arrive; it stays when something fails, to be gone on with."""
+    folder = output.absolute().with_name(f".{output.absolute().name}.pull")
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"'{output}' is being pulled to by another process", hint="wait for it to end") from error
+        yield folder
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """A full disk is a failure like another: what was received stays."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder.parent, error) from error
+
+
+def _clear(parts: Path, wanted: set[str]) -> None:
+    """Removes what belongs to another version, and what is no plain file."""
+    for entry in os.scandir(parts):
+        if entry.name not in wanted or not entry.is_file(follow_symlinks=False):
+            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
+
+
+def _is_whole(path: Path, blob: Blob) -> bool:
+    return path.is_file() and path.stat().st_size == blob.size and digest_file(path) == blob.sha256
+
+
+def _copied(name: str, blob: Blob, folders: Sequence[Path], part: Path) -> bool:
+    """Whether another bundle's file of this name was the same, and was taken."""
+    for folder in folders:
+        if not (folder / name).is_symlink() and _is_whole(folder / name, blob):
+            shutil.copyfile(folder / name, part)
+            return _is_whole(part, blob)
+    return False
+
+
+def _place(layers: Mapping[str, Blob], parts: Path, draft: Path) -> None:
+    """Gives the files their names; a file that stands under two is copied."""
+    last = {blob.sha256: name for name, blob in layers.items()}
+    for name, blob in layers.items():
+        path = draft / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = parts / blob.sha256
+        if last[blob.sha256] == name:
+            part.rename(path)
+        else:
+            shutil.copyfile(part, path)
