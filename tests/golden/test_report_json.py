@@ -11,12 +11,14 @@ from edgec.evaluate.report import (
     DataFacts,
     Effect,
     FloatProduct,
+    LatencyCurve,
     LayerSensitivity,
     LineageStep,
     LintFinding,
     OperatorLatency,
     Overlap,
     Report,
+    SizePart,
     Split,
     TensorRTCheck,
     encode_report,
@@ -53,6 +55,11 @@ REPORT = Report(
     ),
     confusion={Stage.ARTIFACT: ((20, 0, 0), (2, 18, 0), (1, 3, 16))},
     operators=(OperatorLatency(name="conv1", op="Conv", ms=0.2),),
+    curves=(LatencyCurve(stage=Stage.ARTIFACT, where="here", n=400, quantiles_ms=(0.2, 0.25, 0.9)),),
+    sizes=(
+        SizePart(name="conv1", operator="Conv", bytes=4096, full_bytes=16384),
+        SizePart(name="the graph itself: operators and names", bytes=512),
+    ),
     sensitivity=(
         LayerSensitivity(layer="conv1", operator="Conv", kept="int8", divergence={"cat": 0.001, "Käfer": 0.02}),
         LayerSensitivity(layer="head", operator="Gemm", kept="float", divergence={"cat": 0.0, "Käfer": 0.3}),
@@ -95,6 +102,15 @@ def test_a_file_from_before_layers_were_told_is_read() -> None:
     )
     old = parse_report("\n".join((*lines[:start], *lines[end:])).encode())
     assert old == REPORT.model_copy(update={"sensitivity": (), "effects": (), "tensorrt": None})
+
+
+def test_a_file_from_before_sizes_and_curves_were_told_is_read() -> None:
+    lines = GOLDEN.read_text(encoding="utf-8").splitlines()
+    start, end = (
+        next(i for i, line in enumerate(lines) if line.startswith(f'  "{name}"')) for name in ("curves", "sensitivity")
+    )
+    old = parse_report("\n".join((*lines[:start], *lines[end:])).encode())
+    assert old == REPORT.model_copy(update={"curves": (), "sizes": ()})
 
 
 def test_the_file_of_this_schema_is_read_for_ever() -> None:

@@ -22,8 +22,8 @@ from edgec.runtime import load_model
 
 ALL = ["data", "baseline", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
 FILES = {
-    *("calibration.json", "golden.npz", "manifest.json", "model.onnx", "predictions.npz"),
-    *("report.html", "report.json"),
+    *("broken.json", "calibration.json", "golden.npz", "manifest.json", "model.onnx", "predictions.npz"),
+    *("report.html", "report.json", "sbom.cdx.json"),
 }
 NONE = ("compress.method=none", "data.ood_count=60")
 """Quantisation alone: no training."""

@@ -1,14 +1,16 @@
-"""The GitHub action and the GitLab template: their steps are run as they stand."""
+"""The GitHub action, the GitLab template and the repository that uses them: their steps are run as they stand."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -17,14 +19,32 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
+EXAMPLE = ROOT / "examples" / "ci-repository"
+
+
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A quick build of the digits."""
-    folder = tmp_path_factory.mktemp("ci")
-    settings = ["--set", "compress.method=none", "--set", "data.ood_count=100"]
-    command = [sys.executable, "-m", "edgec", "build", "--target", "host", "--output", "candidate", *settings]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return folder / "candidate"
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, built by the steps of its own workflow; what it built counts as deployed."""
+    folder = tmp_path_factory.mktemp("ci") / "repository"
+    shutil.copytree(EXAMPLE, folder)
+    for step in steps():
+        if "run" in step:
+            done = run(step["run"], folder, {})
+            assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "build.json").read_text().splitlines()[-1])["bundle"] == "build/candidate"
+    shutil.copy(folder / "build" / "candidate.edgec", folder / "deployed.edgec")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(repository: Path) -> Path:
+    """What it built: digits, quickly."""
+    return repository / "build" / "candidate"
+
+
+def steps() -> list[dict[str, Any]]:
+    workflow = yaml.safe_load((EXAMPLE / ".github" / "workflows" / "model.yml").read_text())
+    return workflow["jobs"]["candidate"]["steps"]
 
 
 def run(script: str, folder: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -84,3 +104,37 @@ def test_the_gitlab_template_runs(bundle: Path, tmp_path: Path, options: str, co
     reports = job["artifacts"]["reports"]
     assert len(json.loads((tmp_path / reports["codequality"]).read_text())) == entries
     assert (tmp_path / reports["junit"]).is_file()
+
+
+def test_the_repositorys_workflow_gives_the_action_what_it_takes(repository: Path) -> None:
+    (step,) = (step for step in steps() if step.get("uses", "").startswith("edgec/"))
+    done = github(repository, **step["with"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = {case.get("name") for case in ET.parse(repository / "edgec-check.xml").iter("testcase")}  # noqa: S314
+    assert {"min_accuracy", "max_class_regression[7]", "max_macro_f1_regression"} <= names
+
+
+def test_the_repositorys_workflow_stops_a_bundle_that_misses_its_gates(repository: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(repository, tmp_path / "stricter")
+    gates = copy / "gates.toml"
+    gates.write_text(gates.read_text().replace("min_accuracy = 0.9", "min_accuracy = 1.0"))
+    (step,) = (step for step in steps() if step.get("uses", "").startswith("edgec/"))
+    done = github(copy, **step["with"])
+    assert done.returncode == 3, done.stderr
+    assert "::error title=min_accuracy fail::" in done.stdout
+
+
+def test_the_repositorys_pipeline_on_gitlab_runs(repository: Path) -> None:
+    pipeline = yaml.safe_load((EXAMPLE / ".gitlab-ci.yml").read_text())
+    (include,) = pipeline["include"]
+    template = yaml.safe_load((ROOT / include["file"].lstrip("/")).read_text())
+    job = template[pipeline["check"]["extends"]]
+    variables = job["variables"] | pipeline["check"]["variables"]
+    done = run("\n".join(job["script"]), repository, variables)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((repository / "edgec-check.json").read_text()) == []
+
+
+def test_both_pipelines_build_alike() -> None:
+    pipeline = yaml.safe_load((EXAMPLE / ".gitlab-ci.yml").read_text())
+    assert pipeline["build"]["script"] == [step["run"] for step in steps() if "run" in step]

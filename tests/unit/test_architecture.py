@@ -23,7 +23,7 @@ from edgec.cli import COMMANDS, group
 ROOT = Path(edgec.__file__).parent
 STAGES = {
     *("data", "models", "compress", "calibrate", "quantize"),
-    *("export", "evaluate", "package", "runtime", "deploy"),
+    *("export", "evaluate", "package", "runtime", "serve", "deploy"),
 }
 RANKS = {"core": 0} | dict.fromkeys(STAGES, 1) | {"pipeline": 2, "study": 3, "cli": 4, "__main__": 5}
 STAGE_TO_STAGE = {
@@ -32,6 +32,9 @@ STAGE_TO_STAGE = {
     ("evaluate", "runtime"),
     ("runtime", "package"),
     ("deploy", "package"),
+    ("deploy", "runtime"),
+    ("serve", "package"),
+    ("serve", "runtime"),
     ("compress", "models"),
 }
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "tensorrt", "ray", "sklearn", "lightning_fabric", "jinja2"}

@@ -27,7 +27,7 @@ def test_a_table_has_a_row_a_batch(make_bundle: Callable[..., Path]) -> None:
     result = run(make_bundle(), "--batch", "4,1", "--seconds", 0.2)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].split()[:6] == ["batch", "p50", "ms", "p90", "ms", "p99"]
+    assert lines[0].split()[:8] == ["batch", "p50", "ms", "p90", "ms", "p95", "ms", "p99"]
     assert [line.split()[0] for line in lines[2:4]] == ["1", "4"]
     assert "peak memory: " in result.stdout
     assert "measured on: " in result.stdout

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from edgec.cli.check import command
 from edgec.core.errors import ConfigError, DataError, EdgecError, GateFailed
-from edgec.package import write_archive
+from edgec.package import open_bundle, write_archive
 from edgec.runtime import load_model
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
@@ -140,6 +140,13 @@ def test_gates_come_from_a_config_and_options_go_first(ungated: Path, tmp_path: 
     ]
 
 
+def test_a_floor_for_one_class_leaves_those_for_others(ungated: Path, tmp_path: Path) -> None:
+    config = tmp_path / "edgec.toml"
+    config.write_text("[gates]\nmin_class_accuracy = { cat = 0.9, dog = 0.99 }\n")
+    result = run(ungated, "--config", config, "--class-floor", "dog=0.6", "--class-floor", "Käfer=0.5", "--json")
+    assert {gate["label"]: gate["limit"] for gate in found(result)["gates"]} == {"cat": 0.9, "dog": 0.6, "Käfer": 0.5}
+
+
 def test_an_archive_is_checked_like_a_folder(checked: Path, tmp_path: Path) -> None:
     archive = write_archive(checked, tmp_path / "one.edgec")
     assert run(archive, "--min-accuracy", 0.9, "--json").stdout == run(checked, "--min-accuracy", 0.9, "--json").stdout
@@ -256,3 +263,83 @@ def test_bundles_are_run_on_new_images(make_pets: Callable[..., Path], tmp_path:
     )
     failed = run(bundle, "--test", tmp_path / "wrong.npz", "--min-accuracy", 0.1, "--max-drop", 1.0, "--json")
     assert [gate["verdict"] for gate in found(failed)["gates"]] == ["fail", "inconclusive"]
+
+
+def benched(bundle: Path, path: Path, **changes: object) -> Path:
+    """What `edgec bench --json` prints on a small board, as far as gates ask for it."""
+    percentiles = {"p50": 4.0, "p90": 5.0, "p95": 5.5, "p99": 7.0}
+    times = {name: {"value_ms": value, "low_ms": value - 0.2, "high_ms": None} for name, value in percentiles.items()}
+    latency = {**times, "runs": 400, "warmup_runs": 20, "steady": True, "drift": 1.0}
+    record = {"batch": 1, "latency": latency, "energy_j": 0.02, "images_per_s": 250.0}
+    told = {"digest": open_bundle(bundle).digest, "where": "board", "memory_mb": 70.0, "batches": [record], "notes": []}
+    path.write_text(json.dumps(told | changes))
+    return path
+
+
+def test_what_was_measured_on_the_device_decides_in_place_of_a_prediction(checked: Path, tmp_path: Path) -> None:
+    bench = benched(checked, tmp_path / "bench.json")
+    limits = ("--max-latency-ms", 4, "--max-latency-p95-ms", 5, "--max-latency-p99-ms", 7, "--max-energy-j", 0.01)
+    result = run(checked, *limits, "--max-memory-mb", 80, "--bench", bench, "--json")
+    assert isinstance(failure(result), GateFailed)
+    assert [(gate["name"], gate["value"], gate["verdict"]) for gate in found(result)["gates"]] == [
+        ("max_latency_ms_p50", 4.0, "pass"),
+        ("max_latency_ms_p95", 5.5, "fail"),
+        ("max_latency_ms_p99", 7.0, "pass"),
+        ("max_peak_memory_mb", 70.0, "pass"),
+        ("max_energy_j", 0.02, "fail"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"digest": "0" * 64}, "is of bundle 000000000000, the candidate is"),
+        ({"batches": []}, "the measurement holds no batch of 1 image"),
+        ({"where": None}, "is not what edgec bench --json prints: where: Input should be a valid string"),
+    ],
+)
+def test_measurements_that_do_not_fit_are_refused(
+    checked: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    bench = benched(checked, tmp_path / "bench.json", **changes)
+    error = failure(run(checked, "--max-latency-ms", 5, "--bench", bench))
+    assert isinstance(error, DataError)
+    assert message in str(error)
+    assert "edgec bench" in str(error.hint)
+
+
+def test_a_measurement_that_is_not_there_is_bad_input(checked: Path, tmp_path: Path) -> None:
+    error = failure(run(checked, "--max-latency-ms", 5, "--bench", tmp_path / "absent.json"))
+    assert (error.exit_code, str(error)[:11]) == (2, "cannot read")
+
+
+def test_means_over_classes_are_held_against_the_baseline(make_pets: Callable[..., Path]) -> None:
+    """Macro F1 0.9 of 20 images a class against 1: the interval of the loss does not hold 0, and ends below 0.3."""
+    better, worse = make_pets("better", right=(20, 20, 20)), make_pets("worse", right=(20, 20, 6))
+    result = run(worse, "--baseline", better, "--max-macro-f1-regression", 0.0, "--max-tail-regression", 0.6, "--json")
+    assert isinstance(failure(result), GateFailed)
+    tail, macro = found(result)["gates"]
+    assert (tail["name"], tail["value"], tail["verdict"]) == ("max_tail_regression", pytest.approx(0.7), "inconclusive")
+    assert (macro["name"], macro["verdict"], macro["policy"]) == ("max_macro_f1_regression", "fail", "confident")
+    assert 0 < macro["low"] < macro["value"] < macro["high"]
+    assert tail["reason"].startswith("20 images do not tell; about")
+
+
+def test_without_shared_images_means_over_classes_decide_nothing(make_pets: Callable[..., Path]) -> None:
+    result = run(make_pets(), "--baseline", make_pets("other", first=100), "--max-macro-f1-regression", 0.1, "--json")
+    (gate,) = found(result)["gates"]
+    assert (gate["verdict"], gate["blocks"]) == ("inconclusive", True)
+    assert "evaluated on the same images" in gate["reason"]
+
+
+def test_an_unknown_gate_is_refused_with_the_nearest_name(checked: Path, tmp_path: Path) -> None:
+    config = tmp_path / "gates.toml"
+    config.write_text("[gates]\nmax_macro_f1_dorp = 5\n")
+    error = failure(run(checked, "--config", config))
+    assert "unknown key 'gates.max_macro_f1_dorp'" in str(error)
+    assert error.hint == "did you mean 'max_macro_f1_drop'?"
+
+
+def test_a_class_that_is_not_there_is_refused_before_images_are_run(checked: Path, tmp_path: Path) -> None:
+    error = failure(run(checked, "--class-floor", "dgo=0.5", "--test", tmp_path / "absent"))
+    assert (str(error).partition(";")[0], error.hint) == ("unknown class 'dgo'", "did you mean 'dog'?")

@@ -43,6 +43,37 @@ def test_the_page_goes_where_it_was_asked_to(reported: Path, tmp_path: Path) -> 
     assert wanted.is_file()
 
 
+def test_two_bundles_make_one_page_beside_the_second(make_pets: Callable[..., Path]) -> None:
+    before, after = make_pets("old"), make_pets("new", right=(20, 18, 3))
+    result = run(before, after)
+    assert result.exit_code == 0, result.output
+    page = after.parent / "old-to-new.html"
+    assert result.stdout == f"{page}\n"
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>old → new</h1>" in text
+    assert "1 class is worse, beyond chance" in text
+    assert "Worse: Käfer. Over 60 test images that both saw, 13 were lost and 0 won." in text
+
+
+def test_bundles_of_other_test_images_are_not_judged(make_pets: Callable[..., Path], tmp_path: Path) -> None:
+    wanted = tmp_path / "page.html"
+    assert run(make_pets("old"), make_pets("new", first=500), "-o", wanted).exit_code == 0
+    assert "Not tested on the same images" in wanted.read_text(encoding="utf-8")
+
+
+def test_json_of_two_bundles_is_refused_and_points_to_check(reported: Path) -> None:
+    result = run(reported, reported, "--json")
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.hint == f"verdicts on both: edgec check {reported} --baseline {reported} --json"
+
+
+def test_a_page_in_the_second_bundle_is_refused(make_pets: Callable[..., Path]) -> None:
+    after = make_pets("new")
+    result = run(make_pets("old"), after, "--output", after / "page.html")
+    assert isinstance(result.exception, ConfigError)
+    assert "lies in the bundle" in str(result.exception)
+
+
 def test_json_is_the_bundles_own_file(reported: Path) -> None:
     assert run(reported, "--json").stdout_bytes == (reported / "report.json").read_bytes()
     assert not (reported.parent / "pets-report.html").exists()

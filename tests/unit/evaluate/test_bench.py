@@ -15,7 +15,7 @@ COOL, HOT = (
 
 def latency(*, drift=1.0, steady=True):
     middle = Percentile(value_ms=4.0, low_ms=3.9, high_ms=4.1)
-    return Latency(p50=middle, p90=middle, p99=middle, runs=100, warmup_runs=20, steady=steady, drift=drift)
+    return Latency(p50=middle, p90=middle, p95=middle, p99=middle, runs=100, warmup_runs=20, steady=steady, drift=drift)
 
 
 def notes(result, *, before=COOL, after=HOT):

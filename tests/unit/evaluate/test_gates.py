@@ -11,7 +11,7 @@ from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.gates import GateResult, Gates, Policy, Verdict, check_gates, fold_passes
 from edgec.evaluate.intervals import PairedCounts
 from edgec.evaluate.report import Report
-from edgec.evaluate.significance import images_for_share
+from edgec.evaluate.significance import images_for_interval, images_for_share
 
 DEVICE = "A small board"
 
@@ -39,16 +39,30 @@ def verdicts(found: list[GateResult]) -> list[str]:
         ("min_macro_f1", "macro_f1", 0.8, 1.0, 0.0),
         ("max_accuracy_drop", "accuracy_drop", 0.02, 0.02, 0.021),
         ("max_latency_ms_p50", "latency_ms_p50", 5, 4.9, 5.1),
+        ("min_head_accuracy", "head_accuracy", 0.7, 0.7, 0.69),
+        ("min_medium_accuracy", "medium_accuracy", 0.7, 0.7, 0.69),
+        ("min_teacher_agreement", "teacher_agreement", 0.95, 0.95, 0.94),
+        ("min_corrupted_accuracy", "corrupted_accuracy", 0.5, 0.6, 0.4),
+        ("min_ood_auroc", "ood_auroc", 0.9, 0.9, 0.8),
+        ("max_calibration_error", "calibration_error", 0.05, 0.05, 0.06),
+        ("max_tail_drop", "tail_drop", 0.05, 0.05, 0.06),
+        ("max_macro_f1_drop", "macro_f1_drop", 0.05, 0.05, 0.06),
+        ("max_tail_regression", "tail_regression", 0.05, 0.05, 0.06),
+        ("max_macro_f1_regression", "macro_f1_regression", 0.05, 0.05, 0.06),
+        ("max_latency_ms_p90", "latency_ms_p90", 5, 5, 6),
+        ("max_latency_ms_p95", "latency_ms_p95", 5, 5, 6),
         ("max_latency_ms_p99", "latency_ms_p99", 5, 5, 6),
         ("max_size_bytes", "size_bytes", 1000, 1000, 1001),
         ("max_peak_memory_mb", "peak_memory_mb", 80, 71.5, 81),
+        ("max_energy_j", "energy_j", 0.02, 0.02, 0.03),
     ],
 )
 def test_a_gate_bounds_the_measurement_of_its_name(
     gate: str, name: str, limit: float, passing: float, failing: float
 ) -> None:
     for value, expected in ((passing, "pass"), (failing, "fail")):
-        (found,) = check_gates(report(row(name, value, low=0.1, high=9.0)), Gates(**{gate: limit}))
+        asked = Gates(**{gate: limit}, policy="strict")
+        (found,) = check_gates(report(row(name, value, low=0.1, high=9.0)), asked)
         assert (found.name, found.limit, found.value, found.verdict.value) == (gate, limit, value, expected)
         assert (found.low, found.high) == (0.1, 9.0)
 
@@ -228,3 +242,18 @@ def test_regressions_are_held_against_the_baseline_and_fail_only_by_proof() -> N
         "no regression of class 'eel': a baseline bundle that was evaluated on the same images is needed"
     )
     assert (found[2].value, found[2].policy) == (0.18, Policy.CONFIDENT)
+
+
+def test_a_drop_of_a_mean_over_classes_rests_on_its_own_interval_not_on_all_images() -> None:
+    """McNemar's test over all images proves a drop here; that of the tail stays open."""
+    drops = {None: PairedCounts(both=800, first=100, second=20, neither=80)}
+    rows = (row("accuracy_drop", 0.08, n=1000), row("tail_drop", 0.06, n=40, low=-0.05, high=0.17))
+    gates = Gates(max_accuracy_drop=0.02, max_tail_drop=0.02, policy="confident")
+    assert verdicts(check_gates(report(*rows), gates, drops=drops)) == ["fail", "inconclusive"]
+
+
+def test_an_open_question_of_a_latency_counts_runs() -> None:
+    latency = row("latency_ms_p95", 5.1, unit="ms", n=400, low=4.8, high=5.4)
+    (found,) = check_gates(report(latency), Gates(max_latency_ms_p95=5.0, policy="confident"))
+    assert found.images == images_for_interval(latency, 5.0)
+    assert found.reason == f"400 runs do not tell; about {found.images:,} would"

@@ -35,6 +35,7 @@ def test_percentiles_are_those_of_the_timed_runs() -> None:
     assert (latency.warmup_runs, latency.runs) == (20, 401)
     assert latency.p50.value_ms == pytest.approx(201)
     assert latency.p90.value_ms == pytest.approx(361)
+    assert latency.p95.value_ms == pytest.approx(381)
     assert latency.p99.value_ms == pytest.approx(397)
     # The normal approximation of the median's ranks: 200.5 ± 1.96 √(401 / 4).
     assert (latency.p50.low_ms, latency.p50.high_ms) == pytest.approx((181, 221), abs=1)
@@ -127,6 +128,6 @@ def test_every_model_has_a_turn_whatever_the_limit() -> None:
 def test_rows_are_measured_and_carry_the_number_of_runs() -> None:
     latency = Machine(itertools.repeat(1.5)).measure(warmup_s=0, min_runs=400, max_seconds=10)
     rows = latency_measurements(latency, where="this machine")
-    assert [row.name for row in rows] == ["latency_ms_p50", "latency_ms_p90", "latency_ms_p99"]
+    assert [row.name for row in rows] == [f"latency_ms_p{share}" for share in (50, 90, 95, 99)]
     assert {(row.stage, row.kind, row.unit, row.n) for row in rows} == {(Stage.ARTIFACT, Kind.MEASURED, "ms", 400)}
     assert all(row.low == pytest.approx(1.5) and row.high == pytest.approx(1.5) for row in rows)

@@ -24,7 +24,7 @@ ARM = Host(cpu="Arm", cores=4, architecture="aarch64", features=frozenset())
 
 def turns(medians_ms: np.ndarray) -> Turns:
     middle = Percentile(value_ms=float(np.median(medians_ms)), low_ms=None, high_ms=None)
-    latency = Latency(p50=middle, p90=middle, p99=middle, runs=len(medians_ms), warmup_runs=0, steady=True)
+    latency = Latency(p50=middle, p90=middle, p95=middle, p99=middle, runs=len(medians_ms), warmup_runs=0, steady=True)
     return Turns(latency=latency, medians_ms=tuple(medians_ms.tolist()))
 
 

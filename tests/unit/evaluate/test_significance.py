@@ -20,6 +20,7 @@ from edgec.evaluate.significance import (
     drop_tails,
     holm,
     images_for_drop,
+    images_for_interval,
     images_for_share,
     prove_by_interval,
     prove_floor,
@@ -105,6 +106,20 @@ def test_as_many_pairs_as_are_named_settle_a_drop_four_times_in_five() -> None:
 def test_on_the_limit_no_number_of_images_would_do() -> None:
     assert images_for_share(0.85, 0.85) is None
     assert images_for_drop(PairedCounts(both=9, first=1, second=0, neither=0), 0.1) is None
+
+
+def test_as_many_runs_as_are_named_settle_a_mean_four_times_in_five() -> None:
+    """Measurements of mean 5.1 and deviation 2, against a limit of 5, with the interval of the normal distribution."""
+    half = 1.96 * 2 / math.sqrt(400)
+    n = images_for_interval(measured(5.1, n=400, low=5.1 - half, high=5.1 + half), 5.0)
+    assert n is not None
+    lower = np.random.default_rng(0).normal(5.1, 2 / math.sqrt(n), size=4000) - 1.96 * 2 / math.sqrt(n)
+    assert np.mean(lower > 5.0) == pytest.approx(0.8, abs=0.02)
+
+
+def test_without_both_ends_no_number_of_runs_is_named() -> None:
+    assert images_for_interval(measured(5.1, low=5.0), 5.0) is None
+    assert images_for_interval(measured(5.0, low=4.9, high=5.1), 5.0) is None
 
 
 @pytest.mark.parametrize(

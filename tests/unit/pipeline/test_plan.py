@@ -68,6 +68,7 @@ class TestSettings:
             ("quantize.scheme", "float32", after("calibrate")),
             ("gates.min_accuracy", 0.5, ["package"]),
             ("name", "other", ["package"]),
+            ("package.release", 2, ["package"]),
         ],
     )
     def test_a_setting_changes_what_it_takes_part_in_and_what_follows(

@@ -15,15 +15,27 @@ from edgec.core.errors import EdgecError, unknown_name
 __all__ = ["main"]
 
 COMMANDS = {
+    "agent": "Keep this device at what a registry's tag names.",
     "bench": "Measure a bundle on this machine: latency, throughput, memory, energy.",
     "build": "Compress, calibrate, quantise, export, evaluate and package a classifier.",
     "check": "Hold a bundle against gates; exit 3 when one fails.",
     "completion": "Print the shell's completion script.",
+    "deploy": "Bring a bundle to devices over SSH, tested there before it is switched on.",
+    "history": "Tell what ran on devices, and when it was switched.",
     "init": "Write a commented edgec.toml that builds.",
     "predict": "Classify images with a bundle, on this machine.",
+    "pull": "Fetch a bundle from a registry.",
+    "push": "Store a bundle in a registry.",
     "report": "Write a bundle's report as one HTML page.",
+    "rollback": "Switch devices back to the version before.",
+    "serve": "Answer requests over HTTP with a bundle.",
+    "sign": "Sign a bundle with a key or a certificate.",
+    "site": "Install, test and switch versions on this device.",
+    "status": "Tell what runs on devices.",
     "study": "Rerun a paper's tables on your own model and images.",
     "targets": "List device profiles, or show one.",
+    "track": "Write a bundle's numbers and files into MLflow.",
+    "verify": "Compare a bundle with its manifest, and with a signature.",
 }
 
 

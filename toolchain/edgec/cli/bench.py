@@ -68,7 +68,7 @@ def command(bundle: Path, *, batches: tuple[int, ...], threads: int | None, seco
         click.echo(f"note: {model.note}", err=True)
     result = bench(model, batches=batches, seconds=seconds, threads=threads)
     if as_json:
-        click.echo(json.dumps({"bundle": str(bundle), **result.as_json()}))
+        click.echo(json.dumps({"bundle": str(bundle), "digest": model.bundle.digest, **result.as_json()}))
     else:
         _print(result)
 
@@ -82,11 +82,12 @@ def _print(result: BenchResult) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     with_energy = any(row.energy_j is not None for row in result.batches)
-    for column in ("batch", "p50 ms", "p90 ms", "p99 ms", "images/s", *(("J/image",) if with_energy else ()), "runs"):
+    times = ("p50 ms", "p90 ms", "p95 ms", "p99 ms")
+    for column in ("batch", *times, "images/s", *(("J/image",) if with_energy else ()), "runs"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in result.batches:
         latency = row.latency
-        times = (f"{percentile.value_ms:.4g}" for percentile in (latency.p50, latency.p90, latency.p99))
+        times = (f"{percentile.value_ms:.4g}" for percentile in (latency.p50, latency.p90, latency.p95, latency.p99))
         energy = (f"{row.energy_j:.3g}" if row.energy_j is not None else "–",) if with_energy else ()
         rate = f"{row.images_per_s:,.{0 if row.images_per_s >= 100 else 2}f}"
         table.add_row(str(row.batch), *times, rate, *energy, f"{latency.runs:,}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import click
 from edgec.core.errors import ConfigError, GateFailed
 
 if TYPE_CHECKING:
+    from edgec.core.progress import Progress
     from edgec.evaluate.gates import GateResult, Gates
 
 __all__ = ["command"]
@@ -72,15 +73,24 @@ class FloorType(click.ParamType):
 @click.option("--max-calibration-error", type=ShareType(), help="Most expected calibration error.")
 @click.option("--max-drop", "max_accuracy_drop", type=ShareType(), help="Most accuracy lost against the teacher.")
 @click.option("--max-class-drop", type=ShareType(), help="The same, in any class.")
+@click.option("--max-tail-drop", type=ShareType(), help="The same, in the mean over the rarest third.")
+@click.option("--max-macro-f1-drop", type=ShareType(), help="Most macro F1 lost against the teacher.")
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="BUNDLE", help="The bundle deployed now.")
 @click.option("--test", type=click.Path(path_type=Path), metavar="PATH", help="Run the bundles on these images first.")
 @click.option("--max-regression", type=ShareType(), help="Most accuracy lost against it.")
 @click.option("--max-class-regression", type=ShareType(), help="The same, in any class. [default: 0 with --baseline]")
+@click.option("--max-tail-regression", type=ShareType(), help="The same, in the mean over the rarest third.")
+@click.option("--max-macro-f1-regression", type=ShareType(), help="Most macro F1 lost against it.")
 @click.option("--max-latency-ms", "max_latency_ms_p50", type=float, metavar="MS", help="Most median latency.")
-@click.option("--max-latency-p99-ms", "max_latency_ms_p99", type=float, metavar="MS", help="Most 99th percentile.")
 @click.option("--max-latency-p90-ms", "max_latency_ms_p90", type=float, metavar="MS", help="Most 90th percentile.")
+@click.option("--max-latency-p95-ms", "max_latency_ms_p95", type=float, metavar="MS", help="Most 95th percentile.")
+@click.option("--max-latency-p99-ms", "max_latency_ms_p99", type=float, metavar="MS", help="Most 99th percentile.")
 @click.option("--max-size-bytes", type=int, metavar="BYTES", help="Largest model file.")
 @click.option("--max-memory-mb", "max_peak_memory_mb", type=float, metavar="MB", help="Most peak memory.")
+@click.option("--max-energy-j", type=float, metavar="J", help="Most energy for an image.")
+@click.option(
+    "--bench", type=click.Path(path_type=Path), metavar="FILE", help="What edgec bench --json told on the device."
+)
 @click.option(
     "--policy",
     type=click.Choice(["strict", "confident", "prove"]),
@@ -98,6 +108,7 @@ def command(
     config: Path | None,
     baseline: Path | None,
     test: Path | None,
+    bench: Path | None,
     floors: Sequence[tuple[str, float]],
     as_json: bool,
     junit: Path | None,
@@ -110,20 +121,25 @@ def command(
 
     BUNDLE is a folder or an archive. Gates come from the options and --config, options first; with neither, from the
     configuration that the bundle was built with. With --baseline, no class may be worse than in that bundle. Nothing is
-    run, unless --test names labelled images.
+    run, unless --test names labelled images. What --bench names decides on latency, memory and energy.
     """
-    from edgec.cli.console import ConsoleProgress
+    from edgec.core.progress import Silent
     from edgec.evaluate import outlets
     from edgec.evaluate.gates import Check
     from edgec.pipeline.check import check_bundle
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))
-    results = check_bundle(bundle, asked, baseline=baseline, test=test, progress=ConsoleProgress())
+    progress = _progress() if test else Silent()
+    results = check_bundle(bundle, asked, baseline=baseline, test=test, bench=bench, progress=progress)
     name = bundle.resolve().name
-    _write(junit, lambda: outlets.junit(results, bundle=name))
-    _write(markdown, lambda: outlets.markdown(results, bundle=name).encode())
-    _write(code_quality, lambda: outlets.code_quality(results, bundle=name).encode())
+    _write(
+        {
+            junit: outlets.junit(results, bundle=name),
+            markdown: outlets.markdown(results, bundle=name).encode(),
+            code_quality: outlets.code_quality(results, bundle=name).encode(),
+        }
+    )
     if annotate:
         click.echo(outlets.github_annotations(results), nl=False)
     blocking = [result for result in results if result.blocks]
@@ -135,16 +151,24 @@ def command(
         raise GateFailed(_summary(blocking, len(results)), hint=f"edgec report {bundle} shows every class")
 
 
-def _write(path: Path | None, text: Callable[[], bytes]) -> None:
+def _progress() -> Progress:
+    """Bars, for those who wait; what draws them takes longer to import than a check without images to run."""
+    from edgec.cli.console import ConsoleProgress
+
+    return ConsoleProgress()
+
+
+def _write(files: Mapping[Path | None, bytes]) -> None:
     from edgec.core.files import require_writable, write_bytes
 
-    if path is not None:
-        require_writable(path)
-        write_bytes(path, text())
+    for path, content in files.items():
+        if path is not None:
+            require_writable(path)
+            write_bytes(path, content)
 
 
 def _asked(config: Path | None, given: dict[str, Any]) -> Gates:
-    """The gates of the options over those of the config file."""
+    """The gates of the options over those of the config file; floors class by class."""
     from pydantic import BaseModel, ConfigDict
 
     from edgec.core.declaration import bind, read_declaration
@@ -157,7 +181,9 @@ def _asked(config: Path | None, given: dict[str, Any]) -> Gates:
         gates: Gates
 
     declared = read_declaration(config, Declared, what="config").gates if config else Gates()
-    return bind(declared.model_dump(mode="json", exclude_defaults=True) | given, Gates, where="gates")
+    asked = declared.model_dump(mode="json", exclude_defaults=True) | given
+    floors = {**declared.min_class_accuracy, **given.get("min_class_accuracy", {})}
+    return bind(asked | ({"min_class_accuracy": floors} if floors else {}), Gates, where="gates")
 
 
 def _summary(failed: Sequence[GateResult], total: int) -> str:

@@ -14,44 +14,53 @@ __all__ = ["command"]
 
 @click.command("report")
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
     metavar="FILE.html",
-    help="Default: BUNDLE-report.html beside it.",
+    help="Default: BUNDLE-report.html beside it; of two, BUNDLE-to-OTHER.html beside the second.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead, write nothing.")
-def command(bundle: Path, *, output: Path | None, as_json: bool) -> None:
+def command(bundle: Path, other: Path | None, *, output: Path | None, as_json: bool) -> None:
     """Write a BUNDLE's report as one HTML page that works offline, and print its path.
 
-    BUNDLE is a folder or an archive.
+    With OTHER, the page tells what changes when OTHER takes BUNDLE's place. Both are folders or archives.
     """
     from edgec.core.files import require_writable, write_bytes
-    from edgec.evaluate.gates import check_gates
-    from edgec.evaluate.page import render_report
     from edgec.package import open_bundle
-    from edgec.pipeline.check import REPORT, read_evidence
+    from edgec.pipeline.check import REPORT
+    from edgec.pipeline.pages import comparison_page, report_page
 
     if as_json:
+        if other is not None:
+            hint = f"verdicts on both: edgec check {other} --baseline {bundle} --json"
+            raise ConfigError("--json prints one bundle's report.json, got two bundles", hint=hint)
         sys.stdout.write(open_bundle(bundle).read_bytes(REPORT).decode())
         return
-    evidence = read_evidence(bundle)
-    report = evidence.report
-    target = output or _beside(bundle)
-    _require_outside(target, bundle)
+    target = output or _beside(bundle, other)
+    for read in filter(None, (bundle, other)):
+        _require_outside(target, read)
     require_writable(target)
-    gates = check_gates(report, report.gates, drops=evidence.predictions.against_teacher()) if report.gates else None
-    write_bytes(target, render_report(report, gates=gates).encode())
+    page = comparison_page(bundle, other) if other else report_page(bundle)
+    write_bytes(target, page.encode())
     click.echo(target)
 
 
-def _beside(bundle: Path) -> Path:
-    """`out/digits` and `out/digits.edgec` to `out/digits-report.html`."""
-    name = bundle.resolve().name if bundle.is_dir() else bundle.stem
-    return (
-        bundle.resolve().parent / f"{name}-report.html" if bundle.is_dir() else bundle.with_name(f"{name}-report.html")
-    )
+def _beside(bundle: Path, other: Path | None) -> Path:
+    """`out/digits` and `out/digits.edgec` to `out/digits-report.html`; `out/a` and `out/b` to `out/a-to-b.html`."""
+    if other is not None:
+        return _folder(other) / f"{_name(bundle)}-to-{_name(other)}.html"
+    return _folder(bundle) / f"{_name(bundle)}-report.html"
+
+
+def _name(bundle: Path) -> str:
+    return bundle.resolve().name if bundle.is_dir() else bundle.stem
+
+
+def _folder(bundle: Path) -> Path:
+    return bundle.resolve().parent if bundle.is_dir() else bundle.parent
 
 
 def _require_outside(output: Path, bundle: Path) -> None:

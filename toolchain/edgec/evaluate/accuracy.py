@@ -12,7 +12,6 @@ import numpy as np
 from edgec.core.errors import DataError
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.intervals import Z95, Interval, wilson_interval
-from edgec.runtime.session import softmax
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -104,6 +103,8 @@ class _Rows:
 
         Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
         """
+        from edgec.runtime.session import softmax
+
         scores = softmax(logits.astype(np.float64))
         confidence = scores.max(axis=1)
         excess = (scores.argmax(axis=1) == labels) - confidence

@@ -70,6 +70,8 @@ class Gates(BaseModel):
         min_ood_auroc: How well confidence tells test images from others; likewise.
         max_class_drop: Bounds `accuracy_drop` of every class.
         max_class_regression: Bounds `regression` of every class.
+        max_tail_drop: Of the mean over the rarest third of the classes; `max_tail_regression` likewise.
+        max_energy_j: Of one image, where the machine tells it.
         policy: Of all gates; None is `strict`, and `confident` for regressions.
         policies: Of single gates, by name.
         allow_predicted: Whether a predicted number may pass or fail a gate, where none was measured on the target.
@@ -91,13 +93,19 @@ class Gates(BaseModel):
     max_calibration_error: Share | None = None
     max_accuracy_drop: Share | None = None
     max_class_drop: Share | None = None
+    max_tail_drop: Share | None = None
+    max_macro_f1_drop: Share | None = None
     max_regression: Share | None = None
     max_class_regression: Share | None = None
+    max_tail_regression: Share | None = None
+    max_macro_f1_regression: Share | None = None
     max_latency_ms_p50: Limit | None = None
     max_latency_ms_p90: Limit | None = None
+    max_latency_ms_p95: Limit | None = None
     max_latency_ms_p99: Limit | None = None
     max_size_bytes: Limit | None = None
     max_peak_memory_mb: Limit | None = None
+    max_energy_j: Limit | None = None
     policy: Policy | None = None
     policies: Mapping[str, Policy] = Field(default_factory=dict)
     allow_predicted: bool = False
@@ -120,6 +128,16 @@ class Gates(BaseModel):
     def limits(self) -> dict[str, Any]:
         """The gates that are set, by name, in the order of the fields."""
         return self.model_dump(exclude=_HOW, exclude_defaults=True)
+
+    def require_classes(self, labels: Sequence[str]) -> None:
+        """Refuses floors for classes that are not there.
+
+        Raises:
+            ConfigError: With the nearest name.
+        """
+        for label in self.min_class_accuracy:
+            if label not in labels:
+                raise unknown_name("class", label, labels)
 
     def policy_of(self, name: str) -> Policy:
         """What a gate's verdict rests on."""
@@ -206,12 +224,10 @@ def check_gates(
     Raises:
         ConfigError: `min_class_accuracy` names a class that the report does not have.
     """
-    for label in gates.min_class_accuracy:
-        if label not in report.labels:
-            raise unknown_name("class", label, report.labels)
+    gates.require_classes(report.labels)
     results: list[GateResult] = []
     for name, group in groupby(_asked(report, gates, regressions), key=lambda asked: asked.name):
-        pairs = regressions if name.endswith("regression") else drops if name.endswith("drop") else None
+        pairs = regressions if name.endswith("regression") else drops
         results += _judge(list(group), report, gates, pairs)
     return results
 
@@ -279,9 +295,10 @@ def _by_proof(asked: _Asked, policy: Policy, proof: Proof) -> GateResult:
         return _result(asked, policy, Verdict.FAIL, blocks=True)
     if proof.holds <= ALPHA or (policy is Policy.CONFIDENT and asked.is_met):
         return _result(asked, policy, Verdict.PASS, blocks=False)
-    n = asked.row.n if asked.row else 0
-    needed = f"about {proof.images:,}" if proof.images else "no number of images"
-    reason = f"{n:,} images do not tell; {needed} would"
+    row = asked.row
+    counted = f"{row.n:,} {'images' if row.unit == 'share' else 'runs'}" if row else "no images"
+    needed = f"about {proof.images:,}" if proof.images else "no number"
+    reason = f"{counted} do not tell; {needed} would"
     return _result(
         asked, policy, Verdict.INCONCLUSIVE, blocks=policy is Policy.PROVE, reason=reason, images=proof.images
     )
@@ -302,7 +319,8 @@ def _proof(asked: _Asked, pairs: Outcomes | None) -> Proof:
     if row is None:
         raise ValueError(f"{asked.name}: nothing to prove it by")
     counts = (pairs or {}).get(asked.label)
-    if counts is not None:
+    # Drops of means over classes, such as macro F1, are not counted in images: they have the bootstrap's interval.
+    if counts is not None and row.name in ("accuracy_drop", "regression"):
         return prove_ceiling_of_drop(counts, asked.limit)
     if asked.name.startswith("min_") and row.name.endswith(("accuracy", "agreement")):
         return prove_floor(row, asked.limit)
@@ -314,7 +332,7 @@ def _missing(asked: _Asked, gates: Gates) -> str | None:
     row = asked.row
     if row is None:
         what = f"{asked.what} of class '{asked.label}'" if asked.label else asked.what
-        if asked.what == "regression":
+        if asked.what.endswith("regression"):
             return f"no {what}: a baseline bundle that was evaluated on the same images is needed"
         return f"the report holds no {what}"
     if row.kind is Kind.PREDICTED and not gates.allow_predicted:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-__all__ = ["as_computed_in_float16"]
+__all__ = ["ROUNDED", "as_computed_in_float16"]
+
+ROUNDED = "float16, rounded after every operator"
+"""How a measurement's `where` begins that was made so."""
 
 _MOVERS = frozenset(
     {
@@ -32,7 +35,7 @@ _MOVERS = frozenset(
 _AXIS = "float16.axis"
 
 
-def as_computed_in_float16(model: Path) -> bytes:
+def as_computed_in_float16(model: Path | bytes) -> bytes:
     """The graph in float32, with every result that was float16 rounded to float16.
 
     onnxruntime has hardly any float16 kernels for CPUs. It computes a float16 graph in float32 and drops the casts
@@ -41,12 +44,14 @@ def as_computed_in_float16(model: Path) -> bytes:
     onnxruntime takes two in a row for nothing. Sums inside an operator stay in float32.
 
     Args:
-        model: ONNX of opset 13 or newer with float16 in it, as `edgec.quantize` writes it.
+        model: ONNX of opset 13 or newer with float16 in it, as `edgec.quantize` writes it: the file or its contents.
+            One without float16 computes what it did.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    half = onnx.shape_inference.infer_shapes(onnx.load(model))
+    given = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+    half = onnx.shape_inference.infer_shapes(given)
     graph = half.graph
     halves = {v.name for v in graph.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT16}
     nodes = [part for node in graph.node for part in _rounded(_widened(node), halves)]

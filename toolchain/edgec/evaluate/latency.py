@@ -45,16 +45,19 @@ class Latency:
         runs: Timed runs.
         warmup_runs: Runs before, not counted.
         steady: Whether the warm-up ended because times had settled, not because its time was up.
+        quantiles_ms: Observed times at every hundredth, from the shortest run to the longest.
         drift: Median of the last third of the runs over that of the first; 1 where there are fewer than three.
     """
 
     p50: Percentile
     p90: Percentile
+    p95: Percentile
     p99: Percentile
     runs: int
     warmup_runs: int
     steady: bool
     drift: float = 1.0
+    quantiles_ms: tuple[float, ...] = ()
 
 
 def measure_latency(
@@ -181,11 +184,13 @@ def _latency(times_ms: Sequence[float], warm_up: tuple[int, bool]) -> Latency:
     return Latency(
         p50=_percentile(ordered, 0.5),
         p90=_percentile(ordered, 0.9),
+        p95=_percentile(ordered, 0.95),
         p99=_percentile(ordered, 0.99),
         runs=len(ordered),
         warmup_runs=warm_up[0],
         steady=warm_up[1],
         drift=_drift(times_ms),
+        quantiles_ms=tuple(np.quantile(ordered, np.linspace(0, 1, 101), method="inverted_cdf").tolist()),
     )
 
 
@@ -205,8 +210,8 @@ def _percentile(ordered_ms: np.ndarray, quantile: float) -> Percentile:
 
 
 def latency_measurements(latency: Latency, *, where: str, stage: Stage = Stage.ARTIFACT) -> list[Measurement]:
-    """`latency_ms_p50`, `latency_ms_p90` and `latency_ms_p99`, as rows."""
-    percentiles = {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99}
+    """`latency_ms_p50`, `latency_ms_p90`, `latency_ms_p95` and `latency_ms_p99`, as rows."""
+    percentiles = {"p50": latency.p50, "p90": latency.p90, "p95": latency.p95, "p99": latency.p99}
     return [
         Measurement(
             stage=stage,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import Self
 
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.accuracy import require_scores
@@ -14,10 +16,36 @@ from edgec.evaluate.intervals import PairedCounts, paired_interval, paired_p_val
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["Outcomes", "drop_measurements", "drop_row", "outcomes_by_class"]
+__all__ = ["Outcomes", "Pairs", "drop_measurements", "drop_row", "outcomes_by_class"]
 
 Outcomes = Mapping[str | None, PairedCounts]
 """By class what two models made of its test images; by None what they made of all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """The classes that two models gave to the same images.
+
+    Attributes:
+        truth: [n], positions in `classes`.
+        first: [n], likewise; -1 stands for a class that is not among them.
+        second: [n], likewise.
+        classes: Names.
+    """
+
+    truth: Int[np.ndarray, " n"]
+    first: Int[np.ndarray, " n"]
+    second: Int[np.ndarray, " n"]
+    classes: tuple[str, ...]
+
+    def outcomes(self) -> Outcomes:
+        """What each model gets right."""
+        return outcomes_by_class(self.first == self.truth, self.second == self.truth, self.truth, self.classes)
+
+    def of_classes(self, labels: Int[np.ndarray, " label"]) -> Self:
+        """The images of some classes."""
+        part = np.isin(self.truth, labels)
+        return replace(self, truth=self.truth[part], first=self.first[part], second=self.second[part])
 
 
 def drop_measurements(

@@ -12,10 +12,10 @@ from typing_extensions import Self
 from edgec.core.errors import IntegrityError
 from edgec.core.measurement import Stage
 from edgec.core.stored import arrays_bytes, stored_arrays
-from edgec.evaluate.paired import Outcomes, outcomes_by_class
+from edgec.evaluate.paired import Outcomes, Pairs
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
 
 __all__ = ["Predictions"]
 
@@ -88,22 +88,31 @@ class Predictions:
         """The teacher first, the artifact second, on the same images; nothing where the teacher was not run."""
         if Stage.TEACHER not in self.given:
             return {}
-        return outcomes_by_class(self._right(Stage.TEACHER), self._right(Stage.ARTIFACT), self.truth, self.classes)
+        first, second = self.given[Stage.TEACHER], self.given[Stage.ARTIFACT]
+        return Pairs(truth=self.truth, first=first, second=second, classes=self.classes).outcomes()
 
     def against(self, baseline: Predictions) -> Outcomes:
+        """What became of the images of `pairs_with`; nothing where none is shared."""
+        pairs = self.pairs_with(baseline)
+        return pairs.outcomes() if len(pairs.truth) else {}
+
+    def pairs_with(self, baseline: Predictions) -> Pairs:
         """The baseline's artifact first, this one second, on the images that both were evaluated on.
 
-        Classes go by their names. A class of which no image is in both is not there; nothing is where none is shared.
+        Classes go by their names. Of a class without an image in both there is none.
         """
         _, mine, theirs = np.intersect1d(self.images, baseline.images, return_indices=True)
         names, others = np.array(self.classes), np.array(baseline.classes)
         same = names[self.truth[mine]] == others[baseline.truth[theirs]]
         mine, theirs = mine[same], theirs[same]
-        first, second = baseline._right(Stage.ARTIFACT)[theirs], self._right(Stage.ARTIFACT)[mine]
-        return outcomes_by_class(first, second, self.truth[mine], self.classes) if len(mine) else {}
-
-    def _right(self, stage: Stage) -> Bool[np.ndarray, " n"]:
-        return self.given[stage] == self.truth
+        position = {name: i for i, name in enumerate(self.classes)}
+        here = np.array([position.get(name, -1) for name in baseline.classes])
+        return Pairs(
+            truth=self.truth[mine],
+            first=here[baseline.given[Stage.ARTIFACT][theirs]],
+            second=self.given[Stage.ARTIFACT][mine],
+            classes=self.classes,
+        )
 
 
 def _refused(where: str, reason: str) -> IntegrityError:

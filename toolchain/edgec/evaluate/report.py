@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from typing_extensions import Self
@@ -20,12 +21,14 @@ __all__ = [
     "DataFacts",
     "Effect",
     "FloatProduct",
+    "LatencyCurve",
     "LayerSensitivity",
     "LineageStep",
     "LintFinding",
     "OperatorLatency",
     "Overlap",
     "Report",
+    "SizePart",
     "Split",
     "TensorRTCheck",
     "encode_report",
@@ -140,6 +143,36 @@ class OperatorLatency(_Frozen):
     advice: str | None = None
 
 
+class LatencyCurve(_Frozen):
+    """How the times of single runs were spread.
+
+    Attributes:
+        n: Runs.
+        quantiles_ms: Observed times at equal steps of probability, from the shortest run to the longest.
+    """
+
+    stage: Stage
+    where: str
+    n: int = Field(ge=1)
+    quantiles_ms: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(min_length=2)
+
+
+class SizePart(_Frozen):
+    """Bytes of one layer's weights in the file that ships, or of what is no layer's.
+
+    Attributes:
+        name: The layer in the graph, or what the bytes are.
+        operator: Its type; None for what is no layer's.
+        bytes: In the file that ships.
+        full_bytes: In the float32 file before quantisation; None where it has no such layer.
+    """
+
+    name: str
+    operator: str | None = None
+    bytes: int = Field(ge=0)
+    full_bytes: int | None = Field(default=None, ge=0)
+
+
 class LintFinding(_Frozen):
     """What the linter found in the graph for TensorRT; an error would have stopped the build."""
 
@@ -180,6 +213,30 @@ class TensorRTCheck(_Frozen):
     note: str
 
 
+class _Same(NamedTuple):
+    """Rows that equal none but themselves: comparing thousands would take longer than looking through them."""
+
+    rows: tuple[Measurement, ...]
+
+    def __hash__(self) -> int:
+        return id(self.rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.rows is other.rows
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+@lru_cache(maxsize=4)
+def _indexed(same: _Same) -> dict[tuple[Stage, str, str | None], list[Measurement]]:
+    """Rows by what they are of: a page of a thousand classes asks a thousand times."""
+    found: dict[tuple[Stage, str, str | None], list[Measurement]] = {}
+    for row in same.rows:
+        found.setdefault((row.stage, row.name, row.label), []).append(row)
+    return found
+
+
 class Report(_Frozen):
     """All that is known about a bundle.
 
@@ -191,6 +248,8 @@ class Report(_Frozen):
         train_counts: Labelled training images per class.
         confusion: Test images by true class (rows) and given class (columns).
         operators: Where a predicted latency goes, slowest first.
+        curves: How measured latencies were spread.
+        sizes: Where the file's bytes are, layers in the order of the graph.
         sensitivity: What int8 costs each class, layer by layer in the order of the graph.
         effects: What refined the int8 model, in the order in which it was done.
         tensorrt: What is known of the graph without the device, where that runs TensorRT.
@@ -210,6 +269,8 @@ class Report(_Frozen):
     measurements: tuple[Measurement, ...]
     confusion: Mapping[Stage, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
     operators: tuple[OperatorLatency, ...] = ()
+    curves: tuple[LatencyCurve, ...] = ()
+    sizes: tuple[SizePart, ...] = ()
     sensitivity: tuple[LayerSensitivity, ...] = ()
     effects: tuple[Effect, ...] = ()
     tensorrt: TensorRTCheck | None = None
@@ -243,8 +304,7 @@ class Report(_Frozen):
         A latency may stand there twice, measured on the machine that built and predicted for the target. What was
         measured on the target comes first, then a prediction for it, then what another machine measured.
         """
-        found = (m for m in self.measurements if (m.stage, m.name, m.label) == (stage, name, label))
-        return min(found, key=self._distance, default=None)
+        return min(_indexed(_Same(self.measurements)).get((stage, name, label), ()), key=self._distance, default=None)
 
     def _distance(self, row: Measurement) -> int:
         if row.kind is Kind.PREDICTED:

@@ -20,6 +20,7 @@ __all__ = [
     "drop_tails",
     "holm",
     "images_for_drop",
+    "images_for_interval",
     "images_for_share",
     "prove_by_interval",
     "prove_ceiling_of_drop",
@@ -70,7 +71,8 @@ def prove_by_interval(row: Measurement, limit: float, *, floor: bool) -> Proof:
         return Proof(holds=float(not met), breach=float(met))
     holds = low is not None and sign * low >= sign * limit
     breach = high is not None and sign * high < sign * limit
-    return Proof(holds=_TAIL if holds else 1.0, breach=_TAIL if breach else 1.0)
+    images = images_for_interval(row, limit)
+    return Proof(holds=_TAIL if holds else 1.0, breach=_TAIL if breach else 1.0, images=images)
 
 
 def worst_of(proofs: Sequence[Proof]) -> Proof:
@@ -158,6 +160,17 @@ def images_for_drop(counts: PairedCounts, limit: float, *, alpha: float = ALPHA)
     # At least one image that changed sides: without any, none would ever be needed.
     spread = math.sqrt(max(counts.first + counts.second, 1) / n - min(drop**2, limit**2))
     return _squared((_reach(1 - alpha) + _reach(POWER)) * spread, drop - limit)
+
+
+def images_for_interval(row: Measurement, limit: float) -> int | None:
+    """How many images, or runs, tell a measurement from a limit, where it is what was found.
+
+    None where it lies on the limit, or has no two-sided interval. An interval's width falls with the root of n.
+    """
+    if row.low is None or row.high is None:
+        return None
+    deviation = (row.high - row.low) / (2 * _reach(1 - _TAIL)) * math.sqrt(row.n)
+    return _squared((_reach(1 - _TAIL) + _reach(POWER)) * deviation, row.value - limit)
 
 
 def _reach(share: float) -> float:

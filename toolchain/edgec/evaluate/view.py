@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.report import Report
@@ -23,6 +25,9 @@ __all__ = [
     "class_order",
     "class_rows",
     "confusion_rows",
+    "confusions_of",
+    "grown_confusions",
+    "lost_most",
     "stages_of",
     "summary_rows",
     "top_confusions",
@@ -116,17 +121,23 @@ def axis_of(rows: Sequence[ClassRow]) -> Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A stage's accuracy in one class."""
+    """A stage's accuracy in one class.
+
+    Attributes:
+        name: Whose it is; None for the stage's own name.
+    """
 
     stage: Stage
     value: float
     low: float
     high: float
+    name: str | None = None
 
     @property
     def text(self) -> str:
         """For a tooltip and a screen reader."""
-        return f"{STAGES[self.stage][0]} {format_share(self.value)} ({100 * self.low:.1f}–{100 * self.high:.1f})"
+        name = self.name or STAGES[self.stage][0]
+        return f"{name} {format_share(self.value)} ({100 * self.low:.1f}–{100 * self.high:.1f})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +181,16 @@ def class_rows(report: Report) -> list[ClassRow]:
     ]
 
 
+def lost_most(rows: Sequence[ClassRow], *, most: int) -> list[ClassRow]:
+    """The classes that lost most against the teacher; without a teacher those with the lowest accuracy."""
+
+    def loss(row: ClassRow) -> float:
+        mark = row.mark(Stage.ARTIFACT)
+        return row.drop.value if row.drop else -mark.value if mark else -math.inf
+
+    return sorted(rows, key=lambda row: -loss(row))[:most]
+
+
 def _mark(stage: Stage, row: Measurement) -> Mark:
     return Mark(
         stage=stage,
@@ -200,11 +221,12 @@ def confusion_rows(report: Report, stage: Stage) -> list[tuple[str, list[Cell]]]
     if matrix is None:
         return []
     order = class_order(report)
+    totals = [max(1, sum(row)) for row in matrix]
     return [
         (
             report.labels[i],
             [
-                Cell(column=column, count=matrix[i][j], share=matrix[i][j] / max(1, sum(matrix[i])), right=i == j)
+                Cell(column=column, count=matrix[i][j], share=matrix[i][j] / totals[i], right=i == j)
                 for column, j in enumerate(order)
             ],
         )
@@ -214,24 +236,75 @@ def confusion_rows(report: Report, stage: Stage) -> list[tuple[str, list[Cell]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """A class that was taken for another."""
+    """A class that was taken for another.
+
+    Attributes:
+        count: Images.
+        before: What the model that it is compared with made of the same images; None where that is not known.
+        share: Of the true class's images.
+    """
 
     truth: str
     given: str
     count: int
+    before: int | None
     share: float
+
+    @property
+    def more(self) -> int:
+        """How many more images than before."""
+        return self.count - (self.before or 0)
 
 
 def top_confusions(report: Report, stage: Stage, *, most: int) -> list[Confusion]:
-    """The most frequent confusions by share of the true class's images."""
-    return sorted(_confusions(report, stage), key=lambda confusion: -confusion.share)[:most]
+    """The most frequent confusions by share of the true class's images, beside the teacher's."""
+    matrix = _matrix(report, stage)
+    if matrix is None:
+        return []
+    shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    return confusions_of(report.labels, matrix, _matrix(report, Stage.TEACHER), by=shares, most=most)
 
 
-def _confusions(report: Report, stage: Stage) -> Iterator[Confusion]:
-    for truth, row in zip(report.labels, report.confusion.get(stage, ()), strict=False):
-        for given, count in zip(report.labels, row, strict=True):
-            if count and truth != given:
-                yield Confusion(truth=truth, given=given, count=count, share=count / sum(row))
+def grown_confusions(report: Report, stage: Stage, *, most: int) -> list[Confusion]:
+    """The confusions that a stage has more of than the teacher, those first that grew by most images."""
+    matrix, teacher = _matrix(report, stage), _matrix(report, Stage.TEACHER)
+    if matrix is None or teacher is None:
+        return []
+    return confusions_of(report.labels, matrix, teacher, by=matrix - teacher, most=most)
+
+
+def confusions_of(
+    labels: Sequence[str], matrix: np.ndarray, before: np.ndarray | None, *, by: np.ndarray, most: int
+) -> list[Confusion]:
+    """The pairs of classes with the largest values above 0.
+
+    Args:
+        labels: Names of rows and columns.
+        matrix: Images by true class (rows) and given class (columns).
+        before: The same of another model.
+        by: What orders them.
+        most: Pairs to return.
+    """
+    values = by * ~np.eye(len(labels), dtype=bool)
+    first: list[int] = np.argsort(-values, axis=None, kind="stable")[:most].tolist()
+    pairs = [divmod(place, len(labels)) for place in first]
+    totals = matrix.sum(axis=1)
+    return [
+        Confusion(
+            truth=labels[i],
+            given=labels[j],
+            count=int(matrix[i, j]),
+            before=None if before is None else int(before[i, j]),
+            share=float(matrix[i, j] / max(1, totals[i])),
+        )
+        for i, j in pairs
+        if values[i, j] > 0
+    ]
+
+
+def _matrix(report: Report, stage: Stage) -> np.ndarray | None:
+    rows = report.confusion.get(stage)
+    return None if rows is None else np.array(rows)
 
 
 @dataclass(frozen=True, kw_only=True)

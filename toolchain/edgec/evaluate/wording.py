@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from edgec.core.measurement import Measurement, Stage
@@ -12,7 +13,9 @@ __all__ = [
     "format_amount",
     "format_fact",
     "format_interval",
+    "format_points",
     "format_share",
+    "join_names",
     "measure_title",
 ]
 
@@ -36,18 +39,27 @@ _TITLES = {
     "ood_auroc": "Told from other images (AUROC)",
     "teacher_agreement": "Same class as the teacher",
     "accuracy_drop": "Lost against the teacher",
+    "macro_f1_drop": "Macro F1 lost against the teacher",
+    "tail_drop": "Tail classes lost against the teacher",
     "class_accuracy": "Class",
     "class_drop": "Lost against the teacher",
     "regression": "Lost against the baseline",
     "class_regression": "Lost against the baseline",
+    "macro_f1_regression": "Macro F1 lost against the baseline",
+    "tail_regression": "Tail classes lost against the baseline",
     "calibration_error": "Calibration error",
     "size_bytes": "Size",
     "speedup": "Speed-up by quantisation",
     "peak_memory_mb": "Peak memory",
+    "energy_j": "Energy, an image",
     "latency_ms_p50": "Latency, median",
     "latency_ms_p90": "Latency, 90th percentile",
+    "latency_ms_p95": "Latency, 95th percentile",
     "latency_ms_p99": "Latency, 99th percentile",
 }
+
+_UNITS = {"latency_ms": "ms", "memory_mb": "MB", "energy_j": "J", "speedup": "×"}
+"""Of what is no share, by a part of its name."""
 
 
 def measure_title(name: str) -> str:
@@ -57,14 +69,11 @@ def measure_title(name: str) -> str:
 
 def format_amount(name: str, value: float) -> str:
     """A measurement's value with its unit, as the measurement's name says."""
-    if "latency_ms" in name:
-        return f"{_significant(value)} ms"
     if name.endswith("_bytes"):
         return _format_bytes(value)
-    if name.endswith("_mb"):
-        return f"{_significant(value)} MB"
-    if name == "speedup":
-        return f"{_significant(value)} ×"
+    unit = next((unit for part, unit in _UNITS.items() if part in name), None)
+    if unit:
+        return f"{_significant(value)} {unit}"
     if name.endswith(("drop", "regression")):
         return f"{100 * value:.1f} pp".replace("-", "−")
     return format_share(value)
@@ -73,6 +82,18 @@ def format_amount(name: str, value: float) -> str:
 def format_share(value: float) -> str:
     """`0.914` to `91.4 %`."""
     return f"{100 * value:.1f} %"
+
+
+def format_points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign: `+1.2`, `−0.4`, `0.0`."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def join_names(names: Sequence[str], *, most: int) -> str:
+    """`a`, `a and b`, `a, b and c`; of more than `most`, how many others there are."""
+    shown = [*names[:most], f"{len(names) - most} more"] if len(names) > most else list(names)
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
 def format_interval(row: Measurement) -> str:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.core.errors import ConfigError
+from edgec.core.errors import ConfigError, DataError
 from edgec.core.host import describe_host
-from edgec.core.measurement import Stage
+from edgec.core.measurement import Measurement, Stage
 from edgec.core.progress import Progress
 from edgec.evaluate.gates import GateResult, Gates, check_gates
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import Report, parse_report
-from edgec.package import open_bundle
+from edgec.package import Bundle, open_bundle
 
-__all__ = ["PREDICTIONS", "REPORT", "Evidence", "check_bundle", "read_evidence"]
+if TYPE_CHECKING:
+    from edgec.runtime import Model, Session
+
+__all__ = ["PREDICTIONS", "REPORT", "Evidence", "check_bundle", "evaluate_again", "read_evidence"]
 
 REPORT = "report.json"
 PREDICTIONS = "predictions.npz"
@@ -35,54 +40,43 @@ class Evidence:
     report: Report
     predictions: Predictions
 
+    @property
+    def train_counts(self) -> np.ndarray | None:
+        """Training images per class, where they are known."""
+        return None if self.report.train_counts is None else np.array(self.report.train_counts)
+
+    def with_rows(self, rows: Iterable[Measurement]) -> Evidence:
+        """With these measurements in place of those of the same model and name."""
+        added = tuple(rows)
+        names = {(row.stage, row.name) for row in added}
+        kept = (row for row in self.report.measurements if (row.stage, row.name) not in names)
+        return replace(self, report=self.report.model_copy(update={"measurements": (*added, *kept)}))
+
 
 def read_evidence(bundle: Path) -> Evidence:
-    """Opens a bundle, folder or archive.
+    """What stands in a bundle, folder or archive.
 
     Raises:
         DataError: Nothing is there, or it is no bundle.
         IntegrityError: It is damaged or was edited.
     """
-    opened = open_bundle(bundle)
-    report = parse_report(opened.read_bytes(REPORT), where=f"{bundle}/{REPORT}")
-    predictions = Predictions.from_bytes(opened.read_bytes(PREDICTIONS), report.labels, where=str(bundle))
+    return _evidence(open_bundle(bundle))
+
+
+def _evidence(bundle: Bundle) -> Evidence:
+    report = parse_report(bundle.read_bytes(REPORT), where=f"{bundle.path}/{REPORT}")
+    predictions = Predictions.from_bytes(bundle.read_bytes(PREDICTIONS), report.labels, where=str(bundle.path))
     return Evidence(report=report, predictions=predictions)
 
 
-def evaluate_again(bundle: Path, test: Path, *, progress: Progress) -> Evidence:
-    """Runs a bundle's artifact on labelled images; what was measured of speed and size stays as it was.
-
-    Nothing is known of the teacher on these images, so neither is of drops against it.
-
-    Raises:
-        DataError: Nothing is there, it is no bundle, or the images do not fit it.
-        IntegrityError: It is damaged or was edited.
-        MissingDependencyError: scikit-learn, which counts, is not installed.
-    """
-    from edgec.data import load_samples
-    from edgec.evaluate.accuracy import accuracy_measurements
-    from edgec.runtime import load_model
-
-    report, model = read_evidence(bundle).report, load_model(bundle)
-    spec, classes = model.bundle.manifest.input, tuple(report.labels)
-    samples = load_samples(test, spec, classes=classes, split="test", progress=progress)
-    total = -(-len(samples) // _BATCH)
-    batches = progress.track(samples.batches(_BATCH), total=total, what=f"evaluating {bundle.name}", unit="batch")
-    logits = np.concatenate([model.session.logits(batch) for batch in batches])
-    counts = None if report.train_counts is None else np.array(report.train_counts)
-    where = f"onnxruntime, {describe_host()}"
-    rows = accuracy_measurements(
-        logits, samples.labels, classes, stage=Stage.ARTIFACT, where=where, train_counts=counts
-    )
-    kept = [row for row in report.measurements if row.unit not in ("share", "probability")]
-    return Evidence(
-        report=report.model_copy(update={"measurements": (*rows, *kept)}),
-        predictions=Predictions.of(samples.digests, samples.labels, {Stage.ARTIFACT: logits}, classes),
-    )
-
-
 def check_bundle(
-    bundle: Path, asked: Gates, *, baseline: Path | None = None, test: Path | None = None, progress: Progress
+    bundle: Path,
+    asked: Gates,
+    *,
+    baseline: Path | None = None,
+    test: Path | None = None,
+    bench: Path | None = None,
+    progress: Progress,
 ) -> list[GateResult]:
     """Holds a bundle against gates.
 
@@ -92,37 +86,129 @@ def check_bundle(
             no class may regress.
         baseline: The bundle that is deployed now.
         test: Labelled images to run both on; None takes what was measured when they were built.
+        bench: What `edgec bench --json` told of the candidate on the device: takes the place of what the bundle holds
+            of latency, memory and energy.
         progress: Told of batches.
 
     Raises:
         ConfigError: No gate at all: a check that checks nothing must not pass. A gate on regressions without a
             baseline, or a class that is not there.
-        DataError: Nothing is there, or it is no bundle.
+        DataError: Nothing is there, or it is no bundle; `bench` is of another one.
         IntegrityError: A bundle is damaged or was edited.
     """
-
-    def evidence_of(path: Path) -> Evidence:
-        return read_evidence(path) if test is None else evaluate_again(path, test, progress=progress)
-
-    gates = _gates(asked, read_evidence(bundle).report, compared=baseline is not None)
-    evidence = evidence_of(bundle)
-    deployed = evidence_of(baseline).predictions if baseline else None
+    candidate = open_bundle(bundle)
+    evidence = _evidence(candidate)
+    gates = _gates(asked, evidence.report, compared=baseline is not None)
+    gates.require_classes(evidence.report.labels)
+    deployed = read_evidence(baseline) if baseline else None
+    if bench is not None:
+        evidence = evidence.with_rows(_benched(bench, candidate.digest))
+    if test is not None:
+        evidence = evaluate_again(bundle, evidence, test, progress=progress)
+        deployed = evaluate_again(baseline, deployed, test, progress=progress) if baseline and deployed else None
+    if deployed:
+        evidence = evidence.with_rows(_regressions(evidence, deployed, gates))
     return check_gates(
         evidence.report,
         gates,
         drops=evidence.predictions.against_teacher(),
-        regressions=evidence.predictions.against(deployed) if deployed else None,
+        regressions=evidence.predictions.against(deployed.predictions) if deployed else None,
     )
+
+
+def evaluate_again(bundle: Path, evidence: Evidence, test: Path, *, progress: Progress) -> Evidence:
+    """Runs a bundle's artifact on labelled images; what was measured of speed and size stays as it was.
+
+    Nothing is known of the teacher on these images, so neither is of drops against it. Where the build rounded to
+    float16 what the target computes in float16, so does this, unless such a device runs it here.
+
+    Args:
+        bundle: Folder or archive.
+        evidence: What stands in it.
+        test: Labelled images.
+        progress: Told of batches.
+
+    Raises:
+        DataError: Nothing is there, it is no bundle, or the images do not fit it.
+        IntegrityError: It is damaged or was edited.
+        MissingDependencyError: scikit-learn, which counts, is not installed; or onnx, which rounds.
+    """
+    from edgec.data import load_samples
+    from edgec.evaluate.accuracy import accuracy_measurements
+    from edgec.runtime import load_model
+
+    report, model = evidence.report, load_model(bundle)
+    classes = report.labels
+    samples = load_samples(test, model.bundle.manifest.input, classes=classes, split="test", progress=progress)
+    session, where = _as_evaluated(model, report)
+    total = -(-len(samples) // _BATCH)
+    batches = progress.track(samples.batches(_BATCH), total=total, what=f"evaluating {bundle.name}", unit="batch")
+    logits = np.concatenate([session.logits(batch) for batch in batches])
+    rows = accuracy_measurements(
+        logits, samples.labels, classes, stage=Stage.ARTIFACT, where=where, train_counts=evidence.train_counts
+    )
+    kept = [row for row in report.measurements if row.unit not in ("share", "probability")]
+    return Evidence(
+        report=report.model_copy(update={"measurements": (*rows, *kept)}),
+        predictions=Predictions.of(samples.digests, samples.labels, {Stage.ARTIFACT: logits}, classes),
+    )
+
+
+def _as_evaluated(model: Model, report: Report) -> tuple[Session, str]:
+    """What runs the graph as the build did, and how it is called."""
+    from edgec.evaluate.half import ROUNDED, as_computed_in_float16
+    from edgec.runtime import Session
+
+    where = f"{model.session.engine}, {describe_host()}"
+    built = report.find(Stage.ARTIFACT, "accuracy")
+    here = model.session.providers[0]
+    if built is None or not built.where.startswith(ROUNDED) or here != "CPUExecutionProvider":
+        return model.session, where
+    manifest = model.bundle.manifest
+    session = Session(
+        as_computed_in_float16(model.bundle.read_bytes(manifest.model.file)),
+        manifest.input,
+        preprocessing_in_graph=manifest.preprocessing_in_graph,
+        threads=manifest.runtime.threads,
+    )
+    return session, f"{ROUNDED}, {where}"
+
+
+def _benched(path: Path, digest: str) -> Iterable[Measurement]:
+    """What was measured of the bundle with this digest."""
+    from edgec.evaluate.benched import parse_bench
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror or error}", hint="check the path") from error
+    found = parse_bench(data, where=str(path))
+    if found.digest != digest:
+        told = f"'{path}' is of bundle {found.digest[:12]}, the candidate is {digest[:12]}"
+        raise DataError(told, hint="measure the candidate: edgec bench BUNDLE --json")
+    return found.measurements()
+
+
+def _regressions(evidence: Evidence, deployed: Evidence, gates: Gates) -> Iterable[Measurement]:
+    """In means over classes, where a gate asks for them."""
+    from edgec.evaluate.bootstrap import class_mean_rows
+
+    pairs = evidence.predictions.pairs_with(deployed.predictions)
+    asked = gates.max_macro_f1_regression, gates.max_tail_regression
+    if asked == (None, None) or not len(pairs.truth):
+        return ()
+    common = {"stage": Stage.ARTIFACT, "where": "both bundles"}
+    return class_mean_rows(pairs, what="regression", train_counts=evidence.train_counts, **common)
 
 
 def _gates(asked: Gates, report: Report, *, compared: bool) -> Gates:
     gates = report.gates if asked.empty and report.gates is not None else asked
     how = asked.model_dump(include={"policy", "policies", "allow_predicted"}, exclude_defaults=True)
     gates = gates.model_copy(update=how)
-    regressions = gates.max_regression, gates.max_class_regression
-    if compared and regressions == (None, None):
+    regresses = any(name.endswith("regression") for name in gates.limits)
+    if compared and not regresses:
         return gates.model_copy(update={"max_class_regression": 0.0})
-    if not compared and regressions != (None, None):
+    if not compared and regresses:
         raise ConfigError("a gate on regressions without a baseline", hint="name the bundle deployed now: --baseline")
     if gates.empty:
         raise ConfigError(

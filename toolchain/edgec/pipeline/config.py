@@ -135,6 +135,27 @@ class EvaluateConfig(_Frozen):
     strangers: int = Field(default=0, ge=0)
 
 
+class PackageConfig(_Frozen):
+    """What the bundle says of itself.
+
+    Attributes:
+        release: Counts up from release to release of one model; a device refuses a lower one than it has.
+    """
+
+    release: int = Field(default=0, ge=0, le=2**53 - 1)
+
+
+class ReportConfig(_Frozen):
+    """What the report shows besides numbers.
+
+    Attributes:
+        images: Whether small pictures of test images that broke stand in report and bundle; false where test images
+            must not travel.
+    """
+
+    images: bool = True
+
+
 class BuildConfig(_Frozen):
     """A build, whole.
 
@@ -150,6 +171,8 @@ class BuildConfig(_Frozen):
         export: The graph.
         evaluate: What is measured besides.
         gates: What `edgec check` demands of the bundle.
+        package: What the bundle says of itself.
+        report: What the report shows.
     """
 
     name: str = Field(default="classifier", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -163,6 +186,8 @@ class BuildConfig(_Frozen):
     export: ExportConfig = ExportConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: Gates = Gates()
+    package: PackageConfig = PackageConfig()
+    report: ReportConfig = ReportConfig()
 
 
 def read_config(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from edgec.core.samples import Samples
 from edgec.core.target import Compute, Quantization, Scheme, Target
 from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
 from edgec.evaluate.advice import advice_of, advise
+from edgec.evaluate.bootstrap import class_mean_rows
+from edgec.evaluate.energy import energy_measurement
 from edgec.evaluate.footprint import memory_measurement, size_measurement
-from edgec.evaluate.half import as_computed_in_float16
+from edgec.evaluate.half import ROUNDED, as_computed_in_float16
 from edgec.evaluate.latency import latency_measurements, measure_in_turns
-from edgec.evaluate.paired import drop_measurements
+from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.evaluate.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
+from edgec.evaluate.report import LatencyCurve
 from edgec.evaluate.roofline import Prediction, predict_latency
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.robustness import Runner, robustness_measurements
@@ -55,26 +58,15 @@ def evaluate(
     Raises:
         UnsupportedError: A model gives logits that are not finite.
     """
-    test, here = sources.test, describe_host()
+    test = sources.test
     logits = _logits(sources, models, baseline)
     arrays: dict[str, Any] = {stage.value: rows for stage, rows in logits.items()}
     np.savez(folder / LOGITS, labels=test.labels, **arrays)
-    rows: list[Measurement] = []
-    for stage, scores in logits.items():
-        _require_finite(scores, test, sources.labels, stage=stage, formats=sources.plan.target.quantization)
-        where = f"{sources.engine}, {here}" if stage in models else f"torch, {here}"
-        if stage is Stage.ARTIFACT and _is_emulated(sources.plan.target):
-            where = f"float16, rounded after every operator, {where}"
-        common = {"stage": stage, "where": where}
-        counts = images.few.counts
-        rows += accuracy_measurements(scores, test.labels, sources.labels, train_counts=counts, **common)
-        if stage is not Stage.TEACHER:
-            rows += drop_measurements(scores, logits[Stage.TEACHER], test.labels, sources.labels, **common)
-            rows.append(agreement_measurement(scores, logits[Stage.TEACHER], **common))
+    rows = [row for stage in logits for row in _accuracy_rows(sources, images, logits, stage, graphs=models)]
     rows += [size_measurement(path, stage=stage) for stage, path in models.items()]
-    robust_rows, robust_notes = robustness_measurements(sources, images, _runners(sources, models))
+    robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models))
     device_rows, operators, notes = _on_device(sources, models[Stage.ARTIFACT])
-    here_rows, here_notes = _on_this_machine(sources, models)
+    here_rows, curves, here_notes = _on_this_machine(sources, models)
     return {
         "measurements": [row.model_dump(mode="json") for row in (*rows, *robust_rows, *device_rows, *here_rows)],
         "confusion": {
@@ -82,8 +74,32 @@ def evaluate(
             for stage, scores in logits.items()
         },
         "operators": operators,
+        "curves": [curve.model_dump(mode="json") for curve in curves],
         "notes": [*robust_notes, *notes, *here_notes],
     }
+
+
+def _accuracy_rows(
+    sources: Sources, images: Prepared, logits: Mapping[Stage, np.ndarray], stage: Stage, *, graphs: Collection[Stage]
+) -> Iterator[Measurement]:
+    """How well a model does, and what it lost against the teacher."""
+    labels, classes, scores, teacher = sources.test.labels, sources.labels, logits[stage], logits[Stage.TEACHER]
+    _require_finite(scores, sources.test, classes, stage=stage, formats=sources.plan.target.quantization)
+    common = {"stage": stage, "where": _where(sources, stage, is_graph=stage in graphs)}
+    counts = images.few.counts
+    yield from accuracy_measurements(scores, labels, classes, train_counts=counts, **common)
+    if stage is not Stage.TEACHER:
+        yield from drop_measurements(scores, teacher, labels, classes, **common)
+        yield agreement_measurement(scores, teacher, **common)
+        pairs = Pairs(truth=labels, first=teacher.argmax(axis=1), second=scores.argmax(axis=1), classes=classes)
+        yield from class_mean_rows(pairs, what="drop", train_counts=counts, **common)
+
+
+def _where(sources: Sources, stage: Stage, *, is_graph: bool) -> str:
+    """What ran a model of the build."""
+    in_engine = is_graph or sources.plan.model.is_onnx
+    where = f"{sources.engine if in_engine else 'torch'}, {describe_host()}"
+    return f"{ROUNDED}, {where}" if stage is Stage.ARTIFACT and _is_emulated(sources.plan.target) else where
 
 
 def _logits(sources: Sources, models: Mapping[Stage, Path], baseline: Path | None) -> dict[Stage, np.ndarray]:
@@ -109,18 +125,16 @@ def _logits(sources: Sources, models: Mapping[Stage, Path], baseline: Path | Non
 
 def _runners(sources: Sources, models: Mapping[Stage, Path]) -> dict[Stage, Runner]:
     """The teacher, and the file that ships."""
-    here = describe_host()
-    artifact = Runner(
-        run=_session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT]).logits, where=f"{sources.engine}, {here}"
-    )
+    shipped = _session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT])
+    artifact = Runner(run=shipped.logits, where=_where(sources, Stage.ARTIFACT, is_graph=True))
     if sources.plan.model.is_onnx:
-        given = sources.session(models[Stage.COMPRESSED])
-        return {Stage.TEACHER: Runner(run=given.logits, where=f"{sources.engine}, {here}"), Stage.ARTIFACT: artifact}
-    from edgec.models.infer import to_logits
+        run = sources.session(models[Stage.COMPRESSED]).logits
+    else:
+        from edgec.models.infer import to_logits
 
-    teacher = sources.classifier
-    torch_run = partial(to_logits, teacher, device=sources.fabric.device)
-    return {Stage.TEACHER: Runner(run=torch_run, where=f"torch, {here}"), Stage.ARTIFACT: artifact}
+        run = partial(to_logits, sources.classifier, device=sources.fabric.device)
+    teacher = Runner(run=run, where=_where(sources, Stage.TEACHER, is_graph=False))
+    return {Stage.TEACHER: teacher, Stage.ARTIFACT: artifact}
 
 
 def _session(sources: Sources, stage: Stage, path: Path) -> Session:
@@ -179,8 +193,10 @@ def _operators(prediction: Prediction, compute: Compute) -> list[dict[str, Any]]
     ]
 
 
-def _on_this_machine(sources: Sources, models: Mapping[Stage, Path]) -> tuple[list[Measurement], list[str]]:
-    """Latency of one image, FP32 and as shipped, and the memory that a process needs for it."""
+def _on_this_machine(
+    sources: Sources, models: Mapping[Stage, Path]
+) -> tuple[list[Measurement], list[LatencyCurve], list[str]]:
+    """Latency of one image, FP32 and as shipped, the memory that a process needs for it, and its energy if known."""
     target, spec = sources.plan.target, sources.plan.model.input
     where = target.title if target.family == "host" else describe_host()
     sessions = [sources.session(path) for path in models.values()]
@@ -197,7 +213,18 @@ def _on_this_machine(sources: Sources, models: Mapping[Stage, Path]) -> tuple[li
         notes += _payoff_notes(payoff, target.quantization.scheme, models, tensor)
     raw = sources.plan.config.export.preprocess_in_graph
     rows.append(memory_measurement(models[Stage.ARTIFACT], spec, where=where, preprocessing_in_graph=raw))
-    return rows, notes
+    energy = energy_measurement(dict(zip(models, runs, strict=True))[Stage.ARTIFACT], where=where)
+    rows += [energy] if energy else []
+    curves = [
+        LatencyCurve(stage=stage, where=where, n=taken.latency.runs, quantiles_ms=_rounded(taken.latency.quantiles_ms))
+        for stage, taken in turns.items()
+    ]
+    return rows, curves, notes
+
+
+def _rounded(times_ms: Sequence[float]) -> tuple[float, ...]:
+    """To four digits: a picture needs no more."""
+    return tuple(float(f"{time_ms:.4g}") for time_ms in times_ms)
 
 
 def _payoff_notes(payoff: Payoff, scheme: Scheme, models: Mapping[Stage, Path], tensor: np.ndarray) -> list[str]:

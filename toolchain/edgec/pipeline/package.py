@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgec.core.digest import digest_value
-from edgec.core.measurement import Stage
+from edgec.core.digest import digest_file, digest_value
+from edgec.core.measurement import Measurement, Stage
 from edgec.core.versions import tool_versions
+from edgec.evaluate.broken import BROKEN, encode_broken, find_broken
 from edgec.evaluate.gates import check_gates
 from edgec.evaluate.page import render_report
 from edgec.evaluate.predictions import Predictions
@@ -19,6 +20,7 @@ from edgec.evaluate.report import (
     CalibrationFacts,
     DataFacts,
     Effect,
+    LatencyCurve,
     LayerSensitivity,
     LineageStep,
     OperatorLatency,
@@ -26,16 +28,20 @@ from edgec.evaluate.report import (
     TensorRTCheck,
     encode_report,
 )
+from edgec.evaluate.sizes import size_parts
 from edgec.package import (
+    SBOM,
     BuildPlan,
     CheckEntry,
     Description,
+    FileEntry,
     Golden,
     ModelEntry,
     OutputEntry,
     RuntimeEntry,
     StageEntry,
     TargetEntry,
+    bill_of_materials,
     golden_bytes,
     pack_bundle,
 )
@@ -43,7 +49,7 @@ from edgec.pipeline.check import PREDICTIONS, REPORT
 from edgec.pipeline.embedded import is_embedded
 from edgec.pipeline.measure import LOGITS
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import MODEL
+from edgec.pipeline.stages import FP32, MODEL
 from edgec.pipeline.store import Output
 
 __all__ = ["package"]
@@ -62,19 +68,31 @@ def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[s
     """
     by_stage = {output.recipe.stage: output for output in made}
     report = _report(sources, by_stage)
-    predictions = _predictions(sources, by_stage["evaluate"].folder / LOGITS)
+    logits = _logits(by_stage["evaluate"].folder / LOGITS)
+    predictions = Predictions.of(sources.test.digests, sources.test.labels, logits, sources.labels)
+    broken = find_broken(
+        sources.test,
+        logits,
+        classes=sources.labels,
+        train_counts=report.train_counts or (),
+        pictures=sources.plan.config.report.images,
+    )
     gates = report.gates and check_gates(report, report.gates, drops=predictions.against_teacher())
     model = by_stage["quantize"].folder / MODEL
     pixels = sources.test.evenly(GOLDEN).decoded()
     golden = Golden(inputs=pixels, logits=sources.session(model).logits(pixels))
+    description = _description(sources, by_stage)
+    entry = FileEntry(sha256=digest_file(model), bytes=model.stat().st_size)
     pack_bundle(
-        description=_description(sources, by_stage),
+        description=description,
         files={
             MODEL: model,
             "golden.npz": golden_bytes(golden),
             REPORT: encode_report(report),
             PREDICTIONS: predictions.to_bytes(),
-            "report.html": render_report(report, gates=gates).encode(),
+            BROKEN: encode_broken(broken),
+            "report.html": render_report(report, gates=gates, broken=broken).encode(),
+            SBOM: bill_of_materials(description, entry, report.measurements),
             "calibration.json": (json.dumps(dict(by_stage["calibrate"].facts), indent=2) + "\n").encode(),
         },
         output=folder / "bundle",
@@ -82,11 +100,20 @@ def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[s
     return {}
 
 
-def _predictions(sources: Sources, logits: Path) -> Predictions:
+def _logits(path: Path) -> dict[Stage, np.ndarray]:
     """Of the stages whose logits the evaluation left."""
-    with np.load(logits, allow_pickle=False) as arrays:
-        given = {Stage(name): arrays[name] for name in arrays.files if name != "labels"}
-    return Predictions.of(sources.test.digests, sources.test.labels, given, sources.labels)
+    with np.load(path, allow_pickle=False) as arrays:
+        return {Stage(name): arrays[name] for name in arrays.files if name != "labels"}
+
+
+def _teacher_size(sources: Sources) -> list[Measurement]:
+    """Bytes of the teacher's numbers, where it is a module: it has no file of the kind that ships."""
+    if sources.plan.model.is_onnx:
+        return []
+    tensors = sources.classifier.module.state_dict().values()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    row = {"name": "size_bytes", "value": size, "unit": "bytes", "n": 1, "where": "weights alone"}
+    return [Measurement(stage=Stage.TEACHER, **row)]
 
 
 def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
@@ -98,9 +125,11 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         target_title=plan.target.title,
         labels=sources.labels,
         train_counts=tuple(data["splits"][0]["counts"]),
-        measurements=measured["measurements"],
+        measurements=(*measured["measurements"], *_teacher_size(sources)),
         confusion=measured["confusion"],
         operators=tuple(OperatorLatency(**operator) for operator in measured["operators"]),
+        curves=tuple(LatencyCurve.model_validate(curve) for curve in measured["curves"]),
+        sizes=size_parts(made["quantize"].folder / MODEL, made["export"].folder / FP32),
         sensitivity=tuple(LayerSensitivity.model_validate(row) for row in quantized.get("sensitivity", ())),
         effects=tuple(Effect.model_validate(row) for row in quantized.get("effects", ())),
         tensorrt=TensorRTCheck.model_validate(made["prove"].facts) if "prove" in made else None,
@@ -163,6 +192,7 @@ def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
     splits: list[Any] = [{key: split[key] for key in ("name", "n", "counts", "digest")} for split in data["splits"]]
     return Description(
         name=plan.config.name,
+        release=plan.config.package.release,
         target=TargetEntry(name=target.name, title=target.title, digest=digest_value(target)),
         labels=sources.labels,
         input=plan.model.input,

@@ -107,7 +107,7 @@ class Plan:
     @cached_property
     def packaged(self) -> Recipe:
         """The bundle."""
-        settings = [self.config.name, self.config.gates, self.target]
+        settings = [self.config.name, self.config.gates, self.config.package, self.config.report, self.target]
         before = self._after(self.quantized, self.proven, self.calibrated, self.evaluated)
         return self._recipe("package", settings, before)
 

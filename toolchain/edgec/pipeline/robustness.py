@@ -37,14 +37,20 @@ class Runner:
 
 
 def robustness_measurements(
-    sources: Sources, images: Prepared, runners: Mapping[Stage, Runner]
+    sources: Sources, images: Prepared, models: Callable[[], Mapping[Stage, Runner]]
 ) -> tuple[list[Measurement], list[str]]:
     """What `[evaluate]` asks for, and notes on what it could not have.
+
+    Args:
+        sources: Settings and test images.
+        images: The few samples and the pool, which strangers must not be of.
+        models: Opens the models; not called where nothing is asked for.
 
     Raises:
         DataError: The out-of-distribution images cannot be read.
     """
     wanted, rows, notes = sources.plan.config.evaluate, list[Measurement](), list[str]()
+    runners = models() if wanted.corrupted or wanted.strangers else {}
     if wanted.corrupted:
         chosen = sources.test.evenly(wanted.corrupted)
         for stage, model in runners.items():
@@ -73,6 +79,7 @@ def _strangers(sources: Sources, images: Prepared, count: int) -> Images:
         plan.model.input,
         count=plan.data.ood_count + 2 * count,
         seed=plan.config.seed + 1,
+        max_unreadable=plan.data.max_unreadable,
         progress=sources.progress,
     )
     pure, _ = purify(drawn, against=[images.few, images.ood, sources.test])

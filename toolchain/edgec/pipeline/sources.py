@@ -38,11 +38,12 @@ class Sources:
         """Binds what needs heavy imports, before anything runs: a typo fails in seconds, not after an hour.
 
         Raises:
-            ConfigError: An unknown method or setting, an architecture that is not there, a device that is not there.
+            ConfigError: An unknown method, setting or class; an architecture or a device that is not there.
             DataError: Weights that do not fit.
         """
         if self.stand_in is not None:
             self.progress.note(self.stand_in)
+        self.plan.config.gates.require_classes(self.labels)
         if self.plan.model.is_onnx:
             self.progress.note("the model is an ONNX file: compression is skipped, it is quantised as it is")
             return

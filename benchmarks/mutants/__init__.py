@@ -1,0 +1,8 @@
+"""Ways to tamper with a bundle. Each makes one mutant in a folder; `mutations.py` tries them."""
+
+from __future__ import annotations
+
+from mutants import contents, damage, places  # noqa: F401 - they register their ways
+from mutants.specimen import KINDS, Mutant, Specimen
+
+__all__ = ["KINDS", "Mutant", "Specimen"]
