@@ -12,7 +12,8 @@ from edgec.cli.targets import command
 from edgec.core.declaration import read_declaration
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.target import Target, known_targets
-from edgec.evaluate import calibration
+from edgec.evaluate import sweep
+from edgec.evaluate.probes import Probe
 
 NAMES = sorted(known_targets())
 
@@ -65,7 +66,7 @@ def test_figures_come_with_their_sources_and_marks():
     source = target.source_of("compute.floor_us")
     assert text.startswith("Jetson Orin Nano 8 GB (jetson-orin-nano-8gb, jetson, jetson-orin-nano)\n")
     row = next(line for line in text.splitlines() if line.startswith("compute.floor_us"))
-    assert row.split() == ["compute.floor_us", "7.48", f"[{target.sources.index(source) + 1}]†"]
+    assert row.split() == ["compute.floor_us", f"{target.compute.floor_us:g}", f"[{target.sources.index(source) + 1}]†"]
     assert row.split()[-1] + " Fitted by us (benchmarks/latency_model.py)" in text
     assert re.search(r"^compute.bandwidth_gb_per_s +68 ", text, re.MULTILINE)
     assert "† derived: computed, fitted or remembered" in text
@@ -103,9 +104,9 @@ def test_names_and_aliases_complete():
 
 
 def test_calibrate_writes_a_profile_of_this_machine(tmp_path, monkeypatch):
-    few = tuple(calibration.Probe(op_type=op, channels=8, size=8) for op in ("Conv", "Gemm", "Add"))
-    monkeypatch.setattr(calibration, "sweep", lambda: few)
-    monkeypatch.setattr(calibration, "_PROBE_S", 0.02)
+    few = tuple(Probe(step=step, channels=8, size=8) for step in ("Conv", "Gemm", "Add"))
+    monkeypatch.setattr(sweep, "probes", lambda: few)
+    monkeypatch.setattr(sweep, "_PROBE_S", 0.02)
     path = tmp_path / "Shop Floor.toml"
     result = run("calibrate", "--output", str(path), "--threads", "2")
     assert result.exit_code == 0, result.output

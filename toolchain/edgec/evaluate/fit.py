@@ -23,6 +23,8 @@ _CLASSES = tuple(kind.value for kind in OperatorClass)
 _OWN = (*_CLASSES, *(f"int8_{kind}" for kind in _CLASSES), "share", "cache", "floor_us")
 _FILL = ("rows", "outputs", "depth", "window")
 _COMMON = (*_FILL, *(f"int8_{name}" for name in _FILL))
+_MOST = 8.0
+"""Times the peak; a profile takes no more. Only times full of noise ask for it."""
 _CENTER = (
     {"dense": 0.5, "winograd": 0.6, "pointwise": 0.5, "grouped": 0.5, "depthwise": 0.2, "elementwise": 0.2}
     | {f"int8_{kind}": 0.9 for kind in _CLASSES}
@@ -95,12 +97,12 @@ class Fit:
         """A device's figures with the parameters of a group; steps of the channels stay."""
         found = self.parameters[group]
         known = [kind for kind in _CLASSES if kind in self.seen or Efficiency.model_fields[kind].is_required()]
-        whole = {kind: found[kind] for kind in known}
-        int8 = {kind: found[kind] * found[f"int8_{kind}"] for kind in known}
+        whole = {kind: min(found[kind], _MOST) for kind in known}
+        int8 = {kind: min(found[kind] * found[f"int8_{kind}"], _MOST) for kind in known}
         return nominal.model_copy(
             update={
                 "floor_us": found["floor_us"],
-                "bandwidth_share": found["share"],
+                "bandwidth_share": min(found["share"], _MOST),
                 "cache_gb_per_s": nominal.cache_gb_per_s and nominal.cache_gb_per_s * found["cache"] / found["share"],
                 "efficiency": Efficiency(**whole),
                 "int8_efficiency": Efficiency(**int8) if nominal.int8_tops else None,

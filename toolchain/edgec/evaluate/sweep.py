@@ -282,6 +282,8 @@ def toml_lines(compute: Compute) -> Iterator[str]:
     yield "[compute]"
     yield from (f"{name} = {_digits(value)}" for name, value in fields.items())
     for name, table in tables.items():
+        if not table:
+            continue
         yield ""
         yield f"[compute.{name}]"
         yield from (f"{key} = {_digits(value)}" for key, value in table.items())
