@@ -201,7 +201,7 @@ def test_a_value_that_is_not_finite_is_refused(client: TestClient, pixels: np.nd
     [
         (b"", "image/png", 400, "the body is empty"),
         (b"no image", "image/png", 400, "not a readable JPEG, PNG, WebP or BMP file"),
-        (b"\xff\xd8\xff\xe0 cut", "image/jpeg", 400, "the image is truncated or damaged"),
+        (b"\xff\xd8\xff\xe0 cut", "image/jpeg", 400, "the body is truncated or damaged"),
         (b"x", "multipart/form-data; boundary=x", 415, "content type 'multipart/form-data; boundary=x'"),
     ],
 )

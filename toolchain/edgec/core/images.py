@@ -6,6 +6,7 @@ programs (EPS) or are read by seldom-tested code.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import warnings
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,7 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from edgec.core.errors import DataError
 from edgec.core.inputs import InputSpec
 
-__all__ = ["SUFFIXES", "decode_image", "decode_images", "fit_pixels"]
+__all__ = ["SUFFIXES", "decode_bytes", "decode_image", "decode_images", "fit_pixels"]
 
 SUFFIXES = frozenset({".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
 """Endings of the files that are taken for images, in lower case."""
@@ -79,6 +81,17 @@ def decode_images(paths: Sequence[Path], spec: InputSpec) -> list[np.ndarray | D
             return list(pool.map(decode, paths))
 
 
+def decode_bytes(data: bytes, spec: InputSpec, *, name: str) -> np.ndarray:
+    """Reads an image file's bytes as `decode_image` does; `name` stands for them in messages.
+
+    Raises:
+        DataError: They are empty, truncated, no such image, or too large to be decoded safely.
+    """
+    if not data:
+        raise DataError(f"{name} is empty (0 bytes)", hint=_HINT)
+    return _read(io.BytesIO(data), spec, name)
+
+
 def fit_pixels(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
     """Brings decoded pixels to the model's size and channels, as `decode_image` does with a file's.
 
@@ -101,35 +114,42 @@ def _attempt(path: Path, spec: InputSpec) -> np.ndarray | DataError:
 
 
 def _decode(path: Path, spec: InputSpec) -> np.ndarray:
+    name = f"image '{path}'"
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
-        raise DataError(f"image '{path}' {what}", hint="give the path of a JPEG, PNG, WebP or BMP file")
+        raise DataError(f"{name} {what}", hint="give the path of a JPEG, PNG, WebP or BMP file")
     try:
         if path.stat().st_size == 0:
-            raise DataError(f"image '{path}' is empty (0 bytes)", hint=_HINT)
-        with Image.open(path, formats=_FORMATS) as image:
-            _require_moderate(path, image)
+            raise DataError(f"{name} is empty (0 bytes)", hint=_HINT)
+        with path.open("rb") as file:
+            return _read(file, spec, name)
+    except OSError as error:
+        raise DataError(f"{name} cannot be opened: {error.strerror}", hint="check its permissions") from error
+
+
+def _read(file: IO[bytes], spec: InputSpec, name: str) -> np.ndarray:
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            _require_moderate(image, name)
             return _fit(_eight_bit(ImageOps.exif_transpose(image)), spec)
     except UnidentifiedImageError as error:
-        raise DataError(f"image '{path}' is not a readable JPEG, PNG, WebP or BMP file", hint=_HINT) from error
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, "far too many") from error
-    except PermissionError as error:
-        raise DataError(f"image '{path}' cannot be opened: {error.strerror}", hint="check its permissions") from error
+        raise DataError(f"{name} is not a readable JPEG, PNG, WebP or BMP file", hint=_HINT) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, "far too many") from error
     except _DAMAGED as error:
-        raise DataError(f"image '{path}' is truncated or damaged: {error}", hint=_HINT) from error
+        raise DataError(f"{name} is truncated or damaged: {error}", hint=_HINT) from error
 
 
-def _require_moderate(path: Path, image: Image.Image) -> None:
+def _require_moderate(image: Image.Image, name: str) -> None:
     """Pillow only warns below twice its limit; a device has little memory, so the limit itself counts here."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise _too_large(path, f"{image.width}x{image.height}")
+        raise _too_large(name, f"{image.width}x{image.height}")
 
 
-def _too_large(path: Path, size: str) -> DataError:
+def _too_large(name: str, size: str) -> DataError:
     return DataError(
-        f"image '{path}' claims {size} pixels, at most {Image.MAX_IMAGE_PIXELS} are decoded",
+        f"{name} claims {size} pixels, at most {Image.MAX_IMAGE_PIXELS} are decoded",
         hint="scale the image down, or take it out if you do not know where it comes from",
     )
 

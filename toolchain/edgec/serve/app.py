@@ -20,9 +20,9 @@ from starlette.types import Receive, Scope, Send
 
 from edgec import __version__
 from edgec.core.errors import DataError, EdgecError
+from edgec.core.images import decode_bytes
 from edgec.serve.body import BodyError, read_body
 from edgec.serve.metrics import CONTENT_TYPE, Metrics
-from edgec.serve.pictures import decode_upload
 from edgec.serve.pool import Full, Job, Pool
 from edgec.serve.settings import Settings
 from edgec.serve.tensors import HEADER_LENGTH, LABELS, PIXELS, SCORES, Answer, read_query, write_answer
@@ -182,7 +182,7 @@ def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer
     top = _top(scope["query_string"], len(served.shape.labels))
 
     def read() -> np.ndarray:
-        return decode_upload(body, served.shape.spec)[None]
+        return decode_bytes(body, served.shape.spec, name="the body")[None]
 
     def write(scores: np.ndarray) -> tuple[Answer, np.ndarray]:
         best = scores[0].argsort(kind="stable")[::-1][:top]

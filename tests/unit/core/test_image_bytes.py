@@ -1,4 +1,4 @@
-"""Uploaded images: the same pixels as the file gives that `edgec predict` reads."""
+"""Images that come as bytes: the same pixels as their file gives."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from edgec.core.errors import DataError
-from edgec.core.images import decode_image
+from edgec.core.images import decode_bytes, decode_image
 from edgec.core.inputs import InputSpec
-from edgec.serve.pictures import decode_upload
 
 GREY = InputSpec(height=6, width=5, channels=1, mean=(0.5,), std=(0.5,))
 COLOUR = InputSpec(height=6, width=5)
@@ -33,7 +32,7 @@ def test_bytes_give_the_files_pixels(spec: InputSpec, kind: str, mode: str, tmp_
     image = image if mode == "I;16" else image.convert(mode)
     image.save(tmp_path / "file", kind)
     np.testing.assert_array_equal(
-        decode_upload((tmp_path / "file").read_bytes(), spec), decode_image(tmp_path / "file", spec)
+        decode_bytes((tmp_path / "file").read_bytes(), spec, name="the body"), decode_image(tmp_path / "file", spec)
     )
 
 
@@ -43,7 +42,8 @@ def test_a_cameras_orientation_is_respected(tmp_path: Path) -> None:
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
     np.testing.assert_array_equal(
-        decode_upload((tmp_path / "a.jpg").read_bytes(), COLOUR), decode_image(tmp_path / "a.jpg", COLOUR)
+        decode_bytes((tmp_path / "a.jpg").read_bytes(), COLOUR, name="the body"),
+        decode_image(tmp_path / "a.jpg", COLOUR),
     )
 
 
@@ -51,15 +51,15 @@ def test_an_image_that_would_fill_the_memory_is_refused(monkeypatch: pytest.Monk
     file = io.BytesIO()
     Image.new("L", (40, 40)).save(file, "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DataError, match="the image is larger than 1000 pixels"):
-        decode_upload(file.getvalue(), GREY)
+    with pytest.raises(DataError, match="the body claims .* pixels, at most 1000"):
+        decode_bytes(file.getvalue(), GREY, name="the body")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
-    with pytest.raises(DataError, match="the image is larger than 700 pixels"):
-        decode_upload(file.getvalue(), GREY)
+    with pytest.raises(DataError, match="the body claims far too many pixels, at most 700"):
+        decode_bytes(file.getvalue(), GREY, name="the body")
 
 
 def test_a_truncated_image_is_refused() -> None:
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(3).integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(file, "PNG")
-    with pytest.raises(DataError, match="the image is truncated or damaged"):
-        decode_upload(file.getvalue()[:500], COLOUR)
+    with pytest.raises(DataError, match="the body is truncated or damaged"):
+        decode_bytes(file.getvalue()[:500], COLOUR, name="the body")
