@@ -50,7 +50,9 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100
 LogLevel ERROR
+SetEnv HOME={folder}
 """
+"""A device has a home of its own: what this user's shell does at every login, perhaps slowly, is not what is tested."""
 BROKEN_RUNTIME = """\
 import sys
 here = [place for place in sys.path if place.endswith("broken")]

@@ -145,6 +145,20 @@ def test_a_device_that_is_not_well_after_the_switch_goes_back(
     assert Site(host.root).history()[-1].reason.endswith("failed with exit 1: ill")
 
 
+def test_commands_that_a_cut_deploy_left_out_are_run_by_the_next_one(
+    edgec: Edgec, host: Any, options: tuple[str, ...], one: Path
+) -> None:
+    put(host.root, one)
+    commands = ("--restart", "readlink current >> restarts", "--health", "true")
+    results = []
+    for _ in range(2):
+        outcome = edgec("deploy", one, host.url, *options, *commands, "--json")
+        assert outcome.exit_code == 0, outcome.stderr
+        results.append(outcome.last["devices"][0]["result"])
+    assert results == ["updated", "already there"]
+    assert len((host.root / "restarts").read_text().split()) == 1
+
+
 def test_a_site_that_is_being_deployed_to_is_left_alone(
     edgec: Edgec, host: Any, options: tuple[str, ...], one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,7 @@ def test_an_image_that_would_fill_the_memory_is_refused(monkeypatch: pytest.Monk
     file = io.BytesIO()
     Image.new("L", (40, 40)).save(file, "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DataError, match="the body claims .* pixels, at most 1000"):
+    with pytest.raises(DataError, match=r"the body claims .* pixels, at most 1000"):
         decode_bytes(file.getvalue(), GREY, name="the body")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
     with pytest.raises(DataError, match="the body claims far too many pixels, at most 700"):

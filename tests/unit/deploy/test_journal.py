@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from edgec.deploy.journal import Event, Journal, ran_before, runs
 
-STEPS = st.lists(st.tuples(st.sampled_from(["switch", "rollback", "install", "refused"]), st.sampled_from("abcd")))
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["switch", "rollback", "install", "settled", "refused"]), st.sampled_from("abcd"))
+)
 
 
 def event(kind: str, digest: str, *, ok: bool = True) -> Event:

@@ -16,11 +16,12 @@ import pytest
 
 from edgec.core.errors import DataError, IntegrityError, TransportError
 from edgec.deploy import Site
-from edgec.package import open_bundle, write_archive
-from edgec.package.manifest import Manifest
+from edgec.package import Trust, open_bundle, write_archive
 
 Make = Callable[..., Path]
 Deploy = Callable[..., str]
+
+SOMEBODY = Trust(public_key=b"-----BEGIN PUBLIC KEY-----")
 
 
 def pass_all(folder: Path) -> None:
@@ -109,6 +110,30 @@ def test_rollback_to_what_does_not_pass_here_any_more_leaves_what_runs(root: Pat
     assert open_bundle(root / "current").digest == two
 
 
+def test_what_a_switch_left_to_be_done_stays_open_until_it_went_well(site: Site, deploy: Deploy) -> None:
+    deploy("one")
+    assert not site.status().settled
+    site.settle()
+    site.settle()
+    assert site.status().settled
+    assert [event.event for event in site.history()] == ["install", "switch", "settled"]
+    deploy("two")
+    assert not site.status().settled
+    site.settle()
+    site.rollback()
+    assert not site.status().settled
+
+
+def test_an_unsigned_version_is_not_gone_back_to_where_a_signature_is_asked_for(site: Site, deploy: Deploy) -> None:
+    deploy("one")
+    second = deploy("two")
+    with pytest.raises(IntegrityError, match="not signed"):
+        site.rollback(trust=SOMEBODY)
+    current = site.status().current
+    assert current is not None
+    assert current.digest == second
+
+
 def test_old_versions_go_but_neither_what_runs_nor_what_ran_before(site: Site, deploy: Deploy, root: Path) -> None:
     digests = [deploy(name, keep=3) for name in ("one", "two", "three", "four")]
     assert [version.digest for version in site.status().versions] == digests[:0:-1]
@@ -118,8 +143,6 @@ def test_old_versions_go_but_neither_what_runs_nor_what_ran_before(site: Site, d
 
 
 def test_a_lower_release_is_refused_unless_it_is_allowed(site: Site, make_bundle: Make) -> None:
-    if "release" not in Manifest.model_fields:
-        pytest.skip("manifests have no release yet")
     new, old = (site.install(make_bundle(f"r{n}", release=n)) for n in (2, 1))
     site.activate(new)
     with pytest.raises(IntegrityError, match="is release 1, but release 2 runs") as refused:
@@ -129,11 +152,9 @@ def test_a_lower_release_is_refused_unless_it_is_allowed(site: Site, make_bundle
 
 
 def test_an_unsigned_version_is_refused_where_a_signature_is_asked_for(site: Site, bundle: Path) -> None:
-    from edgec.package import Trust
-
     digest = site.install(bundle)
     with pytest.raises(IntegrityError, match="not signed"):
-        site.activate(digest, trust=Trust(public_key=b"-----BEGIN PUBLIC KEY-----"))
+        site.activate(digest, trust=SOMEBODY)
     assert site.status().current is None
 
 

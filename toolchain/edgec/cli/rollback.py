@@ -32,9 +32,11 @@ def command(
     devices = find_devices(urls, **where, restart=restart)
 
     async def go_back(connection: Connection) -> str:
-        told = await connection.site("rollback", "--json", "--by", deployer(), "--reason", reason)
-        if connection.device.restart:
-            await connection.command(connection.device.restart, timeout_s=Order().command_s)
+        device = connection.device
+        signed = ("--key", str(device.signed_by)) if device.signed_by else ()
+        told = await connection.site("rollback", "--json", "--by", deployer(), "--reason", reason, *signed)
+        if device.restart:
+            await connection.command(device.restart, timeout_s=Order().command_s)
         return told
 
     answers = asyncio.run(on_each(devices, go_back, parallel=parallel))

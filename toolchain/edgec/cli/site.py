@@ -11,11 +11,18 @@ import click
 
 if TYPE_CHECKING:
     from edgec.deploy import Site, Version
+    from edgec.package import Trust
 
 __all__ = ["command"]
 
 ROOT = click.argument("root", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+KEY = click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed it."
+)
+CERTIFICATE = click.option(
+    "--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise."
+)
 BY = click.option("--by", metavar="WHO", help="Who asks, for the history. [default: this user]")
 
 
@@ -44,8 +51,8 @@ def install(root: Path, bundle: Path, *, by: str | None, as_json: bool) -> None:
 @click.option(
     "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="Versions that stay."
 )
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed it.")
-@click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise.")
+@KEY
+@CERTIFICATE
 @click.option("--allow-downgrade", is_flag=True, help="Let a lower release run.")
 @BY
 @JSON
@@ -61,20 +68,22 @@ def activate(
     as_json: bool,
 ) -> None:
     """Check and smoke-test the version with this DIGEST, then switch ROOT/current to it."""
-    from edgec.package import Trust
-
-    trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
+    trust = _trust(key, certificate)
     _tell(_site(root, by).activate(digest, keep=keep, trust=trust, allow_downgrade=allow_downgrade), as_json=as_json)
 
 
 @command.command("rollback")
 @ROOT
 @click.option("--reason", default="", metavar="TEXT", help="For the history.")
+@KEY
+@CERTIFICATE
 @BY
 @JSON
-def rollback(root: Path, *, reason: str, by: str | None, as_json: bool) -> None:
-    """Smoke-test the version that ran before, then switch ROOT/current back to it."""
-    version = _site(root, by).rollback(reason=reason)
+def rollback(
+    root: Path, *, reason: str, key: Path | None, certificate: Path | None, by: str | None, as_json: bool
+) -> None:
+    """Check and smoke-test the version that ran before, then switch ROOT/current back to it."""
+    version = _site(root, by).rollback(reason=reason, trust=_trust(key, certificate))
     if version:
         _tell(version, as_json=as_json)
 
@@ -136,6 +145,12 @@ def _site(root: Path, by: str | None = None) -> Site:
     from edgec.deploy import Site
 
     return Site(root, by=by)
+
+
+def _trust(key: Path | None, certificate: Path | None) -> Trust | None:
+    from edgec.package import Trust
+
+    return Trust.read(key=key, certificate=certificate) if key or certificate else None
 
 
 def _tell(version: Version, *, as_json: bool) -> None:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Event", "Journal", "Kind", "ran_before", "runs"]
+__all__ = ["Event", "Journal", "Kind", "is_settled", "ran_before", "runs"]
 
-Kind = Literal["install", "switch", "rollback", "refused"]
+Kind = Literal["install", "switch", "settled", "rollback", "refused"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,12 @@ def runs(events: Iterable[Event]) -> list[str]:
         elif event.event == "rollback" and event.ok:
             stack = _back_to(event.digest, stack)
     return stack
+
+
+def is_settled(events: Iterable[Event]) -> bool:
+    """Whether the device's own commands went well since the last switch."""
+    kinds = [event.event for event in events if event.ok and event.event in ("switch", "settled", "rollback")]
+    return kinds[-1:] == ["settled"]
 
 
 def ran_before(events: Iterable[Event], current: str) -> list[str]:

@@ -230,7 +230,7 @@ async def _attempt(payload: Payload, device: Device, order: Order, progress: Pro
             before, sent = _words(status.current), 0
             if not _runs(payload, status):
                 sent = await _switch(payload, device, order, progress, session=session, status=status)
-            elif not again:  # else the connection was lost behind the switch, before the device's own commands
+            elif not again and (status.settled or not _commands(device)):
                 return _outcome(device, Result.ALREADY, before=before)
             outcome = await _settled(device, order, progress, connection=connection, session=session)
             return replace(outcome, before=before, sent_bytes=sent)
@@ -278,6 +278,8 @@ async def _settled(
     """The device's own commands, and back to what ran before where they fail."""
     try:
         await _run_commands(device, connection, order, progress)
+        if _commands(device):
+            await session.ask(Request(do="settle"))
     except CutError:
         raise
     except TransportError as error:
@@ -301,10 +303,15 @@ async def _send(payload: Payload, device: Device, session: RemoteSession, progre
 
 
 async def _run_commands(device: Device, connection: Connection, order: Order, progress: Progress) -> None:
-    for what, command in (("restarting", device.restart), ("checking health", device.health)):
-        if command:
-            progress(device.name, what, None)
-            await connection.command(command, timeout_s=order.command_s)
+    for what, command in _commands(device).items():
+        progress(device.name, what, None)
+        await connection.command(command, timeout_s=order.command_s)
+
+
+def _commands(device: Device) -> dict[str, str]:
+    """The device's own, after a switch; a deploy that was cut before they went well runs them again."""
+    commands = {"restarting": device.restart, "checking health": device.health}
+    return {what: command for what, command in commands.items() if command}
 
 
 async def _go_back(
@@ -313,7 +320,7 @@ async def _go_back(
     """Switches back and restarts."""
     reason = str(failure)
     try:
-        answer = await session.ask(Request(do="rollback", reason=reason))
+        answer = await session.ask(Request(do="rollback", reason=reason, key=device.signed_by))
         reason += f"; back at {_words(answer.version)}" if answer.version else "; nothing ran before"
         if device.restart:
             await connection.command(device.restart, timeout_s=order.command_s)

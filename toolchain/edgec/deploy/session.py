@@ -45,13 +45,13 @@ class Request(_Line):
 
     Attributes:
         do: `status`; `part`: how much of an upload lies there; `receive`: take `bytes` behind its first `offset`;
-            `install` the upload; `activate`; `rollback`.
+            `install` the upload; `activate`; `settle`, once commands went well; `rollback`.
         needs_bytes: With `part`: what the upload and the installation will take.
-        key: With `activate`: a PEM file on the device; the version must be signed by it.
+        key: With `activate` and `rollback`: a PEM file on the device; the version must be signed by it.
         certificate: Likewise, authorities.
     """
 
-    do: Literal["status", "part", "receive", "install", "activate", "rollback"]
+    do: Literal["status", "part", "receive", "install", "activate", "settle", "rollback"]
     digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     offset: int = Field(default=0, ge=0, le=_ARCHIVE_BYTES)
     bytes: int = Field(default=0, ge=0, le=_ARCHIVE_BYTES)
@@ -133,16 +133,22 @@ def _do(site: Site, request: Request) -> Answer:
             _install(site, request.digest)
             return Answer()
         case "activate":
-            wanted = request.key or request.certificate
-            trust = Trust.read(key=request.key, certificate=request.certificate) if wanted else None
             version = site.activate(
-                request.digest, keep=request.keep, trust=trust, allow_downgrade=request.allow_downgrade
+                request.digest, keep=request.keep, trust=_trust(request), allow_downgrade=request.allow_downgrade
             )
             return Answer(version=version)
+        case "settle":
+            site.settle()
+            return Answer()
         case "rollback":
-            return Answer(version=site.rollback(reason=request.reason, to_nothing=True))
+            return Answer(version=site.rollback(reason=request.reason, to_nothing=True, trust=_trust(request)))
         case _:
             return Answer(status=site.status())
+
+
+def _trust(request: Request) -> Trust | None:
+    wanted = request.key or request.certificate
+    return Trust.read(key=request.key, certificate=request.certificate) if wanted else None
 
 
 def _install(site: Site, digest: str) -> None:

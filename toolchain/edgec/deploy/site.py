@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from edgec.core.errors import DataError, EdgecError, IntegrityError
 from edgec.core.files import DRAFT, new_folder
 from edgec.deploy.disk import free_bytes, remove, require_space, sync_folder, unwritable
-from edgec.deploy.journal import Event, Journal, Kind, ran_before, runs
+from edgec.deploy.journal import Event, Journal, Kind, is_settled, ran_before, runs
 from edgec.deploy.lock import hold
 from edgec.deploy.version import Version, copy_bundle, folder_name, installed_versions, is_sound_copy
 from edgec.package import open_bundle
@@ -48,6 +48,7 @@ class Status:
         previous: What a rollback would switch to.
         versions: All that are installed, the latest first.
         free_bytes: On the site's disk.
+        settled: Whether a deployer's commands, a restart or a health check, went well since the last switch.
         fault: What is wrong with `current`, if anything is.
     """
 
@@ -55,6 +56,7 @@ class Status:
     previous: Version | None
     versions: tuple[Version, ...]
     free_bytes: int
+    settled: bool = False
     fault: str | None = None
 
 
@@ -179,7 +181,14 @@ class Site:
             self._prune(keep)
             return version
 
-    def rollback(self, *, reason: str = "", to_nothing: bool = False) -> Version | None:
+    def settle(self) -> None:
+        """Notes that the commands of whoever switched went well: until then, the next deployer runs them again."""
+        with self.locked(), self._writing():
+            status = self.status()
+            if status.current and not status.settled:
+                self._note("settled", status.current)
+
+    def rollback(self, *, reason: str = "", to_nothing: bool = False, trust: Trust | None = None) -> Version | None:
         """Switches back to the version that ran before, once it has passed its smoke test.
 
         Another rollback goes further back, never to what was rolled away from.
@@ -187,20 +196,21 @@ class Site:
         Args:
             reason: For the history.
             to_nothing: Where nothing ran before, let nothing run; else that is an error.
+            trust: Whose signature it must have; None asks for none.
 
         Returns:
             What runs now.
 
         Raises:
             DataError: Nothing ran before.
-            IntegrityError: It is damaged, or answers differently here; what runs goes on.
+            IntegrityError: It is damaged, not signed as asked, or answers differently here; what runs goes on.
             TransportError: As `activate`.
         """
         with self.locked(), self._writing():
             version = self.status().previous
             if version:
                 with self._noting_refusal(version):
-                    self._require_sound(version, None)
+                    self._require_sound(version, trust)
                     self._smoke_test(self._folder(version.digest))
                 self._switch("rollback", version, reason=reason)
             elif to_nothing:
@@ -224,6 +234,7 @@ class Site:
             previous=versions[known[0]] if known else None,
             versions=tuple(reversed(order)),
             free_bytes=free_bytes(self.root),
+            settled=is_settled(events),
             fault=fault,
         )
 
