@@ -221,7 +221,7 @@ def _session() -> Session:
         from requests import Session
         from requests.adapters import HTTPAdapter
     except ImportError as error:
-        raise MissingDependencyError("oras is not installed", hint="pip install 'edgec[deploy]'") from error
+        raise MissingDependencyError("oras is not installed", hint="pip install 'edgec[pull]'") from error
 
     class Bounded(HTTPAdapter):
         def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
