@@ -437,7 +437,7 @@ def a_flag_is_unknown(place: Place) -> list[object]:
     return [*place.embedded(), "--taget", "jetson"]
 
 
-@case("unknown command 'biuld'; known: bench, build, ", "did you mean 'build'?")
+@case("unknown command 'biuld'; known: agent, bench, build, ", "did you mean 'build'?")
 def the_command_is_unknown(place: Place) -> list[object]:
     del place
     return ["biuld"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgec.cli.bench import command
-from edgec.core.errors import ConfigError, DataError, EdgecError
+from edgec.core.errors import ConfigError, DataError, EdgecError, TransportError
 from edgec.package import write_archive
 
 
@@ -61,3 +62,32 @@ def test_batches_that_make_no_sense_are_refused(given: str, message: str) -> Non
 
 def test_what_is_no_bundle_is_a_data_error(tmp_path: Path) -> None:
     assert isinstance(failure(run(tmp_path / "missing")), DataError)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--device", "10.0.0.11"), "'10.0.0.11': not an ssh URL"),
+        (("--device", "ssh://edge:word@shop/srv"), "'ssh://shop': a password in the URL"),
+        (("--python", "python3"), "--identity, --known-hosts and --python are for a device"),
+    ],
+)
+def test_what_names_no_device_is_refused(
+    given: tuple[str, ...], message: str, make_bundle: Callable[..., Path]
+) -> None:
+    error = failure(run(make_bundle(), *given))
+    assert isinstance(error, ConfigError)
+    assert str(error) == message
+
+
+def test_what_is_no_bundle_is_found_out_before_a_device_is_asked(tmp_path: Path) -> None:
+    device = ("--device", "ssh://127.0.0.1:1/srv/model")
+    assert isinstance(failure(run(tmp_path / "missing", *device)), DataError)
+
+
+def test_a_device_that_does_not_answer_is_a_transport_error(make_bundle: Callable[..., Path]) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and nobody listens
+        error = failure(run(make_bundle(), "--device", f"ssh://127.0.0.1:{silent.getsockname()[1]}/srv/model"))
+    assert isinstance(error, TransportError)
+    assert error.hint == "is the device on, and its sshd running?"

@@ -81,7 +81,7 @@ def test_a_wrong_option_points_to_the_help_of_its_command(edgec: Any) -> None:
 
 def test_an_unknown_command_is_told_the_nearest(edgec: Any) -> None:
     message, hint = edgec("predcit").failure
-    assert message.startswith("unknown command 'predcit'; known: bench, build, ")
+    assert message.startswith("unknown command 'predcit'; known: agent, bench, build, ")
     assert hint == "did you mean 'predict'?"
 
 

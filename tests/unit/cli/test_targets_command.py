@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from edgec.cli.targets import command
 from edgec.core.declaration import read_declaration
-from edgec.core.errors import ConfigError, UnsupportedError
+from edgec.core.errors import ConfigError
 from edgec.core.target import Target, known_targets
 from edgec.evaluate import sweep
 from edgec.evaluate.probes import Probe
@@ -106,7 +106,7 @@ def test_names_and_aliases_complete():
 def test_calibrate_writes_a_profile_of_this_machine(tmp_path, monkeypatch):
     few = tuple(Probe(step=step, channels=8, size=8) for step in ("Conv", "Gemm", "Add"))
     monkeypatch.setattr(sweep, "probes", lambda: few)
-    monkeypatch.setattr(sweep, "_PROBE_S", 0.02)
+    monkeypatch.setattr(sweep, "PROBE_S", 0.02)
     path = tmp_path / "Shop Floor.toml"
     result = run("calibrate", "--output", str(path), "--threads", "2")
     assert result.exit_code == 0, result.output
@@ -116,10 +116,16 @@ def test_calibrate_writes_a_profile_of_this_machine(tmp_path, monkeypatch):
     assert profile.compute is not None
 
 
-def test_other_devices_cannot_be_calibrated_yet():
-    result = CliRunner().invoke(command, ["calibrate", "--device", "ssh://pi@shop"])
-    assert isinstance(result.exception, UnsupportedError)
-    assert str(result.exception) == (
-        "device 'ssh://pi@shop': edgec cannot run anything on other devices yet, expected 'host'"
-    )
-    assert result.exception.hint == "run `edgec targets calibrate` on the device itself, and copy the profile"
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--device", "rpi5"), "'rpi5': not an ssh URL"),
+        (("--device", "ssh://pi@shop"), "'ssh://pi@shop': no folder"),
+        (("--identity", "key"), "--identity, --known-hosts and --python are for a device"),
+    ],
+)
+def test_what_names_no_device_is_refused_before_anything_is_timed(given, message, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        run("calibrate", *given, "--output", str(tmp_path / "my.toml"))
+    assert str(caught.value) == message
+    assert "ssh://" in caught.value.hint

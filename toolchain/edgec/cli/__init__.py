@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "agent": "Keep this device at what a registry's tag names.",
-    "bench": "Measure a bundle on this machine: latency, throughput, memory, energy.",
+    "bench": "Measure a bundle here or on a device: latency, throughput, memory, energy.",
     "build": "Compress, calibrate, quantise, export, evaluate and package a classifier.",
     "check": "Hold a bundle against gates; exit 3 when one fails.",
     "completion": "Print the shell's completion script.",

@@ -1,22 +1,67 @@
-"""`edgec bench`: what a bundle takes on this machine."""
+"""`edgec bench`: what a bundle takes, on this machine or on a device."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgec.core.errors import ConfigError
+from edgec.core.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
+    from edgec.deploy.fleet import Device
     from edgec.evaluate.bench import BenchResult
 
-__all__ = ["command"]
+__all__ = ["command", "find_device", "one_device"]
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+HERE = "host"
+"""The name of the machine that edgec runs on."""
 MOST = 1024
 """Images at once; more would only fill the memory."""
+DEVICE_S = 1800.0
+"""What a device may take beside the measurement: for some engines it builds one first."""
+
+
+def one_device(function: Command) -> Command:
+    """The options that say on which machine to measure; `find_device` reads them."""
+    file = click.Path(path_type=Path)
+    for option in (
+        click.option("--python", metavar="PATH", help="On the device: the Python with edgec."),
+        click.option("--known-hosts", type=file, metavar="FILE", help="Default: ~/.ssh/known_hosts."),
+        click.option("--identity", type=file, metavar="FILE", help="Private key. Default: agent, ~/.ssh."),
+        click.option(
+            "--device",
+            metavar="ssh://USER@HOST/PATH",
+            default=HERE,
+            show_default=True,
+            help="Where to measure; `host` is this machine.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def find_device(url: str, login: dict[str, Any]) -> Device | None:
+    """The device that a command line names; None for this machine.
+
+    Raises:
+        ConfigError: A bad URL, or a login without a device.
+    """
+    from edgec.cli.deploy import find_devices
+
+    if url != HERE:
+        return find_devices([url], fleet=None, only=(), **login)[0]
+    if any(login.values()):
+        raise ConfigError(
+            "--identity, --known-hosts and --python are for a device",
+            hint="name it with --device ssh://USER@HOST/PATH",
+        )
+    return None
 
 
 class BatchesType(click.ParamType):
@@ -53,13 +98,37 @@ class BatchesType(click.ParamType):
     show_default=True,
     help="For each batch, warm-up included.",
 )
+@one_device
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(bundle: Path, *, batches: tuple[int, ...], threads: int | None, seconds: float, as_json: bool) -> None:
-    """Measure a BUNDLE on this machine: latency, throughput by batch, memory, energy where the machine tells.
+def command(
+    bundle: Path,
+    *,
+    batches: tuple[int, ...],
+    threads: int | None,
+    seconds: float,
+    device: str,
+    as_json: bool,
+    **login: Any,
+) -> None:
+    """Measure a BUNDLE, here or on a device: latency, throughput by batch, memory, energy where the machine tells.
 
     BUNDLE is a folder or an archive. Runs after a warm-up until times are steady. Clocks, power mode and
-    temperature are noted, and a drift over the runs is told.
+    temperature are noted, and a drift over the runs is told. On a device, the bundle is put among the versions at PATH,
+    if it is not there, and stays; what runs there is not switched.
     """
+    there = find_device(device, login)
+    record, result = (
+        _on_device(bundle, there, batches, threads, seconds) if there else _here(bundle, batches, threads, seconds)
+    )
+    if as_json:
+        click.echo(json.dumps(record))
+    else:
+        _print(result)
+
+
+def _here(
+    bundle: Path, batches: tuple[int, ...], threads: int | None, seconds: float
+) -> tuple[dict[str, Any], BenchResult]:
     from edgec.evaluate.bench import bench
     from edgec.runtime import load_model
 
@@ -67,10 +136,38 @@ def command(bundle: Path, *, batches: tuple[int, ...], threads: int | None, seco
     if model.note:
         click.echo(f"note: {model.note}", err=True)
     result = bench(model, batches=batches, seconds=seconds, threads=threads)
-    if as_json:
-        click.echo(json.dumps({"bundle": str(bundle), "digest": model.bundle.digest, **result.as_json()}))
-    else:
-        _print(result)
+    return {"bundle": str(bundle), "digest": model.bundle.digest, **result.as_json()}, result
+
+
+def _on_device(
+    bundle: Path, device: Device, batches: tuple[int, ...], threads: int | None, seconds: float
+) -> tuple[dict[str, Any], BenchResult]:
+    import asyncio
+
+    from pydantic import TypeAdapter, ValidationError
+
+    from edgec.deploy.remote import bench_there
+    from edgec.deploy.rollout import Payload
+    from edgec.evaluate.bench import BenchResult
+
+    options = ["--batch", ",".join(map(str, batches)), "--seconds", str(seconds)]
+    options += ["--threads", str(threads)] if threads else []
+    limit_s = DEVICE_S + len(batches) * seconds
+    work = bench_there(Payload.of(bundle), device, options, limit_s=limit_s, tell=_teller(device))
+    said = asyncio.run(work)
+    for note in said.notes:
+        click.echo(note, err=True)
+    try:
+        result = TypeAdapter(BenchResult).validate_json(said.text)
+    except ValidationError as error:
+        raise TransportError(
+            f"'{device.url}': the device answers what is no result", hint="install the same edgec on both sides"
+        ) from error
+    return {**json.loads(said.text), "bundle": str(bundle), "device": device.url}, result
+
+
+def _teller(device: Device) -> Callable[[str], None]:
+    return lambda step: click.echo(f"{device.name}: {step}", err=True)
 
 
 def _print(result: BenchResult) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.bench import find_device, one_device
 from edgec.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from edgec.core.target import Source, Target
+    from edgec.deploy.fleet import Device
+    from edgec.deploy.remote import TimeModel
+    from edgec.evaluate.sweep import Calibrated
+    from edgec.runtime.timing import Machine
 
 __all__ = ["command"]
 
@@ -78,7 +84,7 @@ def show(name: str, *, as_json: bool) -> None:
 
 
 @command.command("calibrate")
-@click.option("--device", metavar="URL", default="host", show_default=True, help="Only `host`, this machine, so far.")
+@one_device
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="In an operator."
 )
@@ -91,31 +97,61 @@ def show(name: str, *, as_json: bool) -> None:
     show_default=True,
     help="The profile.",
 )
-def calibrate(device: str, *, threads: int, output: Path) -> None:
-    """Fit the latency model to a device, by a minute of small graphs, and write a profile of it.
+def calibrate(device: str, *, threads: int, output: Path, **login: Any) -> None:
+    """Fit the latency model to a machine, by a minute of small graphs, and write a profile of it.
 
-    With the profile as --target, a build predicts where the time goes. Let nothing else run meanwhile.
+    With the profile as --target, a build predicts where the time goes. Let nothing else run meanwhile. A device needs
+    edgec's base install only: the graphs are made here and sent one by one.
     """
-    if device != "host":
-        raise UnsupportedError(
-            f"device '{device}': edgec cannot run anything on other devices yet, expected 'host'",
-            hint="run `edgec targets calibrate` on the device itself, and copy the profile",
-        )
     from edgec.core.files import require_writable, write_bytes
-    from edgec.core.host import describe_host
-    from edgec.core.target import load_target
-    from edgec.evaluate.sweep import calibrate_host, profile_text
+    from edgec.evaluate.sweep import profile_text
 
+    there = find_device(device, login)
     require_writable(output)
-    host, where = load_target("host"), describe_host()
-    found = calibrate_host(host, threads=threads)
+    found, target, where = _swept_there(there, threads) if there else _swept_here(threads)
     name = re.sub(r"[^a-z0-9-]+", "-", output.stem.lower()).strip("-") or "my-host"
-    text = profile_text(host, found, name=name, threads=threads, where=where)
+    text = profile_text(target, found, name=name, threads=threads, where=where)
     write_bytes(output, text.encode())
     click.echo(
         f"{found.probes} graphs fitted: median error {found.median_error:.0%}, worst {found.worst_error:.0%}", err=True
     )
     click.echo(output)
+
+
+def _swept_here(threads: int) -> tuple[Calibrated, Target, str]:
+    from edgec.core.host import describe_host
+    from edgec.core.target import load_target
+    from edgec.evaluate.sweep import calibrate_host
+
+    host = load_target("host")
+    return calibrate_host(host, threads=threads), host, describe_host()
+
+
+def _swept_there(device: Device, threads: int) -> tuple[Calibrated, Target, str]:
+    """The sweep on a device. Of another family than `host`, whose latencies are measured where a bundle is built."""
+    from edgec.deploy.remote import with_stopwatch
+    from edgec.evaluate.sweep import PROBE_S, calibrate_host
+
+    def swept(machine: Machine, time_model: TimeModel) -> tuple[Calibrated, Target, str]:
+        if machine.target.architecture == "any":
+            raise UnsupportedError(f"device '{device.url}': {machine.where}: profiles are for aarch64 and x86_64")
+        family = "x86" if machine.target.architecture == "x86_64" else "raspberry-pi"
+        target = machine.target.model_copy(update={"family": family})
+
+        found = calibrate_host(target, threads=threads, time_ms=lambda path, *_: time_model(path.read_bytes()))
+        return found, target, machine.where
+
+    return with_stopwatch(device, ["--threads", str(threads), "--seconds", str(PROBE_S)], swept)
+
+
+@command.command("time")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", required=True, help="In an operator.")
+@click.option("--seconds", type=click.FloatRange(min=0), metavar="S", required=True, help="For each graph.")
+def time_graphs(*, threads: int, seconds: float) -> None:
+    """Time graphs that come over stdin, and answer on stdout; `edgec targets calibrate --device` starts this."""
+    from edgec.runtime.timing import serve_timings
+
+    serve_timings(sys.stdin.buffer, sys.stdout.buffer, threads=threads, seconds=seconds)
 
 
 def _overview(targets: list[Target], *, stacked: bool) -> RenderableType:

@@ -7,12 +7,12 @@ import getpass
 import hashlib
 import shlex
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from edgec.core.errors import EdgecError, MissingDependencyError, TransportError
 from edgec.deploy.fleet import Device
@@ -21,7 +21,7 @@ from edgec.deploy.session import LINE_BYTES, Answer, Request
 if TYPE_CHECKING:
     import asyncssh
 
-__all__ = ["Connection", "CutError", "RemoteSession", "connect", "deployer"]
+__all__ = ["PIECE_BYTES", "Connection", "CutError", "Dialogue", "RemoteSession", "connect", "deployer"]
 
 CONNECT_S = 15.0
 KEEPALIVE_S = 5.0
@@ -30,6 +30,9 @@ KEEPALIVES = 3
 LOCK_WAIT_S = 10.0
 """For a session whose connection was cut: it ends when it has finished what it was doing."""
 PIECE_BYTES = 1 << 16
+"""Sent at a time."""
+
+LineT = TypeVar("LineT", bound=BaseModel)
 
 
 class CutError(TransportError):
@@ -116,17 +119,26 @@ class Connection:
         self._connection = connection
         self.device = device
 
-    async def site(self, *arguments: str) -> str:
-        """What `edgec site ARGUMENTS` prints there; the first is the command, and the root follows it.
+    async def edgec(self, *words: str) -> tuple[str, str]:
+        """What `edgec WORDS` prints there, on stdout and on stderr.
 
         Raises:
             TransportError: It failed; with what it said.
         """
-        command, *others = arguments
-        done = await self._finished(self._locate(command, *others))
+        done = await self._finished(self._line(words))
+        out, said = _text(done.stdout), _text(done.stderr)
         if done.exit_status != 0:
-            raise self._failed(int(done.exit_status or 1), _text(done.stderr))
-        return _text(done.stdout)
+            raise self.failure(done.exit_status, said)
+        return out, said
+
+    async def site(self, command: str, *options: str) -> str:
+        """What `edgec site COMMAND` prints there of this device's site.
+
+        Raises:
+            TransportError: As `edgec`.
+        """
+        out, _ = await self.edgec("site", command, self.device.address.path, *options)
+        return out
 
     async def command(self, text: str, *, timeout_s: float) -> None:
         """Runs a command in the site's folder.
@@ -150,26 +162,31 @@ class Connection:
         Raises:
             TransportError: edgec is not there, or another deployer is.
         """
-        command = self._locate("session", "--wait", str(LOCK_WAIT_S), "--by", deployer())
+        options = ("--wait", str(LOCK_WAIT_S), "--by", deployer())
+        async with self.dialogue("site", "session", self.device.address.path, *options) as dialogue:
+            yield RemoteSession(dialogue, await dialogue.answer())
+
+    @asynccontextmanager
+    async def dialogue(self, *words: str) -> AsyncIterator[Dialogue]:
+        """`edgec WORDS` there, to be spoken with until the block ends."""
         try:
-            process = await self._connection.create_process(command, encoding=None)
+            process = await self._connection.create_process(self._line(words), encoding=None)
         except (self._ssh.Error, OSError) as error:
             raise CutError(f"'{self.device.address}': {error}") from error
         try:
-            yield await RemoteSession.opened(process, self)
+            yield Dialogue(process, self)
         finally:
             process.close()
 
-    def _locate(self, command: str, *arguments: str) -> str:
-        """The shell's line that finds edgec and runs one of its site's commands."""
-        path = self.device.address.path
-        call = shlex.join([command, path, *arguments])
+    def _line(self, words: Sequence[str]) -> str:
+        """The shell's line that finds edgec and runs a command."""
+        call = shlex.join(words)
         if self.device.python:
-            return f"exec {shlex.quote(self.device.python)} -m edgec site {call}"
-        own = shlex.quote(f"{path}/venv/bin/python")
+            return f"exec {shlex.quote(self.device.python)} -m edgec {call}"
+        own = shlex.quote(f"{self.device.address.path}/venv/bin/python")
         return (
-            f"if command -v edgec >/dev/null; then exec edgec site {call}; "
-            f"elif [ -x {own} ]; then exec {own} -m edgec site {call}; else exit 127; fi"
+            f"if command -v edgec >/dev/null; then exec edgec {call}; "
+            f"elif [ -x {own} ]; then exec {own} -m edgec {call}; else exit 127; fi"
         )
 
     async def _finished(self, command: str) -> asyncssh.SSHCompletedProcess:
@@ -178,7 +195,7 @@ class Connection:
         except (self._ssh.Error, OSError) as error:
             raise CutError(f"'{self.device.address}': {error}") from error
 
-    def _failed(self, exit_status: int | None, said: str) -> TransportError:
+    def failure(self, exit_status: int | None, said: str) -> TransportError:
         """What went wrong with edgec over there."""
         address = self.device.address
         if exit_status == 127 or "No module named" in said:
@@ -197,20 +214,72 @@ class Connection:
         )
 
 
-class RemoteSession:
-    """`edgec site session` on a device: requests and answers, one at a time."""
+class Dialogue:
+    """A process on a device that is written to and answers in lines of JSON."""
 
     def __init__(self, process: asyncssh.SSHClientProcess[bytes], connection: Connection) -> None:
         self._process = process
         self._connection = connection
-        self.hello = Answer()
 
-    @classmethod
-    async def opened(cls, process: asyncssh.SSHClientProcess[bytes], connection: Connection) -> RemoteSession:
-        """Waits until the lock is held."""
-        session = cls(process, connection)
-        session.hello = await session._answer()
-        return session
+    async def send(self, data: bytes) -> None:
+        """Writes.
+
+        Raises:
+            CutError: The connection ended.
+        """
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (_asyncssh().Error, OSError) as error:
+            raise CutError("the connection was lost", hint="deploy again: an upload is resumed") from error
+
+    async def hear(self, kind: type[LineT]) -> LineT:
+        """The next line.
+
+        Raises:
+            TransportError: It is none of this kind, or the process ended, with what it said.
+        """
+        try:
+            return kind.model_validate_json(await self._process.stdout.readuntil(b"\n"))
+        except (asyncio.IncompleteReadError, _asyncssh().Error, OSError) as error:
+            raise await self.ending() from error
+        except ValidationError as error:
+            raise TransportError(
+                "the device answers what is no answer", hint="same edgec on both sides? a shell that prints at login?"
+            ) from error
+
+    async def answer(self) -> Answer:
+        """The next line, of a site's session.
+
+        Raises:
+            TransportError: As `hear`, or the device could not do what was asked for.
+        """
+        answer = await self.hear(Answer)
+        if answer.error:
+            raise TransportError(answer.error.message, hint=answer.error.hint)
+        return answer
+
+    async def ending(self) -> EdgecError:
+        """Why the process ended."""
+        try:
+            read = self._process.stderr.read(LINE_BYTES)
+            said = (await asyncio.wait_for(read, CONNECT_S)).decode(errors="replace")
+            await asyncio.wait_for(self._process.wait_closed(), CONNECT_S)  # its exit code comes behind what it said
+        except (_asyncssh().Error, OSError, asyncio.TimeoutError):
+            said = ""
+        return self._connection.failure(self._process.exit_status, said)
+
+
+class RemoteSession:
+    """`edgec site session` on a device: requests and answers, one at a time.
+
+    Attributes:
+        hello: What it said when it held the lock.
+    """
+
+    def __init__(self, dialogue: Dialogue, hello: Answer) -> None:
+        self._dialogue = dialogue
+        self.hello = hello
 
     async def ask(self, request: Request) -> Answer:
         """Sends a request and waits for its answer.
@@ -219,8 +288,8 @@ class RemoteSession:
             TransportError: The device could not do it.
             CutError: The connection ended before the answer.
         """
-        await self._send(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
-        return await self._answer()
+        await self._dialogue.send(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
+        return await self._dialogue.answer()
 
     async def upload(self, archive: bytes, digest: str, *, needs_bytes: int, sent: Callable[[int], None]) -> int:
         """Sends what of an archive is not there yet; `sent` hears how many of its bytes are.
@@ -237,13 +306,13 @@ class RemoteSession:
         if hashlib.sha256(archive[:there]).hexdigest() != part.part_sha256:
             there = 0
         request = Request(do="receive", digest=digest, offset=there, bytes=len(archive) - there)
-        await self._send(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
-        answer = asyncio.ensure_future(self._answer())
+        await self._dialogue.send(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
+        answer = asyncio.ensure_future(self._dialogue.answer())
         try:
             for start in range(there, len(archive), PIECE_BYTES):
                 if answer.done():  # the device cannot go on: its disk is full
                     break
-                await self._send(archive[start : start + PIECE_BYTES])
+                await self._dialogue.send(archive[start : start + PIECE_BYTES])
                 sent(min(start + PIECE_BYTES, len(archive)))
             await answer
         except CutError:
@@ -252,35 +321,6 @@ class RemoteSession:
         finally:
             answer.cancel()
         return there
-
-    async def _send(self, data: bytes) -> None:
-        try:
-            self._process.stdin.write(data)
-            await self._process.stdin.drain()
-        except (_asyncssh().Error, OSError) as error:
-            raise CutError("the connection was lost", hint="deploy again: an upload is resumed") from error
-
-    async def _answer(self) -> Answer:
-        try:
-            line = await self._process.stdout.readuntil(b"\n")
-            answer = Answer.model_validate_json(line)
-        except (asyncio.IncompleteReadError, _asyncssh().Error, OSError) as error:
-            raise await self._ended() from error
-        except ValidationError as error:
-            raise TransportError(
-                "the device answers what is no answer", hint="same edgec on both sides? a shell that prints at login?"
-            ) from error
-        if answer.error:
-            raise TransportError(answer.error.message, hint=answer.error.hint)
-        return answer
-
-    async def _ended(self) -> EdgecError:
-        """Why there is no answer."""
-        try:
-            said = (await asyncio.wait_for(self._process.stderr.read(LINE_BYTES), CONNECT_S)).decode(errors="replace")
-        except (_asyncssh().Error, OSError, asyncio.TimeoutError):
-            said = ""
-        return self._connection._failed(self._process.exit_status, said)  # noqa: SLF001
 
 
 def deployer() -> str:

@@ -1,4 +1,4 @@
-"""Fits the latency model to this machine: a sweep of small graphs through onnxruntime, in float32 and in int8.
+"""Fits the latency model to a machine: a sweep of small graphs through onnxruntime, in float32 and in int8.
 
 Before a graph runs, everything is pushed out of the caches: in a net, too, a weight was read last one whole image ago.
 What one operator hands to the next is still there.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +20,16 @@ from edgec.evaluate.fit import Observation, Priors, fit_parameters
 from edgec.evaluate.probes import EMPTY, Probe, probe_graph, probes
 from edgec.evaluate.roofline import Precision, cost_of, precision_of
 from edgec.evaluate.workload import Traffic, Work, read_workload
+from edgec.runtime.timing import median_ms
 
-__all__ = ["Calibrated", "calibrate_host", "profile_text", "time_graph", "toml_lines"]
+__all__ = ["PROBE_S", "Calibrated", "TimeGraph", "calibrate_host", "profile_text", "time_graph", "toml_lines"]
 
 TimeGraph: TypeAlias = Callable[[Path, Target, int], float]
 """Times a graph on so many threads, in ms."""
 
-_PROBE_S = 0.4
-_LEAST_RUNS = 7
-_CACHES_BYTES = 64 << 20
-"""More than the caches of what edgec runs on hold."""
+PROBE_S = 0.4
+"""For a graph."""
+_EMPTY_TIMES = 7
 _STACK_WEIGHT = 10.0
 """How much a piece of a net counts beside a single step: it is what predictions are about."""
 _ROUNDS = 3
@@ -70,16 +69,16 @@ def calibrate_host(
     graphs: Sequence[Probe] | None = None,
     time_ms: TimeGraph | None = None,
 ) -> Calibrated:
-    """Times the sweep on this machine and fits the parameters to it; takes about two minutes.
+    """Times the sweep on a machine and fits the parameters to it; takes about two minutes.
 
     The peaks are those of the fastest graph of each number format, so that efficiencies are shares of what this machine
     was seen to do: a nominal peak would have to be known.
 
     Args:
-        target: The profile of this machine; its scheme and rules are used.
+        target: The profile of the machine; its scheme and rules are used.
         threads: Threads within an operator.
         graphs: Default: `probes()`.
-        time_ms: Times a graph; a parameter for tests.
+        time_ms: Times a graph. Default: on this machine.
     """
     timed = _time(graphs or probes(), target, threads, time_ms or time_graph)
     return _fitted(timed)
@@ -95,7 +94,7 @@ def _time(graphs: Sequence[Probe], target: Target, threads: int, time_ms: TimeGr
             path.write_bytes(probe_graph(probe, scheme).SerializeToString())
             return time_ms(path, target, threads)
 
-        empty_ms = float(np.median([timed(EMPTY, Scheme.FLOAT32) for _ in range(_LEAST_RUNS)]))
+        empty_ms = float(np.median([timed(EMPTY, Scheme.FLOAT32) for _ in range(_EMPTY_TIMES)]))
         for probe in graphs:
             for scheme in dict.fromkeys((Scheme.FLOAT32, target.quantization.scheme)):
                 ms = timed(probe, scheme)
@@ -175,24 +174,8 @@ def _efforts(timed: Sequence[Timed], compute: Compute) -> dict[tuple[str, bool],
 
 
 def time_graph(path: Path, target: Target, threads: int) -> float:
-    """The median of runs that find nothing in the caches, in ms."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=list(target.runtime.providers))
-    given = session.get_inputs()[0]
-    tensor = np.random.default_rng(0).normal(size=given.shape).astype(np.float32)
-    others = np.zeros(_CACHES_BYTES, np.uint8)
-    times_ms: list[float] = []
-    start = time.perf_counter()
-    while len(times_ms) < _LEAST_RUNS or time.perf_counter() - start < _PROBE_S:
-        others += 1
-        before = time.perf_counter()
-        session.run(None, {given.name: tensor})
-        times_ms.append((time.perf_counter() - before) * 1e3)
-    return float(np.median(times_ms))
+    """The median of runs on this machine that find nothing in the caches, in ms."""
+    return median_ms(path.read_bytes(), providers=target.runtime.providers, threads=threads, seconds=PROBE_S)
 
 
 def _peaks(timed: Sequence[Timed]) -> Compute:
