@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from edgec.pipeline import measure
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
@@ -57,3 +61,21 @@ def study_place(edgec: Any) -> Callable[..., StudyPlace]:
         return StudyPlace(folder=folder, edgec=edgec, small=small)
 
     return place
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator[Any]:
+    """`benchmarks/loopback_sshd.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        module = importlib.import_module("loopback_sshd")
+    if module.SSHD is None:
+        pytest.skip("sshd is not installed")
+    yield module
+    sys.modules.pop("loopback_sshd", None)
+
+
+@pytest.fixture
+def bed(sshd: Any, tmp_path: Path) -> Any:
+    """Devices on this machine, each a real sshd with a folder of its own."""
+    return sshd.Testbed(folder=tmp_path)

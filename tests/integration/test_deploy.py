@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,27 +13,9 @@ import pytest
 from edgec.deploy import Site
 from edgec.package import open_bundle, write_archive
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 Edgec = Callable[..., Any]
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Any]:
-    """`benchmarks/loopback_sshd.py`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        module = importlib.import_module("loopback_sshd")
-    if module.SSHD is None:
-        pytest.skip("sshd is not installed")
-    yield module
-    sys.modules.pop("loopback_sshd", None)
-
-
-@pytest.fixture
-def bed(sshd: Any, tmp_path: Path) -> Any:
-    return sshd.Testbed(folder=tmp_path)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -19,29 +18,11 @@ from edgec.evaluate import sweep
 from edgec.evaluate.probes import Probe
 from edgec.package import open_bundle
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 BUILD_ONLY = ("torch", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "asyncssh")
 BRIEF = ("--seconds", "0.2")
 Edgec = Callable[..., Any]
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Any]:
-    """`benchmarks/loopback_sshd.py`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        module = importlib.import_module("loopback_sshd")
-    if module.SSHD is None:
-        pytest.skip("sshd is not installed")
-    yield module
-    sys.modules.pop("loopback_sshd", None)
-
-
-@pytest.fixture
-def bed(sshd: Any, tmp_path: Path) -> Any:
-    return sshd.Testbed(folder=tmp_path)
 
 
 @pytest.fixture
