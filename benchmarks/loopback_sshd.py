@@ -35,11 +35,12 @@ from edgec.package import (
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 """OpenSSH's server; None where it is not installed."""
+LOOPBACK = "127.0.0.1"
 WEIGHT = np.array([[1.5, -2.0, 0.5], [-0.75, 1.0, 0.25]], np.float32)
 """Of the graph, [class, channel]. A broken runtime is one that takes other ones for them."""
 CONFIG = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
@@ -74,6 +75,7 @@ class Host:
     """A device: an sshd, and the folder that it deploys to."""
 
     folder: Path
+    address: str
     port: int
     server: subprocess.Popen[bytes]
 
@@ -85,7 +87,7 @@ class Host:
     @property
     def url(self) -> str:
         """As the deployer names it."""
-        return f"ssh://127.0.0.1:{self.port}{self.root}"
+        return f"ssh://{self.address}:{self.port}{self.root}"
 
     @property
     def python(self) -> Path:
@@ -131,8 +133,17 @@ class Testbed:
         return ("--identity", str(self.identity), "--known-hosts", str(self.known_hosts))
 
     @contextmanager
-    def host(self, name: str, *, known: bool = True) -> Iterator[Host]:
-        """A device that runs until the block ends."""
+    def host(
+        self, name: str, *, known: bool = True, address: str = LOOPBACK, within: tuple[str, ...] = ()
+    ) -> Iterator[Host]:
+        """A device that runs until the block ends.
+
+        Args:
+            name: Of its folder.
+            known: Whether the deployer accepts its key.
+            address: Where it listens.
+            within: A command that runs another one where it is, as in a network namespace.
+        """
         folder = self.folder / name
         folder.mkdir()
         make_key(folder / "host_key")
@@ -141,27 +152,27 @@ class Testbed:
         shutil.copy(self.identity.with_suffix(".pub"), folder / "authorized_keys")
         write_python(folder / "python")
         port = free_port()
-        (folder / "sshd_config").write_text(CONFIG.format(folder=folder, port=port))
+        (folder / "sshd_config").write_text(CONFIG.format(folder=folder, address=address, port=port))
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd insists, as root
         with (folder / "log").open("wb") as log:
-            server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
+            server = subprocess.Popen([*within, str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
         try:
-            wait_for(port, server, folder / "log")
+            wait_for(address, port, server, folder / "log")
             if known:
-                self.remember(folder, port)
-            yield Host(folder=folder, port=port, server=server)
+                self.remember(folder, address, port)
+            yield Host(folder=folder, address=address, port=port, server=server)
         finally:
             for process in children(server.pid):
                 kill(process)
             server.kill()
             server.wait()
 
-    def remember(self, folder: Path, port: int) -> None:
+    def remember(self, folder: Path, address: str, port: int) -> None:
         """Adds the host's key to those that are known."""
         key = (folder / "host_key.pub").read_text().split()
         with self.known_hosts.open("a") as file:
-            file.write(f"[127.0.0.1]:{port} {key[0]} {key[1]}\n")
+            file.write(f"[{address}]:{port} {key[0]} {key[1]}\n")
 
 
 def children(parent: int) -> list[int]:
@@ -214,17 +225,17 @@ def limit_files(host: Host, most_bytes: int) -> None:
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(address: str, port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     """Until the server answers."""
     for _ in range(200):
         if server.poll() is not None:
             raise RuntimeError(f"sshd ended: {log.read_text()}")
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((address, port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
