@@ -10,7 +10,7 @@ import numpy as np
 from edgec.core.target import load_target
 from edgec.evaluate.latency import measure_latency
 from edgec.evaluate.roofline import predict_latency
-from edgec.evaluate.sweep import calibrate_host
+from edgec.evaluate.sweep import calibrate_machine
 from edgec.runtime import Session
 from nets import INPUT, exported, quantised
 from rows import Row
@@ -27,7 +27,7 @@ QUICK = ("resnet18", "mobilenet_v2", "efficientnet_b0")
 def compare(folder: Path, *, threads: int, quick: bool) -> list[Row]:
     """Calibrates, then predicts and times each net in float32 and in int8."""
     host = load_target("host")
-    calibrated = calibrate_host(host, threads=threads)
+    calibrated = calibrate_machine(host, threads=threads)
     target = host.model_copy(update={"compute": calibrated.compute})
     rows = [
         Row(

@@ -12,7 +12,7 @@ from edgec.core.host import parse_host
 from edgec.core.target import Compute, Efficiency, Scheme, Target, load_target, resolve
 from edgec.evaluate.probes import EMPTY, Probe, probe_graph, probes
 from edgec.evaluate.roofline import predict_latency
-from edgec.evaluate.sweep import calibrate_host, profile_text, time_graph
+from edgec.evaluate.sweep import calibrate_machine, profile_text, time_graph
 from edgec.evaluate.workload import OperatorClass, read_workload
 
 X86 = parse_host("flags : avx2 avx_vnni\n", machine="x86_64", cores=2)
@@ -77,7 +77,7 @@ def test_integer_probes_compute_in_integers(tmp_path):
 
 
 def test_a_known_machine_is_found_again():
-    found = calibrate_host(HOST, threads=1, graphs=SMALL, time_ms=simulated)
+    found = calibrate_machine(HOST, threads=1, graphs=SMALL, time_ms=simulated)
     # Both models are the same but for efficiencies that only large operators show; priors pull by a few percent.
     assert found.median_error < 0.05
     assert found.worst_error < 0.6
@@ -85,7 +85,7 @@ def test_a_known_machine_is_found_again():
 
 
 def test_the_profile_is_a_target_that_loads_and_says_where_it_comes_from(tmp_path):
-    found = calibrate_host(HOST, threads=2, graphs=SMALL, time_ms=simulated)
+    found = calibrate_machine(HOST, threads=2, graphs=SMALL, time_ms=simulated)
     path = tmp_path / "my-host.toml"
     path.write_text(profile_text(HOST, found, name="my-host", threads=2, where="A machine, 2 cores"), encoding="utf-8")
     profile = read_declaration(path, Target, what="target profile")

@@ -67,8 +67,8 @@ def command(
     """
     from edgec.deploy import Site
     from edgec.deploy.agent import Agent
-    from edgec.deploy.agent_unit import agent_units
     from edgec.deploy.reference import Reference
+    from edgec.deploy.units import agent_units
     from edgec.package import Trust
 
     place = Reference.parse(reference)

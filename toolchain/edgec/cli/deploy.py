@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from edgec.deploy.address import Address
     from edgec.deploy.fleet import Device
     from edgec.deploy.rollout import Outcome, Payload, Progress
+    from edgec.deploy.ssh import Connection
 
-__all__ = ["command", "destinations", "find_devices", "require_none_failed"]
+__all__ = ["ask_each", "command", "destinations", "find_devices", "require_none_failed"]
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -89,6 +90,21 @@ def _short(address: Address, all_of_them: Sequence[Address]) -> str:
     return (
         str(address).removeprefix("ssh://") if sites > 1 else f"{address.host}{f':{address.port}' * bool(address.port)}"
     )
+
+
+def ask_each(
+    devices: Sequence[Device], ask: Callable[[Connection], Awaitable[str]], *, parallel: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What each device answers, and of the others why they do not, by their names."""
+    import asyncio
+
+    from edgec.deploy.rollout import on_each
+
+    told = dict(
+        zip((device.name for device in devices), asyncio.run(on_each(devices, ask, parallel=parallel)), strict=True)
+    )
+    answers = {name: answer for name, answer in told.items() if isinstance(answer, str)}
+    return answers, {name: str(error) for name, error in told.items() if name not in answers}
 
 
 def require_none_failed(failed: dict[str, str], total: int, *, hint: str) -> None:

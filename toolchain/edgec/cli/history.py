@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.cli.deploy import destinations, find_devices, require_none_failed
-from edgec.core.errors import EdgecError
+from edgec.cli.deploy import ask_each, destinations, find_devices, require_none_failed
 
 if TYPE_CHECKING:
     from edgec.deploy.ssh import Connection
@@ -23,21 +22,13 @@ def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any
 
     With --json, one object a line.
     """
-    import asyncio
-
-    from edgec.deploy.rollout import on_each
-
     devices = find_devices(urls, **where)
 
     async def ask(connection: Connection) -> str:
         return await connection.site("history", *(["--json"] if as_json else []))
 
-    failed: dict[str, str] = {}
-    for device, answer in zip(devices, asyncio.run(on_each(devices, ask, parallel=parallel)), strict=True):
-        if isinstance(answer, EdgecError):
-            failed[device.name] = str(answer)
-            continue
+    answers, failed = ask_each(devices, ask, parallel=parallel)
+    for name, answer in answers.items():
         for line in answer.splitlines():
-            told = json.dumps({"device": device.name, **json.loads(line)}) if as_json else f"{device.name}: {line}"
-            click.echo(told)
+            click.echo(json.dumps({"device": name, **json.loads(line)}) if as_json else f"{name}: {line}")
     require_none_failed(failed, len(devices), hint="is the device on, and edgec installed there?")

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.cli.deploy import destinations, find_devices, require_none_failed
-from edgec.core.errors import EdgecError
+from edgec.cli.deploy import ask_each, destinations, find_devices, require_none_failed
 
 if TYPE_CHECKING:
     from edgec.deploy.ssh import Connection
@@ -24,9 +23,7 @@ def command(
     urls: tuple[str, ...], *, parallel: int, as_json: bool, reason: str, restart: str | None, **where: Any
 ) -> None:
     """Switch devices back to the version that ran before, tested there first; exit 5 when a device fails."""
-    import asyncio
-
-    from edgec.deploy.rollout import Order, on_each
+    from edgec.deploy.rollout import Order
     from edgec.deploy.ssh import deployer
 
     devices = find_devices(urls, **where, restart=restart)
@@ -39,13 +36,11 @@ def command(
             await connection.command(device.restart, timeout_s=Order().command_s)
         return told
 
-    answers = asyncio.run(on_each(devices, go_back, parallel=parallel))
-    failed = {}
-    for device, answer in zip(devices, answers, strict=True):
-        if isinstance(answer, EdgecError):
-            failed[device.name] = str(answer)
-            continue
+    answers, failed = ask_each(devices, go_back, parallel=parallel)
+    for name, answer in answers.items():
         version = json.loads(answer.splitlines()[-1])
-        line = json.dumps({"device": device.name, **version}) if as_json else f"{device.name}: runs {version['name']}"
-        click.echo(line if as_json else f"{line} {version['digest'][:16]}")
+        if as_json:
+            click.echo(json.dumps({"device": name, **version}))
+        else:
+            click.echo(f"{name}: runs {version['name']} {version['digest'][:16]}")
     require_none_failed(failed, len(devices), hint="edgec status tells what runs there")

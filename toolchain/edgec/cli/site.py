@@ -136,7 +136,7 @@ def session(root: Path, *, wait_s: float, by: str | None) -> None:
 @ROOT
 def unit(root: Path) -> None:
     """Print a systemd unit that serves what runs at ROOT."""
-    from edgec.deploy.unit import serve_unit
+    from edgec.deploy.units import serve_unit
 
     click.echo(serve_unit(root), nl=False)
 

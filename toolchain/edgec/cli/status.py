@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.cli.deploy import destinations, find_devices, require_none_failed
-from edgec.core.errors import EdgecError
+from edgec.cli.deploy import ask_each, destinations, find_devices, require_none_failed
 
 if TYPE_CHECKING:
     from edgec.deploy.ssh import Connection
@@ -23,24 +22,14 @@ def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any
 
     With --json, one object a line.
     """
-    import asyncio
-
-    from edgec.deploy.rollout import on_each
-
     devices = find_devices(urls, **where)
 
     async def ask(connection: Connection) -> str:
         return await connection.site("status", "--json")
 
-    failed: dict[str, str] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    for device, answer in zip(devices, asyncio.run(on_each(devices, ask, parallel=parallel)), strict=True):
-        if isinstance(answer, EdgecError):
-            failed[device.name] = str(answer)
-            continue
-        rows[device.name] = json.loads(answer.splitlines()[-1])
-        if rows[device.name]["fault"]:
-            failed[device.name] = rows[device.name]["fault"]
+    answers, failed = ask_each(devices, ask, parallel=parallel)
+    rows: dict[str, dict[str, Any]] = {name: json.loads(answer.splitlines()[-1]) for name, answer in answers.items()}
+    failed |= {name: row["fault"] for name, row in rows.items() if row["fault"]}
     if as_json:
         for name, row in rows.items():
             click.echo(json.dumps({"device": name, **row}))

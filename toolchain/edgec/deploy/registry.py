@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from edgec.core.digest import digest_bytes
 from edgec.core.errors import IntegrityError
-from edgec.deploy.connection import WAITS_S, Connection, PassingError
+from edgec.deploy.http import WAITS_S, HttpConnection, PassingError
 from edgec.deploy.modelpack import MEDIA_TYPE, Blob
 from edgec.deploy.reference import DIGEST, Reference
 
@@ -46,7 +46,7 @@ class Repository:
 
     def __init__(self, reference: Reference, *, insecure: bool = False, waits_s: tuple[float, ...] = WAITS_S) -> None:
         self.reference = reference
-        self._connection = Connection(reference, insecure=insecure, waits_s=waits_s)
+        self._connection = HttpConnection(reference, insecure=insecure, waits_s=waits_s)
 
     def __enter__(self) -> Self:
         return self
@@ -153,7 +153,7 @@ class Repository:
 class _Download:
     """A blob on its way to us."""
 
-    connection: Connection
+    connection: HttpConnection
     blob: Blob
     part: Path
     received: int = 0
@@ -204,7 +204,7 @@ class _Upload:
         furthest: Bytes that the registry had, in any attempt.
     """
 
-    connection: Connection
+    connection: HttpConnection
     blob: Blob
     data: bytes
     furthest: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from edgec.evaluate.roofline import Precision, cost_of, precision_of
 from edgec.evaluate.workload import Traffic, Work, read_workload
 from edgec.runtime.timing import median_ms
 
-__all__ = ["PROBE_S", "Calibrated", "TimeGraph", "calibrate_host", "profile_text", "time_graph", "toml_lines"]
+__all__ = ["PROBE_S", "Calibrated", "TimeGraph", "calibrate_machine", "profile_text", "time_graph", "toml_lines"]
 
 TimeGraph: TypeAlias = Callable[[Path, Target, int], float]
 """Times a graph on so many threads, in ms."""
@@ -62,7 +63,7 @@ class Timed:
     weight: float
 
 
-def calibrate_host(
+def calibrate_machine(
     target: Target,
     *,
     threads: int,
@@ -159,14 +160,23 @@ def _efforts(timed: Sequence[Timed], compute: Compute) -> dict[tuple[str, bool],
     """How many times what is assumed of an operator it takes, by its name and whether it computes in int8."""
     from scipy.optimize import least_squares
 
-    keys = sorted({_key(work, compute) for each in timed for work in each.works if work.effort})
     concerned = [each for each in timed if any(work.effort for work in each.works)]
+    fixed_ms = [_predicted_ms([work for work in each.works if not work.effort], compute) for each in concerned]
+    open_works = [Counter(replace(work, name="") for work in each.works if work.effort) for each in concerned]
+    keys = sorted({_key(work, compute) for works in open_works for work in works})
     measured = np.log([each.ms for each in concerned])
     scale = np.sqrt([each.weight for each in concerned]) / 0.1
 
     def distance(point: np.ndarray) -> np.ndarray:
         effort = dict(zip(keys, np.exp(point), strict=True))
-        predicted = [_predicted_ms([_scaled(w, compute, effort) for w in each.works], compute) for each in concerned]
+        open_ms = [
+            sum(
+                count * cost_of(_scaled(w, compute, effort), compute, half=False).latency_ms
+                for w, count in works.items()
+            )
+            for works in open_works
+        ]
+        predicted = np.add(fixed_ms, open_ms)
         return np.concatenate([(measured - np.log(predicted)) * scale, point / 3])
 
     found = least_squares(distance, np.zeros(len(keys)), max_nfev=30).x

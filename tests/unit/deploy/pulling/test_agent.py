@@ -20,10 +20,10 @@ from edgec.core.errors import ConfigError, IntegrityError, TransportError
 from edgec.core.progress import Silent
 from edgec.deploy import Site
 from edgec.deploy.agent import Agent, RefusedError, next_wait_s
-from edgec.deploy.agent_unit import agent_units
 from edgec.deploy.reference import Reference
 from edgec.deploy.registry import Repository
 from edgec.deploy.transfer import Pushed, push_bundle
+from edgec.deploy.units import agent_units
 from edgec.package import open_bundle
 
 pytestmark = pytest.mark.network

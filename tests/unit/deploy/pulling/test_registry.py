@@ -200,7 +200,7 @@ def test_a_failure_that_passes_is_tried_again_after_what_the_registry_asks(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("edgec.deploy.connection.time.sleep", slept.append)
+    monkeypatch.setattr("edgec.deploy.http.time.sleep", slept.append)
     answers = [
         Answer(status=503),
         Answer(status=429, headers={"Retry-After": "7"}),

@@ -22,7 +22,7 @@ from edgec.deploy.reference import Reference
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
 
-__all__ = ["WAITS_S", "Connection", "PassingError"]
+__all__ = ["WAITS_S", "HttpConnection", "PassingError"]
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class PassingError(TransportError):
     after_s = 0.0
 
 
-class Connection:
+class HttpConnection:
     """Requests to one repository.
 
     Args:
