@@ -40,7 +40,7 @@ def compare(folder: Path, *, threads: int, quick: bool) -> list[Row]:
     ]
     errors: dict[str, list[float]] = {"FP32": [], "int8": []}
     for net in QUICK if quick else ZOO:
-        for scheme, path in (("FP32", exported(net, folder)), ("int8", quantised(net, host, folder))):
+        for scheme, path in (("FP32", exported(net, host, folder)), ("int8", quantised(net, host, folder))):
             predicted = predict_latency(path, target).latency_ms
             session = Session(path, INPUT, threads=threads)
             tensor = np.random.default_rng(1).normal(size=(1, *INPUT.shape)).astype(np.float32)

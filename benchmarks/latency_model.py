@@ -110,8 +110,8 @@ def _read(folder: Path) -> Iterator[Published]:
         for precision in ("fp32", "fp16", "int8"):
             for net, ms in table.get(precision, {}).items():
                 print(f"{device}: {net} {precision}", file=sys.stderr)
-                int8 = load_target("jetson-orin-nano-8gb-super" if family == "tensorrt" else "raspberry-pi-5")
-                graph = quantised(net, int8, folder) if precision == "int8" else exported(net, folder)
+                kind = load_target("jetson-orin-nano-8gb-super" if family == "tensorrt" else "raspberry-pi-5")
+                graph = (quantised if precision == "int8" else exported)(net, kind, folder)
                 works = read_workload(outline(graph), batch=table["batch"], engine=target.runtime.engine)
                 yield Published(
                     device=device,

@@ -24,21 +24,21 @@ LARGE = 4096
 """Elements from which a constant is a weight, whose values nobody needs who only counts."""
 
 
-def exported(net: str, folder: Path) -> Path:
-    """`NET.onnx` in the folder, made where it is not there yet."""
-    path = folder / f"{net}.onnx"
+def exported(net: str, target: Target, folder: Path) -> Path:
+    """`NET.OPSET.onnx` as the target wants it, in the folder, made where it is not there yet."""
+    path = folder / f"{net}.{target.runtime.opset}.onnx"
     if not path.exists():
         torch.manual_seed(0)
         module = mobilenet_v1() if net == "mobilenet_v1" else getattr(torchvision.models, net)(weights=None)
-        export_onnx(Classifier(module=module.eval(), input=INPUT, labels=LABELS), path, opset=18)
+        export_onnx(Classifier(module=module.eval(), input=INPUT, labels=LABELS), path, opset=target.runtime.opset)
     return path
 
 
 def quantised(net: str, target: Target, folder: Path) -> Path:
-    """`NET.SCHEME.onnx`: Q/DQ as the target wants them, with ranges that nobody observed."""
-    path = folder / f"{net}.{target.runtime.engine}-{target.quantization.scheme.value}.onnx"
+    """The same with Q/DQ, with ranges that nobody observed."""
+    model = exported(net, target, folder)
+    path = model.with_suffix(f".{target.runtime.engine}-{target.quantization.scheme.value}.onnx")
     if not path.exists():
-        model = exported(net, folder)
         placement = place(prepare(model), target)
         low = 0.0 if target.quantization.scheme is Scheme.U8S8 else -4.0
         bounds = dict.fromkeys((*placement.tensors, *placement.shared), (low, 4.0))

@@ -22,7 +22,7 @@ from PIL import Image
 from edgec.core.classifier import Classifier
 from edgec.core.images import decode_image
 from edgec.core.inputs import InputSpec
-from edgec.core.target import Scheme
+from edgec.core.target import Scheme, load_target
 from edgec.evaluate.intervals import quantile_ranks
 from edgec.evaluate.latency import measure_in_turns
 from edgec.evaluate.payoff import compare_turns
@@ -42,7 +42,6 @@ from edgec.runtime import Model, Session, load_model, predict_files
 from nets import exported
 from rows import Row, arguments, show
 
-OPSET = 18
 NETS = {"resnet20": InputSpec(height=32, width=32), "mobilenet_v2": InputSpec(height=224, width=224)}
 CLASSES = {"resnet20": 10, "mobilenet_v2": 1000}
 
@@ -65,14 +64,15 @@ def main() -> None:
 
 def made_bundle(net: str, folder: Path) -> Path:
     """A bundle of a net with random weights, for onnxruntime on this machine's CPU, in FP32."""
-    spec = NETS[net]
+    spec, target = NETS[net], load_target("host")
+    opset = target.runtime.opset
     path = folder / f"{net}.onnx"
     if net == "resnet20":
         torch.manual_seed(0)
         labels = tuple(map(str, range(CLASSES[net])))
-        export_onnx(Classifier(module=resnet20(CLASSES[net]).eval(), input=spec, labels=labels), path, opset=OPSET)
+        export_onnx(Classifier(module=resnet20(CLASSES[net]).eval(), input=spec, labels=labels), path, opset=opset)
     else:
-        path = exported(net, folder)
+        path = exported(net, target, folder)
     pixels = np.random.default_rng(0).integers(0, 256, (4, spec.height, spec.width, 3), dtype=np.uint8)
     session = Session(path, spec)
     golden = Golden(inputs=pixels, logits=session.logits(pixels))
@@ -82,7 +82,7 @@ def made_bundle(net: str, folder: Path) -> Path:
         labels=tuple(map(str, range(CLASSES[net]))),
         input=spec,
         output=OutputEntry(name=session.output),
-        model=ModelEntry(scheme=Scheme.FLOAT32, opset=OPSET),
+        model=ModelEntry(scheme=Scheme.FLOAT32, opset=opset),
         runtime=RuntimeEntry(engine="onnxruntime"),
         tools={},
     )

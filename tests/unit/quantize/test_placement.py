@@ -76,8 +76,11 @@ def test_chain_of_moves_ends_where_it_began(tmp_path, target):
     assert placement.tensors == ("input",)
 
 
-def stem_and_next(tmp_path, *, kernel=3, groups=8):
-    """conv of an image, conv of eight channels, depthwise or not."""
+WINDOW = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+
+
+def stem_and_next(tmp_path, *, kernel=3, groups=8, between="Relu"):
+    """conv of an image, an operator, conv of eight channels, depthwise or not."""
     rng = np.random.default_rng(0)
     weights = {
         "stem.weight": rng.normal(size=(8, 3, kernel, kernel)).astype(np.float32),
@@ -86,7 +89,7 @@ def stem_and_next(tmp_path, *, kernel=3, groups=8):
     graph = helper.make_graph(
         [
             helper.make_node("Conv", ["input", "stem.weight"], ["stem"], name="stem"),
-            helper.make_node("Relu", ["stem"], ["x"], name="relu"),
+            helper.make_node(between, ["stem"], ["x"], name="between", **({} if between == "Relu" else WINDOW)),
             helper.make_node("Conv", ["x", "next.weight"], ["logits"], name="next", group=groups),
         ],
         "two",
@@ -110,10 +113,11 @@ def test_a_small_first_convolution_before_a_depthwise_one_stays_in_floating_poin
     [
         ({"kernel": 5}, ("u8s8",)),
         ({"groups": 1}, ("u8s8",)),
+        ({"between": "MaxPool"}, ("u8s8",)),
         ({}, ("s8s8",)),
         ({}, ("s8s8", "tensorrt")),
     ],
-    ids=["many products", "no depthwise", "Arm", "TensorRT"],
+    ids=["many products", "no depthwise", "a pooling between", "Arm", "TensorRT"],
 )
 def test_any_other_first_convolution_is_rounded(tmp_path, target, variant, formats):
     placement = placed(stem_and_next(tmp_path, **variant), target(*formats))

@@ -1,4 +1,8 @@
-"""The graph as the quantiser sees it: constants and batch norms folded, shapes known, the exporter's notes gone."""
+"""The graph as the quantiser sees it: constants and batch norms folded, shapes known, the exporter's notes gone.
+
+A mean over all pixels becomes a GlobalAveragePool, of which onnxruntime has an int8 kernel; it has none of ReduceMean.
+In the channels' gates of an EfficientNet-B0 in int8 that saves a sixth of the net's time (benchmarks/int8_speed.py).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 __all__ = ["prepare"]
 
@@ -28,7 +32,9 @@ def prepare(model: Path) -> ModelProto:
     _forget_notes(folded)
     for node in folded.graph.node:
         node.name = node.name or f"node_of_{node.output[0]}"
-    return _with_shapes(folded)
+    prepared = _with_shapes(folded)
+    _pool_globally_(prepared.graph)
+    return prepared
 
 
 def _fold(model: Path, folded: Path) -> Path:
@@ -55,6 +61,34 @@ def _with_shapes(model: ModelProto) -> ModelProto:
         if each.name in aside:
             each.raw_data = aside[each.name]
     return inferred
+
+
+def _pool_globally_(graph: GraphProto) -> None:
+    """Writes means over all pixels as poolings; the names of tensors stay."""
+    from onnx import helper, numpy_helper
+
+    constants = {each.name: each for each in graph.initializer}
+    images = {each.name: each for each in graph.value_info if len(each.type.tensor_type.shape.dim) == 4}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        axes = given.get("axes", [])
+        if len(node.input) == 2 and node.input[1] in constants:
+            axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
+        if node.op_type != "ReduceMean" or node.input[0] not in images or {axis % 4 for axis in axes} != {2, 3}:
+            nodes.append(node)
+        elif given.get("keepdims", 1):
+            nodes.append(helper.make_node("GlobalAveragePool", node.input[:1], node.output, node.name))
+        else:
+            pooled = graph.value_info.add()
+            pooled.CopyFrom(images[node.input[0]])
+            pooled.name = f"{node.output[0]}_pooled"
+            for side in pooled.type.tensor_type.shape.dim[2:]:
+                side.dim_value = 1
+            nodes.append(helper.make_node("GlobalAveragePool", node.input[:1], [pooled.name], node.name))
+            nodes.append(helper.make_node("Flatten", [pooled.name], node.output, f"node_of_{node.output[0]}"))
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _forget_notes(model: ModelProto) -> None:

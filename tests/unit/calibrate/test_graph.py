@@ -1,0 +1,60 @@
+"""What preparing a graph rewrites, and that it computes what it computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgec.calibrate import prepare
+
+
+def mean_net(path, *, axes, keepdims, opset=18):
+    """A mean of an image or of its transpose, and a ReLU."""
+    node = helper.make_node("ReduceMean", ["x"], ["mean"], name="mean", keepdims=keepdims)
+    constants = []
+    if opset < 18:
+        node.attribute.append(helper.make_attribute("axes", axes))
+    else:
+        node.input.append("axes")
+        constants.append(numpy_helper.from_array(np.array(axes), "axes"))
+    graph = helper.make_graph(
+        [helper.make_node("Sigmoid", ["input"], ["x"]), node, helper.make_node("Relu", ["mean"], ["logits"])],
+        "mean",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 6, 5, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        constants,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+def logits(model):
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    image = np.random.default_rng(0).normal(size=(3, 6, 5, 4)).astype(np.float32)
+    return session.run(None, {"input": image})[0]
+
+
+def operators(model):
+    return [node.op_type for node in model.graph.node]
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2]], ids=str)
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_mean_over_all_pixels_becomes_a_pooling(tmp_path, opset, axes, keepdims):
+    path = mean_net(tmp_path / "net.onnx", axes=axes, keepdims=keepdims, opset=opset)
+    prepared = prepare(path)
+    pooling = ["GlobalAveragePool"] if keepdims else ["GlobalAveragePool", "Flatten"]
+    assert operators(prepared) == ["Sigmoid", *pooling, "Relu"]
+    assert "mean" in {name for node in prepared.graph.node for name in node.output}
+    # Both add the same twenty numbers, in another order.
+    np.testing.assert_allclose(logits(prepared.SerializeToString()), logits(path.read_bytes()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [[1], [2], [1, 2, 3]], ids=str)
+def test_any_other_mean_stays(tmp_path, axes):
+    prepared = prepare(mean_net(tmp_path / "net.onnx", axes=axes, keepdims=1))
+    assert operators(prepared) == ["Sigmoid", "ReduceMean", "Relu"]
