@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from edgec.core.target import Compute, Target, load_target
-from edgec.evaluate.fit import Fit, Observation, fit_parameters, predict_observations
 from edgec.evaluate.sweep import toml_lines
 from edgec.evaluate.workload import read_workload
+from latency_fit import Fit, Observation, fit_parameters, predict_observations
 from nets import exported, outline, quantised
 from rows import Row, arguments, show
 

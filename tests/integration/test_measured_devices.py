@@ -99,9 +99,10 @@ def test_answers_that_make_no_sense_are_told(
 def test_a_device_is_calibrated_with_graphs_that_are_made_here(
     edgec: Edgec, host: Any, options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = tuple(Probe(step=step, channels=8, size=8) for step in ("Conv", "Gemm", "Add"))
+    few = tuple(Probe(step=step, channels=8, size=8) for step in ("Conv", "Gemm", "Swish"))
     monkeypatch.setattr(sweep, "probes", lambda: few)
-    monkeypatch.setattr(sweep, "PROBE_S", 0.02)
+    monkeypatch.setattr(sweep, "HEAVY", few[1:2])
+    monkeypatch.setattr(sweep, "PROBE_S", 0.0)
     path = tmp_path / "Shop Floor.toml"
     outcome = edgec("targets", "calibrate", *options, "--threads", "1", "--output", path)
     assert outcome.exit_code == 0, outcome.stderr

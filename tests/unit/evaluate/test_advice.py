@@ -61,7 +61,7 @@ def test_channels_that_do_not_fill_the_units_are_told_what_they_count_as(told):
 
 
 def test_small_products_are_told_to_be_wider(told):
-    _, single = told([16, 16], fill=Fill(rows=1024))
+    _, single = told([16, 16], fill=Fill(per_weight=1024))
     assert single == ["too small to fill the device, 2.0 times the time per product: wider layers, fewer of them"]
 
 

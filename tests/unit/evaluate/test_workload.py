@@ -77,11 +77,11 @@ def test_a_small_network_by_hand(path):
     ]
     work = read_workload(save(path, nodes, weights), batch=2)
     assert [(item.op_type, item.kind.value, item.macs, item.traffic.single) for item in work] == [
-        ("Conv", "winograd", 2 * 4 * 64 * 27, 2 * 3 * 64 + 108 + 4 + 2 * 4 * 64),
-        ("Conv", "depthwise", 2 * 4 * 16 * 9, 2 * 4 * 64 + 36 + 2 * 4 * 16),
+        ("Conv", "stem", 2 * 4 * 64 * 27, 2 * 3 * 64 + 108 + 4 + 2 * 4 * 64),
+        ("Conv", "ragged", 2 * 4 * 16 * 9, 2 * 4 * 64 + 36 + 2 * 4 * 16),
         ("Conv", "pointwise", 2 * 8 * 16 * 4, 2 * 4 * 16 + 32 + 2 * 8 * 16),
         ("GlobalAveragePool", "elementwise", 0, 2 * 8 * 16 + 2 * 8),
-        ("Gemm", "pointwise", 2 * 10 * 8, 2 * 8 + 80 + 10 + 2 * 10),
+        ("Gemm", "matmul", 2 * 10 * 8, 2 * 8 + 80 + 10 + 2 * 10),
     ]
     assert [item.name for item in work] == ["the_c0", "the_c1", "the_c2", "the_g", "the_y"]
     assert not any(item.quantized or item.half or item.fused for item in work)
@@ -222,9 +222,15 @@ def test_uint8_pixels_are_read_as_bytes(path):
 
 
 def test_groups_of_several_channels_are_a_class_of_their_own(path):
-    nodes = [node("Conv", "x w", "y", group=2)]
-    (work,) = read_workload(save(path, nodes, [weight("w", 4, 2, 1, 1)], shape=("n", 4, 8, 8)), batch=1)
-    assert work.kind is OperatorClass.GROUPED
+    def kind(groups, channels):
+        nodes, weights = [node("Conv", "x w", "y", group=groups)], [weight("w", 4 * groups, channels, 1, 1)]
+        (work,) = read_workload(save(path, nodes, weights, shape=("n", groups * channels, 8, 8)), batch=1)
+        return work.kind
+
+    assert kind(2, 16) is OperatorClass.GROUPED
+    assert kind(2, 24) is OperatorClass.NARROW
+    assert kind(32, 1) is OperatorClass.DEPTHWISE
+    assert kind(24, 1) is OperatorClass.RAGGED
 
 
 def test_weights_are_the_part_of_the_traffic_that_no_image_changes(path):
@@ -352,10 +358,28 @@ def test_q_and_dq_around_an_operator_without_integers_are_work(path):
 
 
 def test_q_and_dq_around_integers_are_free(path):
-    nodes = [*requantized("x"), node("Add", "x_dq x_dq", "a"), *requantized("a"), node("Add", "a_dq a_dq", "y")]
+    nodes = [*requantized("x"), node("Add", "x_dq x_dq", "a"), *requantized("a"), node("Identity", "a_dq", "y")]
     work = read_workload(save(path, nodes, SCALES), batch=1, engine="onnxruntime")
-    assert [item.op_type for item in work] == ["QuantizeLinear", "Add", "Add"]
+    assert [item.op_type for item in work] == ["QuantizeLinear", "Add", "DequantizeLinear"]
     assert work[1].runs_on_bytes
+
+
+def test_an_operator_whose_result_is_not_rounded_computes_in_floating_point(path):
+    nodes = [*requantized("x"), node("Add", "x_dq x_dq", "y")]
+    work = read_workload(save(path, nodes, SCALES), batch=1, engine="onnxruntime")
+    assert [item.op_type for item in work] == ["QuantizeLinear", "DequantizeLinear", "Add"]
+
+
+def test_gelu_is_five_operators_where_the_sum_is_halved_first(path):
+    nodes = [
+        node("Div", "x root", "d"),
+        node("Erf", "d", "e"),
+        node("Add", "e one", "a"),
+        node("Mul", "half a", "m"),
+        node("Mul", "x m", "y"),
+    ]
+    weights = [weight("root"), weight("one"), weight("half")]
+    assert len(read_workload(save(path, nodes, weights), batch=1, engine="onnxruntime")) == 5
 
 
 def test_shapes_that_follow_from_indices_computed_of_the_batch_are_found(path):

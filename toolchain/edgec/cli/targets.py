@@ -98,7 +98,7 @@ def show(name: str, *, as_json: bool) -> None:
     help="The profile.",
 )
 def calibrate(device: str, *, threads: int, output: Path, **login: Any) -> None:
-    """Fit the latency model to a machine, by about two minutes of small graphs, and write a profile of it.
+    """Fit the latency model to a machine, by about three minutes of small graphs, and write a profile of it.
 
     With the profile as --target, a build predicts where the time goes. Let nothing else run meanwhile. A device needs
     edgec's base install only: the graphs are made here and sent one by one.
@@ -121,10 +121,10 @@ def calibrate(device: str, *, threads: int, output: Path, **login: Any) -> None:
 def _swept_here(threads: int) -> tuple[Calibrated, Target, str]:
     from edgec.core.host import describe_host
     from edgec.core.target import load_target
-    from edgec.evaluate.sweep import calibrate_machine
+    from edgec.evaluate.sweep import calibrate_machine, clock_here
 
     host = load_target("host")
-    return calibrate_machine(host, threads=threads), host, describe_host()
+    return calibrate_machine(host, clock_here(host, threads=threads)), host, describe_host()
 
 
 def _swept_there(device: Device, threads: int) -> tuple[Calibrated, Target, str]:
@@ -138,8 +138,7 @@ def _swept_there(device: Device, threads: int) -> tuple[Calibrated, Target, str]
         family = "x86" if machine.target.architecture == "x86_64" else "raspberry-pi"
         target = machine.target.model_copy(update={"family": family})
 
-        found = calibrate_machine(target, threads=threads, time_ms=lambda path, *_: time_model(path.read_bytes()))
-        return found, target, machine.where
+        return calibrate_machine(target, time_model), target, machine.where
 
     return with_stopwatch(device, ["--threads", str(threads), "--seconds", str(PROBE_S)], swept)
 

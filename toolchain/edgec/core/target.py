@@ -15,17 +15,20 @@ from edgec.core.host import Host, this_host
 from edgec.core.resources import declarations
 
 __all__ = [
+    "RELATED",
     "Compute",
     "Efficiency",
     "EngineName",
     "Fill",
     "Gpu",
     "Quantization",
+    "Resident",
     "Rules",
     "Runtime",
     "Scheme",
     "Source",
     "Target",
+    "Waste",
     "known_targets",
     "load_target",
     "resolve",
@@ -131,7 +134,7 @@ class Efficiency(_Frozen):
     dense: float = Field(gt=0, le=8)
     """Convolutions over more than one pixel that mix channels."""
     pointwise: float = Field(gt=0, le=8)
-    """1x1 convolutions and matrix products."""
+    """1x1 convolutions."""
     depthwise: float = Field(gt=0, le=8)
     """Convolutions that do not mix channels."""
     elementwise: float = Field(gt=0, le=8)
@@ -141,34 +144,91 @@ class Efficiency(_Frozen):
     Gray, CVPR 2016). None: as `dense`."""
     grouped: float | None = Field(default=None, gt=0, le=8)
     """Convolutions in groups of several channels. None: as `dense`."""
+    narrow: float | None = Field(default=None, gt=0, le=8)
+    """The same where their number is no multiple of 16. None: as `grouped`."""
+    stem: float | None = Field(default=None, gt=0, le=8)
+    """Convolutions over more than one pixel of up to four channels, as an image has. None: as `dense`."""
+    matmul: float | None = Field(default=None, gt=0, le=8)
+    """Matrix products that are no convolutions. None: as `pointwise`."""
+    ragged: float | None = Field(default=None, gt=0, le=8)
+    """Depthwise convolutions of a number of channels that is no multiple of 16. None: as `depthwise`."""
 
     def of(self, kind: str) -> float:
         """The share of a class."""
         share = getattr(self, kind)
-        return self.dense if share is None else share
+        return self.of(RELATED[kind]) if share is None else share
 
 
-class Fill(_Frozen):
-    """What small operators waste: a product of M rows, N outputs and K terms takes the time of a larger one.
+RELATED = {
+    "grouped": "dense",
+    "matmul": "pointwise",
+    "narrow": "grouped",
+    "ragged": "depthwise",
+    "stem": "dense",
+    "winograd": "dense",
+}
+"""Classes of operator that a profile may leave out, each with the one that stands for it then."""
 
-    That is (M + `rows`) * (N + `outputs`) * (K + `depth`), with channels rounded up to the step of the number format;
-    for a depthwise convolution over K pixels, M * N * (K + `window`).
+
+class Waste(_Frozen):
+    """What products cost beside their multiplications, counted in these.
+
+    For M rows, N outputs and K terms, that is MN `per_output` + MK `per_input` + M `per_row` + NK `per_weight`.
     """
 
-    rows: float = Field(default=0, ge=0)
-    """Added to the pixels of all images, not to a single row: a matrix times a vector waits for the matrix."""
-    outputs: float = Field(default=0, ge=0)
-    """Added to the output channels."""
-    depth: float = Field(default=0, ge=0)
-    """Added to the products of which a value is the sum."""
-    window: float = Field(default=0, ge=0)
-    """Added to the products of which a value of a depthwise convolution is the sum."""
+    per_output: float = Field(default=0, ge=0)
+    """Each value that is made: what it takes to round and to write it."""
+    per_input: float = Field(default=0, ge=0)
+    """Each value of the patches that are multiplied: what it takes to gather them."""
+    per_row: float = Field(default=0, ge=0)
+    """Each pixel or vector, in each group of channels."""
+    per_weight: float = Field(default=0, ge=0)
+    """Each weight; not where there is a single row: a matrix times a vector waits for the matrix."""
+
+
+class Fill(Waste):
+    """What small operators waste, with channels rounded up to the step of the number format."""
+
     fp32_step: int = Field(default=1, ge=1)
-    """Channels are padded to a multiple of it, in float32."""
+    """Channels are padded to a multiple of it, in float32; those of depthwise convolutions are not."""
     fp16_step: int = Field(default=1, ge=1)
     """The same in float16."""
     int8_step: int = Field(default=1, ge=1)
     """The same in int8."""
+    dense: Waste | None = None
+    """What products of this class waste. None: what stands above."""
+    depthwise: Waste | None = None
+    """The same."""
+    grouped: Waste | None = None
+    """The same."""
+    matmul: Waste | None = None
+    """The same. None: as `pointwise`."""
+    narrow: Waste | None = None
+    """The same. None: as `grouped`."""
+    pointwise: Waste | None = None
+    """The same."""
+    ragged: Waste | None = None
+    """The same. None: as `depthwise`."""
+    stem: Waste | None = None
+    """The same. None: as `dense`."""
+    winograd: Waste | None = None
+    """The same. None: as `dense`."""
+
+    def of(self, kind: str) -> Waste:
+        """What products of a class waste."""
+        own = getattr(self, kind)
+        if own is None:
+            return self.of(RELATED[kind]) if kind in RELATED else self
+        return own
+
+
+class Resident(_Frozen):
+    """What small nets gain: their weights are in a cache still when the next image comes."""
+
+    up_to_mb: float = Field(gt=0)
+    """Megabytes (10^6 bytes) of weights that a net may have."""
+    gb_per_s: float = Field(gt=0)
+    """At which they come from there."""
 
 
 class Compute(_Frozen):
@@ -187,6 +247,8 @@ class Compute(_Frozen):
     cache_gb_per_s: float | None = Field(default=None, gt=0)
     """Of what moves from one operator to the next, where caches hold that and only weights come from memory, before
     anything is computed with them. None: all comes from memory, while something is computed."""
+    resident: Resident | None = None
+    """None: weights of any net come from memory."""
     floor_us: float = Field(ge=0)
     """Time that any operator takes, launch included."""
     efficiency: Efficiency
@@ -201,6 +263,12 @@ class Compute(_Frozen):
     """What small operators waste in int8, where rounding each value costs, too. None: no other."""
     spread: float | None = Field(default=None, gt=0)
     """Standard deviation of ln(measured / predicted) over whole nets. Predictions get a 95 % interval from it."""
+
+    def for_weights(self, size_bytes: int) -> Compute:
+        """The same for a net with so many bytes of weights: the bandwidth is that at which they come."""
+        if self.resident is None or size_bytes > self.resident.up_to_mb * 1e6:
+            return self
+        return self.model_copy(update={"bandwidth_gb_per_s": self.resident.gb_per_s, "bandwidth_share": 1.0})
 
 
 class Source(_Frozen):

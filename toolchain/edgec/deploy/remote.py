@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TypeAlias, TypeVar
 
 from edgec.core.errors import TransportError
@@ -13,12 +14,12 @@ from edgec.deploy.rollout import Payload
 from edgec.deploy.session import Request
 from edgec.deploy.ssh import PIECE_BYTES, Connection, CutError, Dialogue, connect
 from edgec.deploy.version import folder_name
-from edgec.runtime.timing import Machine, Timing
+from edgec.runtime.timing import Machine, Order, Timing
 
 __all__ = ["Benched", "TimeModel", "bench_there", "with_stopwatch"]
 
-TimeModel: TypeAlias = Callable[[bytes], float]
-"""Times a serialised graph, in ms."""
+TimeModel: TypeAlias = Callable[[bytes, int], float]
+"""Times a serialised graph, in ms; the number is `spill_mb` of `edgec.runtime.timing.median_ms`."""
 GRAPH_S = 300.0
 """For one graph to be sent and timed."""
 
@@ -88,9 +89,13 @@ def with_stopwatch(
         async with connect(device) as connection, connection.dialogue("targets", "time", *options) as watch:
             machine = await watch.hear(Machine)
             loop = asyncio.get_running_loop()
+            numbers: dict[str, int] = {}
 
-            def time_ms(model: bytes) -> float:
-                asked = asyncio.wait_for(_time_ms(watch, model), limit_s)
+            def time_ms(model: bytes, spill_mb: int) -> float:
+                digest = sha256(model).hexdigest()
+                size = 0 if digest in numbers else len(model)
+                order = Order(number=numbers.setdefault(digest, len(numbers)), size=size, spill_mb=spill_mb)
+                asked = asyncio.wait_for(_time_ms(watch, order, model), limit_s)
                 return asyncio.run_coroutine_threadsafe(asked, loop).result()
 
             return await asyncio.to_thread(work, machine, time_ms)
@@ -115,11 +120,11 @@ async def _require_installed(payload: Payload, connection: Connection, tell: Cal
             await session.ask(Request(do="install", digest=digest))
 
 
-async def _time_ms(watch: Dialogue, model: bytes) -> float:
-    """Sends a graph, its length first, and hears what it took."""
+async def _time_ms(watch: Dialogue, order: Order, model: bytes) -> float:
+    """Sends an order, with the graph where the device does not have it yet, and hears what it took."""
     try:
-        await watch.send(b"%d\n" % len(model))
-        for start in range(0, len(model), PIECE_BYTES):
+        await watch.send(order.model_dump_json().encode() + b"\n")
+        for start in range(0, order.size, PIECE_BYTES):
             await watch.send(model[start : start + PIECE_BYTES])
     except CutError as error:
         raise await watch.ending() from error

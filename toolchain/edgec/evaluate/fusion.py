@@ -3,13 +3,16 @@
 TensorRT: activations go with any neighbour, chains of pointwise operators become one kernel, copies into a Concat are
 written in place, transpositions go into the matrix products around them (NVIDIA's TensorRT guide, "Types of fusions").
 
-onnxruntime: activations go with the convolution or matrix product before them where nothing else reads that one, GELU
-and SiLU are one operator each, Q and DQ vanish around operators with integer kernels (optimisations at level `all`).
+onnxruntime: activations go with the convolution or matrix product before them where nothing else reads that one, an
+addition with a convolution, a scale with a product of activations; GELU, with a bias before it, and SiLU are one
+operator each; Q and DQ vanish around what has an integer kernel or moves integers as well (optimisations at level
+`all`; `tests/unit/evaluate/test_fusion.py` compares with the graphs that it runs).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import onnx
 
@@ -18,8 +21,8 @@ from edgec.evaluate.wiring import BYTE, HALF, SINGLE, VIEWS, Wiring
 
 __all__ = ["ACTIVATIONS", "OnnxruntimeFusion", "TensorrtFusion"]
 
-_ONNXRUNTIME_ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
-ACTIVATIONS = _ONNXRUNTIME_ACTIVATIONS | {"Elu", "HardSwish", "PRelu"}
+_ONNXRUNTIME_ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
+ACTIVATIONS = _ONNXRUNTIME_ACTIVATIONS | {"Elu", "PRelu"}
 _POINTWISE = frozenset(
     {
         *("Abs", "Add", "BatchNormalization", "Div", "Erf", "Exp", "Gelu", "Max", "Min", "Mul", "Neg", "Pow"),
@@ -29,9 +32,10 @@ _POINTWISE = frozenset(
 _FOLDED = VIEWS | ACTIVATIONS | {"BatchNormalization"}
 _INTEGER = WEIGHTED | {
     *("Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Resize", "Sigmoid"),
-    "Transpose",
+    *("Slice", "Softmax", "Split", "Transpose"),
 }
-"""Operators of which onnxruntime's CPU provider has integer kernels."""
+"""Operators of which onnxruntime's CPU provider has kernels for integers."""
+_CLAMPS = frozenset({"Clip", "Relu"})
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,13 @@ class _Fusion:
 
     wiring: Wiring
 
-    def absorber(self, node: onnx.NodeProto) -> str | None:
-        """The operand of an Add whose producer takes the addition along, if there is one."""
+    def joins_product(self, node: onnx.NodeProto, products: frozenset[str]) -> str | None:
+        """The operand of an Add whose producer, of these types, takes the addition along, if there is one."""
         if node.op_type != "Add":
             return None
         for name in node.input:
             producer = self.wiring.producers.get(name)
-            if producer and producer.op_type in WEIGHTED and self.wiring.only_reader(name):
+            if producer and producer.op_type in products and self.wiring.only_reader(name):
                 return name
         return None
 
@@ -73,7 +77,7 @@ class TensorrtFusion(_Fusion):
 
     def joined(self, node: onnx.NodeProto) -> str | None:
         """The operand whose producer takes the node along, if there is one."""
-        absorber = self.absorber(node)
+        absorber = self.joins_product(node, WEIGHTED)
         if absorber or node.op_type not in _POINTWISE:
             return absorber
         for name in node.input:
@@ -90,86 +94,114 @@ class OnnxruntimeFusion(_Fusion):
         """Whether no time is spent on a node."""
         match node.op_type:
             case "BatchNormalization":
-                return self.is_folded_scale(node)
+                free = self.is_folded_scale(node)
             case "QuantizeLinear":
-                source = self.wiring.source(node.input[0], past=VIEWS | ACTIVATIONS)
-                return source is not None and self._is_integer(source)
+                source = self.wiring.source(node.input[0], past=_CLAMPS)
+                free = source is not None and self._is_integer(source)
             case "DequantizeLinear":
-                constant = node.input[0] in self.wiring.constants
-                return constant or self._is_read_as_integers(node.output[0])
-            case op if op in ACTIVATIONS:
-                return self._is_clamp(node) or (op in _ONNXRUNTIME_ACTIVATIONS and self._follows_product(node))
+                readers = self.wiring.consumers[node.output[0]]
+                free = node.input[0] in self.wiring.constants or (bool(readers) and all(map(self._is_integer, readers)))
+            case "Add":
+                free = self._is_bias_of_gelu(node) or node.output[0] in self._in_gelu
+            case "Mul":
+                free = self._is_scale_of_product(node) or node.output[0] in self._in_gelu or self._is_in_silu(node)
+            case "Div":
+                free = self._is_scale_of_product(node) or node.output[0] in self._in_gelu
+            case op if op in ACTIVATIONS and not self._is_integer(node):
+                free = self._is_clamp(node) or (op in _ONNXRUNTIME_ACTIVATIONS and self._follows_product(node))
             case _:
-                return self._is_in_gelu(node) or self._is_in_silu(node)
+                free = False
+        return free
 
     def joined(self, node: onnx.NodeProto) -> str | None:
         """The operand whose producer takes the node along, if there is one."""
-        return self.absorber(node)
+        return self.joins_product(node, frozenset({"Conv"}))
 
     def _is_integer(self, node: onnx.NodeProto) -> bool:
-        """Whether a node runs on integers: all that it reads was quantised, and all that it makes will be."""
-        if node.op_type in VIEWS:
-            return self._is_read_as_integers(node.output[0])
-        if node.op_type not in _INTEGER:
-            return False
-        read = [name for name in node.input[:2] if name not in self.wiring.constants]
-        return all(self._is_dequantized(name) for name in read)
+        """Whether a node runs on integers: all that it reads was quantised, and all that it makes will be.
 
-    def _is_read_as_integers(self, name: str) -> bool:
-        readers = self.wiring.consumers[name]
-        return bool(readers) and all(map(self._is_integer, readers))
+        A matrix product may leave integers behind: the classifier's logits are not rounded.
+        """
+        factors = {"Add": 2, "Concat": len(node.input), "Mul": 2} | dict.fromkeys(WEIGHTED, 2)
+        read = node.input[: factors.get(node.op_type, 1)]
+        if node.op_type not in _INTEGER | VIEWS or not all(map(self._is_dequantized, read)):
+            return False
+        return node.op_type in ("Gemm", "MatMul") or all(map(self._is_rounded_next, node.output))
 
     def _is_dequantized(self, name: str) -> bool:
-        source = self.wiring.source(name, past=_FOLDED)
+        source = self.wiring.producers.get(name)
         return source is not None and source.op_type == "DequantizeLinear" and self._is_byte(source.input[0])
+
+    def _is_rounded_next(self, name: str) -> bool:
+        readers = self.wiring.consumers[name]
+        return bool(readers) and all(
+            reader.op_type == "QuantizeLinear"
+            or (reader.op_type in _CLAMPS and self._is_rounded_next(reader.output[0]))
+            for reader in readers
+        )
 
     def _is_byte(self, name: str) -> bool:
         return self.wiring.element_type(name) in BYTE
 
     def _is_clamp(self, node: onnx.NodeProto) -> bool:
         """Whether rounding to a range that starts at zero does the same."""
-        readers = self.wiring.consumers[node.output[0]]
-        return (
-            node.op_type in ("Relu", "Clip") and bool(readers) and all(r.op_type == "QuantizeLinear" for r in readers)
-        )
+        return node.op_type in _CLAMPS and self._is_rounded_next(node.output[0])
 
     def _follows_product(self, node: onnx.NodeProto) -> bool:
+        """Whether a convolution or matrix product, or a normalisation that is one of single channels, is before it."""
         name = node.input[0]
         while self.wiring.only_reader(name):
             producer = self.wiring.producers.get(name)
             if producer is None:
                 return False
-            if producer.op_type in WEIGHTED or self.absorber(producer):
+            if producer.op_type in WEIGHTED | {"BatchNormalization"} or self.joined(producer):
                 return True
             if producer.op_type not in _FOLDED:
                 return False
             name = producer.input[0]
         return False
 
+    def _is_scale_of_product(self, node: onnx.NodeProto) -> bool:
+        """Whether a node scales a factor of a matrix product by a constant."""
+        reader = self.wiring.only_reader(node.output[0])
+        single = all(self.wiring.size(name) == 1 for name in node.input if name in self.wiring.constants)
+        return self._scales(node) and single and reader is not None and reader.op_type == "MatMul"
+
+    def _is_bias_of_gelu(self, node: onnx.NodeProto) -> bool:
+        reader = self.wiring.only_reader(node.output[0])
+        biased = any(name in self.wiring.constants for name in node.input)
+        return biased and reader is not None and reader.op_type == "Gelu"
+
     def _is_in_silu(self, node: onnx.NodeProto) -> bool:
         """Whether a node is the product in x * sigmoid(x), in floating point; the Sigmoid stands for both."""
-        if node.op_type != "Mul":
-            return False
         for gate, other in (node.input, reversed(node.input)):
             producer = self.wiring.producers.get(gate)
             if producer and producer.op_type == "Sigmoid" and producer.input[0] == other:
                 return True
         return False
 
-    def _is_in_gelu(self, node: onnx.NodeProto) -> bool:
-        """Whether a node is part of x * (1 + erf(x / sqrt 2)) / 2, but for the Erf, which stands for all of it."""
-        reader = self.wiring.only_reader(node.output[0])
-        if node.op_type in ("Div", "Mul") and reader is not None and reader.op_type == "Erf":
-            return True
-        steps = 0
-        while node.op_type in ("Add", "Mul") and steps < 3:
-            producers = [self.wiring.producers.get(name) for name in node.input]
-            if any(producer and producer.op_type == "Erf" for producer in producers):
-                return True
-            behind = [
-                p for p in producers if p and p.op_type in ("Add", "Mul") and self.wiring.only_reader(p.output[0])
-            ]
-            if len(behind) != 1:
-                return False
-            node, steps = behind[0], steps + 1
-        return False
+    @cached_property
+    def _in_gelu(self) -> frozenset[str]:
+        """What nodes inside x * (1 + erf(x / sqrt 2)) / 2 make, but for the Erf, which stands for all of it.
+
+        Where the sum is halved before x is multiplied, as PyTorch writes it below opset 20, onnxruntime sees none.
+        """
+        found: set[str] = set()
+        for erf in (node for node in self.wiring.proto.node if node.op_type == "Erf"):
+            root = self.wiring.producers.get(erf.input[0])
+            total = self.wiring.only_reader(erf.output[0])
+            whole = self.wiring.only_reader(total.output[0]) if total else None
+            if (
+                not (root and total and whole)
+                or self._scales(whole)
+                or (total.op_type, whole.op_type) != ("Add", "Mul")
+            ):
+                continue
+            halves = (self.wiring.only_reader(whole.output[0]), *map(self.wiring.producers.get, whole.input))
+            inside = (root, total, whole, *(half for half in halves if half and self._scales(half)))
+            found.update(node.output[0] for node in inside)
+        return frozenset(found)
+
+    def _scales(self, node: onnx.NodeProto) -> bool:
+        """Whether a node multiplies by a constant."""
+        return node.op_type in ("Div", "Mul") and not self.wiring.constants.isdisjoint(node.input)

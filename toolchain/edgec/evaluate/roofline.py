@@ -8,6 +8,7 @@ when it is small. The parameters are fitted to latencies that others published, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "cost_of",
     "moved_bytes",
     "moving_ms",
+    "net_costs",
     "padded",
     "peak_of",
     "precision_of",
@@ -127,12 +129,13 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
 
         t = max(operations / (peak * efficiency), bytes / bandwidth) + floor
 
-    For a product of M rows, N outputs and K terms, operations = 2 (M + rows) (N + outputs) (K + depth), channels padded
-    to the step of the number format (`core.target.Fill`); for other operators, their elements times an effort. The peak
-    is that of the operator's number format, or of the vector units for what is no matrix product; the efficiency that
-    of its class. Where the profile knows a cache, weights / bandwidth is added, and only the other bytes count in the
-    maximum. A product is int8 when both factors come out of a DequantizeLinear and the device has int8; else 16-bit
-    when the graph or the target's scheme says so; else float32. What a runtime fuses costs no floor (`fusion`).
+    For a product of M rows, N outputs and K terms, operations = 2 (MNK + waste), channels padded to the step of the
+    number format (`core.target.Waste`, `Fill`); for other operators, their elements times an effort. The peak is that
+    of the number format, or of the vector units for what is no matrix product; the efficiency that of its class. Where
+    the profile knows a cache, weights / bandwidth is added, and only the other bytes count in the maximum; weights of
+    small nets may come faster (`core.target.Resident`). A product is int8 when both factors come out of a
+    DequantizeLinear and the device has int8; else 16-bit when the graph or the target's scheme says so; else float32.
+    What a runtime fuses costs neither operations nor a floor (`fusion`).
 
     Args:
         model: An ONNX file, float or with Q/DQ.
@@ -151,7 +154,7 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
         )
     half = target.quantization.computes_in_half
     workload = read_workload(model, batch=batch, engine=target.runtime.engine)
-    costs = [cost_of(work, compute, half=half) for work in workload]
+    costs = net_costs(workload, compute, half=half)
     latency_ms = sum(cost.latency_ms for cost in costs)
     factor = math.exp(_NORMAL_95 * compute.spread) if compute.spread else None
     return Prediction(
@@ -164,12 +167,20 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
     )
 
 
+def net_costs(workload: Sequence[Work], compute: Compute, *, half: bool) -> list[OperatorCost]:
+    """Times of a net's operators, in its order."""
+    compute = compute.for_weights(sum(moved_bytes(work.weights, compute, half=half) for work in workload))
+    return [cost_of(work, compute, half=half) for work in workload]
+
+
 def cost_of(work: Work, compute: Compute, *, half: bool) -> OperatorCost:
     """Time of one operator; `half` where the device runs float32 graphs in 16 bits."""
     precision = precision_of(work, compute, half=half)
     padded, wasted = _waste(work, compute, precision)
     moved = moved_bytes(work.traffic, compute, half=half)
-    operations = 2 * work.macs * wasted or work.effort * _effort(work, compute, precision)
+    operations = 2 * work.macs * wasted
+    if not work.macs and not work.fused:
+        operations = work.effort * _effort(work, compute, precision)
     speed = peak_of(work, compute, precision) * 1e12 * _efficiency(work, compute, precision)
     compute_ms = operations / speed * 1e3
     loading_ms, memory_ms = (ms / compute.bandwidth_share for ms in moving_ms(work, compute, half=half))
@@ -202,7 +213,7 @@ def precision_of(work: Work, compute: Compute, *, half: bool) -> Precision:
 
 def peak_of(work: Work, compute: Compute, precision: Precision) -> float:
     """The peak that an operator runs against, in tera-operations a second."""
-    if compute.vector_tflops is not None and work.kind in (OperatorClass.DEPTHWISE, OperatorClass.ELEMENTWISE):
+    if compute.vector_tflops is not None and (work.kind.is_depthwise or work.kind is OperatorClass.ELEMENTWISE):
         return compute.vector_tflops
     peaks = {Precision.INT8: compute.int8_tops, Precision.FP16: compute.fp16_tflops}
     return peaks.get(precision) or compute.fp32_tflops
@@ -226,12 +237,14 @@ def _waste(work: Work, compute: Compute, precision: Precision) -> tuple[float, f
     if not work.macs:
         return 1.0, 1.0
     fill = (precision is Precision.INT8 and compute.int8_fill) or compute.fill
-    step = 1 if work.kind is OperatorClass.DEPTHWISE else getattr(fill, f"{precision.value}_step")
+    step = 1 if work.kind.is_depthwise else getattr(fill, f"{precision.value}_step")
     outputs, depth = padded(work.outputs, step), padded(work.channels, step) * work.window
-    larger = (work.rows + fill.rows * (work.rows > 1)) * (outputs + fill.outputs) * (depth + fill.depth)
-    if work.kind is OperatorClass.DEPTHWISE:
-        larger = work.macs + work.rows * work.outputs * fill.window
-    return work.rows * outputs * depth / work.macs, larger / work.macs
+    whole = work.rows * outputs * depth
+    waste = fill.of(work.kind.value)
+    beside = work.rows * (outputs * waste.per_output + depth * waste.per_input + waste.per_row)
+    if work.rows > 1:
+        beside += outputs * depth * waste.per_weight
+    return whole / work.macs, (whole + beside) / work.macs
 
 
 def padded(channels: int, step: int) -> int:

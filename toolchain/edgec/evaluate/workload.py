@@ -32,14 +32,28 @@ _EFFORT = {"Erf": 8, "Gelu": 8, "HardSwish": 4, "LayerNormalization": 6, "Sigmoi
 """Arithmetic operations on an element, estimated; an operator that is not here needs one, a pooling half its window."""
 
 
+_LANES = 16
+"""Bytes that a vector register of SSE or NEON holds: MLAS has other code for what is no multiple of that."""
+_IMAGE_CHANNELS = 4
+
+
 class OperatorClass(str, Enum):
     """Kinds of operator that reach a like share of a device's peak; `core.target.Efficiency` has a field for each."""
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each value is of one channel alone."""
+        return self in (OperatorClass.DEPTHWISE, OperatorClass.RAGGED)
 
     DENSE = "dense"
     WINOGRAD = "winograd"
     POINTWISE = "pointwise"
+    MATMUL = "matmul"
     DEPTHWISE = "depthwise"
+    RAGGED = "ragged"
     GROUPED = "grouped"
+    NARROW = "narrow"
+    STEM = "stem"
     ELEMENTWISE = "elementwise"
 
 
@@ -223,15 +237,15 @@ class _Operators:
         if node.op_type not in WEIGHTED:
             return OperatorClass.ELEMENTWISE
         if node.op_type in ("Gemm", "MatMul"):
-            return OperatorClass.POINTWISE
+            return OperatorClass.MATMUL
         channels, *kernel = self.wiring.shape(node.input[1])[1:]
         groups = attribute(node, "group", 1)
-        if groups > 1 and channels == 1:
-            return OperatorClass.DEPTHWISE
         if groups > 1:
-            return OperatorClass.GROUPED
+            return _kind_of_groups(groups, channels)
         if math.prod(kernel) == 1:
             return OperatorClass.POINTWISE
+        if channels <= _IMAGE_CHANNELS:
+            return OperatorClass.STEM
         return OperatorClass.WINOGRAD if self._suits_winograd(node, kernel) else OperatorClass.DENSE
 
     @staticmethod
@@ -300,3 +314,10 @@ class _Operators:
             and self._is_quantized_next(node.output[0])
             for node in consumers
         )
+
+
+def _kind_of_groups(groups: int, channels: int) -> OperatorClass:
+    """The class of a convolution in so many groups of so many channels."""
+    if channels == 1:
+        return OperatorClass.RAGGED if groups % _LANES else OperatorClass.DEPTHWISE
+    return OperatorClass.NARROW if channels % _LANES else OperatorClass.GROUPED

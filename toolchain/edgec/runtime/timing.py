@@ -1,4 +1,4 @@
-"""Times a graph; for a deployer on another machine, who sends graphs over a connection, one after the other."""
+"""Times graphs; for a deployer on another machine, too, who sends graphs over a connection, one after the other."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgec.core.errors import TransportError
 from edgec.core.host import describe_host
 from edgec.core.target import Target, load_target
 
-__all__ = ["Machine", "Timing", "median_ms", "serve_timings"]
+__all__ = ["Machine", "Order", "Timing", "median_ms", "serve_timings"]
 
-_LEAST_RUNS = 7
-_CACHES_BYTES = 64 << 20
-"""More than the caches of what edgec runs on hold."""
+_LEAST_RUNS = 5
+_WARM_UP_RUNS = 2
 _GRAPH_BYTES = 1 << 30
 """More than a graph of the sweep has."""
+_LINE_BYTES = 256
 
 
 class _Line(BaseModel):
@@ -38,20 +38,36 @@ class Machine(_Line):
     target: Target
 
 
+class Order(_Line):
+    """What is to be timed next.
+
+    Attributes:
+        number: Of the graph, from 0 on in the order in which they come.
+        size: Bytes of the graph, which follow; 0 where it has come before.
+        spill_mb: As for `median_ms`.
+    """
+
+    number: int = Field(ge=0)
+    size: int = Field(ge=0, le=_GRAPH_BYTES)
+    spill_mb: int = Field(ge=0, le=1024)
+
+
 class Timing(_Line):
-    """The answer to a graph."""
+    """The answer to an order."""
 
     ms: float = Field(gt=0)
 
 
-def median_ms(model: bytes, *, providers: Sequence[str], threads: int, seconds: float) -> float:
-    """The median of runs that find nothing in the caches, in ms.
+def median_ms(model: bytes, *, providers: Sequence[str], threads: int, seconds: float, spill_mb: int) -> float:
+    """The median of some runs, in ms.
 
     Args:
-        model: An ONNX graph with one float32 input of fixed shape.
+        model: An ONNX graph with one float32 input; of dimensions that are not fixed it is given one.
         providers: onnxruntime's execution providers, best first.
         threads: Threads within an operator.
-        seconds: How long to go on; it runs at least seven times.
+        seconds: How long to go on; it runs at least five times.
+        spill_mb: Megabytes that are written between two runs, as the rest of a net would: they drive out of the caches
+            what the graph has left there.
     """
     import onnxruntime
 
@@ -60,37 +76,63 @@ def median_ms(model: bytes, *, providers: Sequence[str], threads: int, seconds: 
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     given = session.get_inputs()[0]
-    tensor = np.random.default_rng(0).normal(size=given.shape).astype(np.float32)
-    others = np.zeros(_CACHES_BYTES, np.uint8)
-    times_ms: list[float] = []
-    start = time.perf_counter()
-    while len(times_ms) < _LEAST_RUNS or time.perf_counter() - start < seconds:
-        others += 1
+    shape = [size if isinstance(size, int) else 1 for size in given.shape]
+    tensor = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    spilled = np.zeros(spill_mb * 1_000_000, np.uint8)
+
+    def run_ms() -> float:
+        np.add(spilled, 1, out=spilled)
         before = time.perf_counter()
         session.run(None, {given.name: tensor})
-        times_ms.append((time.perf_counter() - before) * 1e3)
+        return (time.perf_counter() - before) * 1e3
+
+    for _ in range(_WARM_UP_RUNS):
+        run_ms()
+    start = time.perf_counter()
+    times_ms = [run_ms() for _ in range(_LEAST_RUNS)]
+    while time.perf_counter() - start < seconds:
+        times_ms.append(run_ms())
     return float(np.median(times_ms))
 
 
 def serve_timings(reader: BinaryIO, writer: BinaryIO, *, threads: int, seconds: float) -> None:
-    """Tells what this machine is, then times graphs until there are no more; nothing is written to the disk.
+    """Tells what this machine is, then times graphs until there are no more orders; nothing is written to the disk.
 
-    A graph is a line with the number of its bytes, and then the bytes. Each is answered before the next one is read, so
-    that no transfer disturbs a measurement.
+    An order is a line of JSON, and behind it the graph, where it is new. Each is answered before the next one is read,
+    so that no transfer disturbs a measurement. Graphs stay in memory, to be timed again.
 
     Raises:
-        TransportError: What comes is no graph.
+        TransportError: What comes is no order.
     """
     target = load_target("host")
     _tell(writer, Machine(where=describe_host(), target=target))
-    while line := reader.readline(32):
-        if not line.strip().isdigit() or int(line) > _GRAPH_BYTES:
-            raise TransportError(f"expected the size of a graph, got {line!r}", hint="same edgec on both sides?")
-        model = reader.read(int(line))
-        if len(model) < int(line):
-            return
-        ms = median_ms(model, providers=target.runtime.providers, threads=threads, seconds=seconds)
+    graphs: list[bytes] = []
+    while line := reader.readline(_LINE_BYTES):
+        order = _order(line, known=len(graphs))
+        if order.size:
+            graphs.append(reader.read(order.size))
+            if len(graphs[-1]) < order.size:
+                return
+        ms = median_ms(
+            graphs[order.number],
+            providers=target.runtime.providers,
+            threads=threads,
+            seconds=seconds,
+            spill_mb=order.spill_mb,
+        )
         _tell(writer, Timing(ms=ms))
+
+
+def _order(line: bytes, *, known: int) -> Order:
+    try:
+        order = Order.model_validate_json(line)
+    except ValidationError as error:
+        raise TransportError(
+            f"expected the order to time a graph, got {line!r}", hint="same edgec on both sides?"
+        ) from error
+    if order.number != known if order.size else order.number >= known:
+        raise TransportError(f"order for graph {order.number}, where {known} have come", hint="start again")
+    return order
 
 
 def _tell(writer: BinaryIO, line: BaseModel) -> None:

@@ -1,7 +1,8 @@
-"""Fits the roofline's parameters to measured latencies: ln(measured / predicted), squared, towards priors.
+"""Fits the roofline's parameters to latencies of whole nets: ln(measured / predicted), squared, towards priors.
 
 Rows come in groups, one a device. A family of devices shares priors, and a device leaves those of its family only as
-far as its rows say so: where there are few, the family decides. `roofline` computes the same operator by operator.
+far as its rows say so: where there are few, the family decides. `edgec.evaluate.roofline` computes the same operator
+by operator.
 """
 
 from __future__ import annotations
@@ -13,30 +14,31 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgec.core.target import Compute, Efficiency
+from edgec.core.target import RELATED, Compute, Efficiency, Waste
 from edgec.evaluate.roofline import Precision, moving_ms, padded, peak_of, precision_of
-from edgec.evaluate.workload import OperatorClass, Work
+from edgec.evaluate.workload import Work
 
 __all__ = ["Fit", "Observation", "Priors", "fit_parameters", "predict_observations"]
 
-_CLASSES = tuple(kind.value for kind in OperatorClass)
-_OWN = (*_CLASSES, *(f"int8_{kind}" for kind in _CLASSES), "share", "cache", "floor_us")
-_FILL = ("rows", "outputs", "depth", "window")
-_COMMON = (*_FILL, *(f"int8_{name}" for name in _FILL))
+_CLASSES = ("dense", "winograd", "pointwise", "grouped", "depthwise", "elementwise")
+"""Classes of operator of which enough is published."""
+_OWN = (*_CLASSES, *(f"int8_{kind}" for kind in _CLASSES), "share", "floor_us")
+_WASTE = ("per_output", "per_input", "per_weight")
+_COMMON = (*_WASTE, "per_depthwise_output")
 _MOST = 8.0
-"""Times the peak; a profile takes no more. Only times full of noise ask for it."""
+"""Times the peak; a profile takes no more."""
 _CENTER = (
     {"dense": 0.5, "winograd": 0.6, "pointwise": 0.5, "grouped": 0.5, "depthwise": 0.2, "elementwise": 0.2}
     | {f"int8_{kind}": 0.9 for kind in _CLASSES}
-    | {"share": 0.7, "cache": 0.7, "floor_us": 6.0, "rows": 20.0, "outputs": 8.0, "depth": 20.0, "window": 2.0}
-    | {f"int8_{name}": 1.0 for name in _FILL}
+    | {"share": 0.7, "floor_us": 6.0}
+    | {"per_output": 20.0, "per_input": 8.0, "per_weight": 20.0, "per_depthwise_output": 2.0}
 )
 _WIDTH = (
     {"dense": 0.4, "winograd": 0.4, "pointwise": 0.4, "grouped": 0.4, "depthwise": 1.0, "elementwise": 1.0}
     | {f"int8_{kind}": 0.5 for kind in ("dense", "winograd", "pointwise", "grouped")}
     | {"int8_depthwise": 0.3, "int8_elementwise": 0.3}
-    | {"share": 0.3, "cache": 0.3, "floor_us": 1.0, "rows": 1.0, "outputs": 1.0, "depth": 1.0, "window": 1.0}
-    | {f"int8_{name}": 1.0 for name in _FILL}
+    | {"share": 0.3, "floor_us": 1.0}
+    | dict.fromkeys(_COMMON, 1.0)
 )
 
 
@@ -50,7 +52,6 @@ class Observation:
         group: The device, or devices that share parameters.
         ms: What it took.
         half: Whether float32 tensors were computed in 16 bits.
-        weight: How much it counts beside the others.
     """
 
     works: tuple[Work, ...]
@@ -58,7 +59,6 @@ class Observation:
     group: str
     ms: float
     half: bool = False
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,7 @@ class Priors:
     """Where parameters are sought.
 
     Attributes:
-        center: Typical values; `int8_*` are factors on the value in floating point, `share` and `cache` those on
-            the bandwidths.
+        center: Typical values; `int8_*` are factors on the value in floating point, `share` that on the bandwidth.
         width: How far, as a standard deviation of the logarithm, a family may lie from them.
         between: How far a device may lie from its family.
         noise: How far a latency may lie from a perfect model.
@@ -103,12 +102,14 @@ class Fit:
             update={
                 "floor_us": found["floor_us"],
                 "bandwidth_share": min(found["share"], _MOST),
-                "cache_gb_per_s": nominal.cache_gb_per_s and nominal.cache_gb_per_s * found["cache"] / found["share"],
                 "efficiency": Efficiency(**whole),
                 "int8_efficiency": Efficiency(**int8) if nominal.int8_tops else None,
-                "fill": nominal.fill.model_copy(update={name: found[name] for name in _FILL}),
-                "int8_fill": nominal.int8_fill
-                and nominal.int8_fill.model_copy(update={name: found[name] * found[f"int8_{name}"] for name in _FILL}),
+                "fill": nominal.fill.model_copy(
+                    update={
+                        **{name: found[name] for name in _WASTE},
+                        "depthwise": Waste(per_output=found["per_depthwise_output"]),
+                    }
+                ),
                 "spread": spread,
             }
         )
@@ -127,15 +128,14 @@ def fit_parameters(observations: Sequence[Observation], priors: Priors | None = 
     table = _Table.of(observations)
     space = _Space(tuple(sorted({observation.group for observation in observations})), priors)
     measured = np.log([observation.ms for observation in observations])
-    scale = np.sqrt([observation.weight for observation in observations]) / priors.noise
 
     def distance(point: np.ndarray) -> np.ndarray:
         predicted = table.predict(space.values(point, table.groups))
-        return np.concatenate([(measured - np.log(predicted)) * scale, space.penalty(point)])
+        return np.concatenate([(measured - np.log(predicted)) / priors.noise, space.penalty(point)])
 
     found = least_squares(distance, space.start, loss="linear", x_scale=0.3, max_nfev=60).x
     predicted = table.predict(space.values(found, table.groups))
-    seen = frozenset(work.kind.value for observation in observations for work in observation.works)
+    seen = frozenset(_fitted(work.kind.value) for observation in observations for work in observation.works)
     return Fit(parameters=space.parameters(found), residuals=measured - np.log(predicted), seen=seen)
 
 
@@ -206,12 +206,8 @@ class _Table:
     channelwise: np.ndarray
     """Values that a depthwise convolution makes."""
     peak: np.ndarray
-    loading_ms: np.ndarray
     memory_ms: np.ndarray
-    """What moving takes at full bandwidth, before an operator computes and meanwhile."""
-    cached: np.ndarray
-    filled: np.ndarray
-    """Whether there is a cache, and whether what is wasted in int8 has parameters of its own."""
+    """What moving takes at full bandwidth."""
     launched: np.ndarray
 
     @classmethod
@@ -222,10 +218,9 @@ class _Table:
                 _operator(work, observation.compute, half=observation.half) for work in observation.works
             )
             columns += [(row, count, *operator) for operator, count in operators.items()]
-        row, count, kind, int8, rows, outputs, depth, work, channelwise, peak, *others = map(
+        row, count, kind, int8, rows, outputs, depth, work, channelwise, peak, memory_ms, launched = map(
             np.array, zip(*columns, strict=True)
         )
-        loading_ms, memory_ms, cached, filled, launched = others
         return cls(
             groups=tuple(observation.group for observation in observations),
             row=row,
@@ -236,10 +231,7 @@ class _Table:
             work=work,
             channelwise=channelwise,
             peak=peak,
-            loading_ms=loading_ms,
             memory_ms=memory_ms,
-            cached=cached,
-            filled=filled,
             launched=launched,
         )
 
@@ -247,40 +239,36 @@ class _Table:
         """Milliseconds of each observation; `values` hold each parameter for each observation."""
         efficiency = np.stack([values[kind] for kind in _CLASSES])[self.kind, self.row]
         factor = np.stack([values[f"int8_{kind}"] for kind in _CLASSES])[self.kind, self.row]
-        rows, outputs, depth, window = (
-            values[name][self.row] * np.where(self.filled, values[f"int8_{name}"][self.row], 1.0) for name in _FILL
-        )
-        is_product = self.sizes[0] > 0
-        wasted = np.stack([rows * (self.sizes[0] > 1), outputs, depth])
-        others = self.work + 2 * self.channelwise * window
-        operations = np.where(is_product, 2 * np.prod(self.sizes + wasted, axis=0), others)
+        per_output, per_input, per_weight, per_depthwise_output = (values[name][self.row] for name in _COMMON)
+        m, n, k = self.sizes
+        products = m * n * k + m * n * per_output + m * k * per_input + n * k * per_weight * (m > 1)
+        others = self.work + 2 * self.channelwise * per_depthwise_output
+        operations = np.where(m > 0, 2 * products, others)
         compute_ms = operations / (self.peak * 1e9 * efficiency * np.where(self.int8, factor, 1.0))
-        share, cache = values["share"][self.row], values["cache"][self.row]
-        memory_ms = self.memory_ms / np.where(self.cached, cache, share)
-        time_ms = (
-            self.loading_ms / share
-            + np.maximum(compute_ms, memory_ms)
-            + self.launched * values["floor_us"][self.row] / 1e3
-        )
+        time_ms = np.maximum(compute_ms, self.memory_ms / values["share"][self.row])
+        time_ms += self.launched * values["floor_us"][self.row] / 1e3
         return np.bincount(self.row, weights=self.count * time_ms, minlength=len(self.groups))
+
+
+def _fitted(kind: str) -> str:
+    """The class whose parameters stand for one of which too little is published."""
+    return kind if kind in _CLASSES else _fitted(RELATED[kind])
 
 
 def _operator(work: Work, compute: Compute, *, half: bool) -> tuple:
     """The columns of `_Table` but for the first two."""
     precision = precision_of(work, compute, half=half)
     step = getattr(compute.fill, f"{precision.value}_step")
-    depthwise = work.kind is OperatorClass.DEPTHWISE
+    depthwise = work.kind.is_depthwise
     plain = depthwise or not work.macs
     sizes = (0, 0, 0) if plain else (work.rows, padded(work.outputs, step), padded(work.channels, step) * work.window)
     return (
-        _CLASSES.index(work.kind.value),
+        _CLASSES.index(_fitted(work.kind.value)),
         precision is Precision.INT8,
         *sizes,
-        2 * work.macs or work.effort,
+        2 * work.macs or work.effort * (not work.fused),
         work.rows * work.outputs if depthwise else 0,
         peak_of(work, compute, precision),
-        *moving_ms(work, compute, half=half),
-        compute.cache_gb_per_s is not None,
-        precision is Precision.INT8 and compute.int8_fill is not None,
+        sum(moving_ms(work, compute, half=half)),
         not work.fused,
     )
