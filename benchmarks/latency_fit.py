@@ -107,7 +107,7 @@ class Fit:
                 "fill": nominal.fill.model_copy(
                     update={
                         **{name: found[name] for name in _WASTE},
-                        "depthwise": Waste(per_output=found["per_depthwise_output"]),
+                        "classes": {"depthwise": Waste(per_output=found["per_depthwise_output"])},
                     }
                 ),
                 "spread": spread,

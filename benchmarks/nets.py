@@ -16,7 +16,14 @@ from edgec.core.target import Scheme, Target
 from edgec.export.onnx import export_onnx
 from edgec.quantize import quantize_model
 
-__all__ = ["INPUT", "LABELS", "exported", "outline", "quantised"]
+__all__ = ["INPUT", "LABELS", "SMALL", "ZOO", "exported", "outline", "quantised"]
+
+SMALL = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
+ZOO = (
+    *(*SMALL, "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf"),
+    *("densenet121", "convnext_tiny", "vgg16", "vit_b_16", "swin_t"),
+)
+"""torchvision's, one or two of each kind."""
 
 INPUT = InputSpec(height=224, width=224)
 LABELS = tuple(map(str, range(1000)))

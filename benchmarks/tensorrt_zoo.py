@@ -16,34 +16,24 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-import torchvision
 
 from edgec.calibrate import calibration_set, load_recipe, observe_ranges
-from edgec.core.classifier import Classifier
 from edgec.core.errors import EdgecError
-from edgec.core.inputs import InputSpec
 from edgec.core.samples import Samples
 from edgec.core.target import Target, load_target
 from edgec.export.ahead import Proof, prove, rtx_version
 from edgec.export.lint import lint, require_clean
-from edgec.export.onnx import export_onnx
 from edgec.quantize import quantize_model
 from edgec.runtime import Session
+from nets import INPUT, LABELS, SMALL, ZOO, exported
 from rows import Row, arguments, show
 
-SMALL = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
-NETS = (
-    *(*SMALL, "resnet50", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf"),
-    *("densenet121", "convnext_tiny", "vgg16", "vit_b_16", "swin_t"),
-)
-INPUT = InputSpec(height=224, width=224)
 IMAGES = 2
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--nets", nargs="+", default=NETS)
+    parser.add_argument("--nets", nargs="+", default=ZOO)
     parser.add_argument("--target", default="jetson")
     given = parser.parse_args()
     if rtx_version() is None:
@@ -83,14 +73,10 @@ def _rows(net: str, proof: Proof) -> list[Row]:
 
 def _shipped(net: str, target: Target, folder: Path) -> Path:
     """The graph that a build would ship."""
-    torch.manual_seed(0)
-    module = getattr(torchvision.models, net)(weights=None).eval()
-    labels = tuple(map(str, range(1000)))
-    fp32, shipped = folder / "fp32.onnx", folder / "model.onnx"
-    export_onnx(Classifier(module=module, input=INPUT, labels=labels), fp32, opset=target.runtime.opset)
+    fp32, shipped = exported(net, target, folder), folder / "model.onnx"
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, INPUT.height, INPUT.width, 3), dtype=np.uint8)
     names = tuple(map(str, range(IMAGES)))
-    noise = Samples(pixels=pixels, digests=names, source="noise", labels=np.arange(IMAGES), classes=labels)
+    noise = Samples(pixels=pixels, digests=names, source="noise", labels=np.arange(IMAGES), classes=LABELS)
     none = noise.take(np.arange(0))
     recipe = load_recipe("balanced")
     chosen = calibration_set(noise, none, none.labels, recipe, seed=0)

@@ -77,10 +77,11 @@ def _sections(schema: type[BaseModel], name: str, tables: Tables, *, field: Fiel
     for key, inside in schema.model_fields.items():
         dotted = f"{name}.{key}" if name else key
         model = _model_in(inside.annotation)
+        any_name = f"{dotted}.NAME" if get_origin(inside.annotation) is dict else dotted
         if dotted in tables:
             inner.extend((table, options, inside) for table, options in tables[dotted].items())
         elif model is not None:
-            inner.append((dotted, model, inside))
+            inner.append((any_name, model, inside))
         else:
             rows.append(_row(key, inside, meanings))
     optional, repeated = field.default is None, get_origin(field.annotation) is tuple
@@ -95,7 +96,7 @@ def _row(key: str, field: FieldInfo, meanings: Mapping[str, str]) -> Row:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in `Model`, `Model | None` or `tuple[Model, ...]`."""
+    """The model in `Model`, `Model | None`, `tuple[Model, ...]` or `dict[str, Model]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)

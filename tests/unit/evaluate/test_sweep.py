@@ -26,7 +26,7 @@ MACHINE = Compute(
     cache_gb_per_s=400,
     floor_us=3,
     efficiency=Efficiency(dense=0.7, pointwise=0.9, depthwise=0.2, elementwise=0.05, winograd=0.8),
-    fill=Fill(per_output=20, per_input=5, fp32_step=8, grouped=Waste(per_row=300)),
+    fill=Fill(per_output=20, per_input=5, fp32_step=8, classes={"grouped": Waste(per_row=300)}),
 )
 SMALL = [
     Probe(step="Conv", channels=channels, size=size, kernel=kernel)

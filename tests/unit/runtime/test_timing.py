@@ -13,36 +13,55 @@ from edgec.core.errors import TransportError
 from edgec.core.host import describe_host
 from edgec.core.target import Scheme, Target, load_target
 from edgec.evaluate.probes import Probe, probe_graph
-from edgec.runtime.timing import median_ms, serve_timings
+from edgec.runtime.timing import Order, median_ms, serve_timings
 
 GRAPH = probe_graph(Probe(step="Conv", channels=8, size=8, kernel=3), Scheme.FLOAT32).SerializeToString()
+OTHER = probe_graph(Probe(step="Conv", channels=8, size=4, kernel=1), Scheme.FLOAT32).SerializeToString()
 
 
-def lines(*graphs: bytes, after: bytes = b"") -> list[dict[str, Any]]:
-    """What is answered to these graphs."""
+def order(number: int, graph: bytes = b"", *, size: int | None = None) -> bytes:
+    """The line that asks for a time, and the graph behind it."""
+    asked = Order.model_construct(number=number, size=len(graph) if size is None else size, spill_mb=1)
+    return asked.model_dump_json().encode() + b"\n" + graph
+
+
+def lines(*orders: bytes) -> list[dict[str, Any]]:
+    """What is answered to these orders."""
     writer = io.BytesIO()
-    sent = b"".join(b"%d\n%b" % (len(graph), graph) for graph in graphs)
-    serve_timings(io.BytesIO(sent + after), writer, threads=1, seconds=0)
+    serve_timings(io.BytesIO(b"".join(orders)), writer, threads=1, seconds=0)
     return [json.loads(line) for line in writer.getvalue().splitlines()]
 
 
 def test_the_machine_is_told_and_then_a_time_for_each_graph() -> None:
-    machine, *times = lines(GRAPH, GRAPH)
+    machine, *times = lines(order(0, GRAPH), order(1, OTHER))
     assert machine["where"] == describe_host()
     assert Target.model_validate(machine["target"]) == load_target("host")
     assert [set(time) for time in times] == [{"ms"}] * 2
     assert all(0 < time["ms"] < 1000 for time in times)
 
 
+def test_a_graph_that_has_come_is_timed_again_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[bytes] = []
+    monkeypatch.setattr("edgec.runtime.timing.median_ms", lambda model, **_: timed.append(model) or 1.0)
+    lines(order(0, GRAPH), order(1, OTHER), order(0), order(1))
+    assert timed == [GRAPH, OTHER, GRAPH, OTHER]
+
+
 def test_a_graph_that_is_cut_off_is_not_timed() -> None:
-    assert len(lines(GRAPH, after=b"%d\n%b" % (len(GRAPH), GRAPH[:-1]))) == 2
+    assert len(lines(order(0, GRAPH), order(1, OTHER)[:-1])) == 2
 
 
-@pytest.mark.parametrize("junk", [b"hello\n", b"-1\n", b"99999999999\n"])
-def test_what_is_no_graph_is_told(junk: bytes) -> None:
-    with pytest.raises(TransportError, match="expected the size of a graph") as caught:
-        lines(after=junk)
+@pytest.mark.parametrize("junk", [b"hello\n", b"{}\n", order(-1), order(0, size=99_999_999_999)])
+def test_what_is_no_order_is_told(junk: bytes) -> None:
+    with pytest.raises(TransportError, match="expected the order to time a graph") as caught:
+        lines(junk)
     assert caught.value.hint == "same edgec on both sides?"
+
+
+@pytest.mark.parametrize(("asked", "number"), [(order(1), 1), (order(3, OTHER), 3), (order(0, OTHER), 0)])
+def test_numbers_follow_one_another(asked: bytes, number: int) -> None:
+    with pytest.raises(TransportError, match=f"order for graph {number}, where 1 have come"):
+        lines(order(0, GRAPH), asked)
 
 
 def test_seven_runs_on_so_many_threads_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,5 +73,5 @@ def test_seven_runs_on_so_many_threads_are_enough(monkeypatch: pytest.MonkeyPatc
             return super().run(*arguments, **options)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Counting)
-    median_ms(GRAPH, providers=["CPUExecutionProvider"], threads=2, seconds=0)
+    median_ms(GRAPH, providers=["CPUExecutionProvider"], threads=2, seconds=0, spill_mb=0)
     assert runs == [2] * 7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
@@ -170,6 +170,12 @@ RELATED = {
 """Classes of operator that a profile may leave out, each with the one that stands for it then."""
 
 
+ProductClass: TypeAlias = Literal[
+    "dense", "depthwise", "grouped", "matmul", "narrow", "pointwise", "ragged", "stem", "winograd"
+]
+"""Classes of operator that multiply."""
+
+
 class Waste(_Frozen):
     """What products cost beside their multiplications, counted in these.
 
@@ -187,7 +193,10 @@ class Waste(_Frozen):
 
 
 class Fill(Waste):
-    """What small operators waste, with channels rounded up to the step of the number format."""
+    """What small operators waste, with channels rounded up to the step of the number format.
+
+    Where a class differs, `classes` says so, by its name under `efficiency`.
+    """
 
     fp32_step: int = Field(default=1, ge=1)
     """Channels are padded to a multiple of it, in float32; those of depthwise convolutions are not."""
@@ -195,31 +204,15 @@ class Fill(Waste):
     """The same in float16."""
     int8_step: int = Field(default=1, ge=1)
     """The same in int8."""
-    dense: Waste | None = None
-    """What products of this class waste. None: what stands above."""
-    depthwise: Waste | None = None
-    """The same."""
-    grouped: Waste | None = None
-    """The same."""
-    matmul: Waste | None = None
-    """The same. None: as `pointwise`."""
-    narrow: Waste | None = None
-    """The same. None: as `grouped`."""
-    pointwise: Waste | None = None
-    """The same."""
-    ragged: Waste | None = None
-    """The same. None: as `depthwise`."""
-    stem: Waste | None = None
-    """The same. None: as `dense`."""
-    winograd: Waste | None = None
-    """The same. None: as `dense`."""
+    classes: dict[ProductClass, Waste] = Field(default_factory=dict)
+    """What products of a class waste, where that is not what stands above."""
 
     def of(self, kind: str) -> Waste:
-        """What products of a class waste."""
-        own = getattr(self, kind)
-        if own is None:
-            return self.of(RELATED[kind]) if kind in RELATED else self
-        return own
+        """What products of a class waste: what is said of it, or of the class that stands for it, or of all."""
+        own: dict[str, Waste] = {**self.classes}
+        while kind not in own and kind in RELATED:
+            kind = RELATED[kind]
+        return own.get(kind, self)
 
 
 class Resident(_Frozen):

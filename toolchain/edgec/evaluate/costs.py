@@ -197,7 +197,7 @@ def _shares(
         for kind, cost in products.items()
     }
     effort = {kind: cost / typical for kind, cost in elements.items()}
-    return efficiency, fill.model_copy(update=waste), effort
+    return efficiency, fill.model_copy(update={"classes": waste}), effort
 
 
 def _peaks(timed: Sequence[Timed]) -> Compute:

@@ -210,14 +210,13 @@ def toml_lines(compute: Compute) -> Iterator[str]:
 
 
 def _table_lines(name: str, fields: Mapping[str, Any]) -> Iterator[str]:
-    """A table, and the tables in it that are not empty."""
+    """A table, and the tables in it."""
     tables = {key: value for key, value in fields.items() if isinstance(value, dict)}
     yield f"[{name}]"
     yield from (f"{key} = {_digits(value)}" for key, value in fields.items() if key not in tables)
     for key, table in tables.items():
-        if table:
-            yield ""
-            yield from _table_lines(f"{name}.{key}", table)
+        yield ""
+        yield from _table_lines(f"{name}.{key}", table)
 
 
 def _digits(value: float) -> str:
