@@ -58,3 +58,46 @@ def test_a_mean_over_all_pixels_becomes_a_pooling(tmp_path, opset, axes, keepdim
 def test_any_other_mean_stays(tmp_path, axes):
     prepared = prepare(mean_net(tmp_path / "net.onnx", axes=axes, keepdims=1))
     assert operators(prepared) == ["Sigmoid", "ReduceMean", "Relu"]
+
+
+def masked_net(path, mask, *, shown=False):
+    """A softmax of a masked image, in another shape; `shown` gives out what it gets, too."""
+    floats = [("mask", np.asarray(mask, np.float32)), ("four", np.array([-1, 5, 4]))]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["input", "mask"], ["sum"]),
+            helper.make_node("Reshape", ["sum", "four"], ["flat"]),
+            helper.make_node("Softmax", ["flat"], ["logits"], axis=-1),
+        ],
+        "masked",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 6, 5, 4])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("logits", "sum")[: 1 + shown]],
+        [numpy_helper.from_array(values, name) for name, values in floats],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return path
+
+
+def added(prepared):
+    (mask,) = (numpy_helper.to_array(each) for each in prepared.graph.initializer if each.name == "mask")
+    return mask.tolist()
+
+
+def test_what_a_mask_hides_weighs_nothing(tmp_path):
+    path = masked_net(tmp_path / "net.onnx", [0, -100, 0, -100])
+    prepared = prepare(path)
+    assert added(prepared) == [0, -1e4, 0, -1e4]
+    before, after = logits(path.read_bytes()), logits(prepared.SerializeToString())
+    assert before[..., 1].max() > 0
+    assert np.abs(before).min() < np.finfo(np.float32).smallest_normal
+    assert not after[..., 1].any()
+    np.testing.assert_array_equal(after[..., ::2], before[..., ::2])
+
+
+@pytest.mark.parametrize("values", [[0, -5, 0, -5], [1, -100, 0, -100], [-200, -100, 3, 4]], ids=str)
+def test_what_is_no_mask_stays(tmp_path, values):
+    assert added(prepare(masked_net(tmp_path / "net.onnx", values))) == values
+
+
+def test_a_mask_that_is_seen_elsewhere_stays(tmp_path):
+    assert added(prepare(masked_net(tmp_path / "net.onnx", [0, -100, 0, -100], shown=True))) == [0, -100, 0, -100]

@@ -2,21 +2,30 @@
 
 A mean over all pixels becomes a GlobalAveragePool, of which onnxruntime has an int8 kernel; it has none of ReduceMean.
 In the channels' gates of an EfficientNet-B0 in int8 that saves a sixth of the net's time (benchmarks/int8_speed.py).
+
+A mask of attention that adds 0 or -100, as Swin has them, adds 0 or -10,000: e^-100 is a subnormal float32, which x86
+processors compute with many times slower, and adding it to what is kept changes nothing either way.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 __all__ = ["prepare"]
 
 _SMALL_BYTES = 4096
 """Constants that may say something of shapes are smaller."""
+_SUBNORMAL = -80.0
+"""Sums of which the exponential may be subnormal; that of -87.4 is."""
+_MASKED = -1e4
+"""Has an exponential of zero whatever is added to it, and is a float16 still."""
 
 
 def prepare(model: Path) -> ModelProto:
@@ -34,6 +43,7 @@ def prepare(model: Path) -> ModelProto:
         node.name = node.name or f"node_of_{node.output[0]}"
     prepared = _with_shapes(folded)
     _pool_globally_(prepared.graph)
+    _deepen_masks_(prepared.graph)
     return prepared
 
 
@@ -89,6 +99,35 @@ def _pool_globally_(graph: GraphProto) -> None:
             nodes.append(helper.make_node("Flatten", [pooled.name], node.output, f"node_of_{node.output[0]}"))
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _deepen_masks_(graph: GraphProto) -> None:
+    """Has masks of attention weigh what they hide as nothing, not as next to nothing."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    reads = Counter(name for node in graph.node for name in node.input) + Counter(each.name for each in graph.output)
+    masks = Counter(mask.name for mask in _added_before_softmax(graph, reads))
+    for constant in graph.initializer:
+        if masks[constant.name] == reads[constant.name] > 0:
+            values = numpy_helper.to_array(constant)
+            hides = values < _SUBNORMAL
+            if (hides | (values == 0)).all():
+                deeper = np.where(hides, np.minimum(values, _MASKED), values).astype(values.dtype)
+                constant.CopyFrom(numpy_helper.from_array(deeper, constant.name))
+
+
+def _added_before_softmax(graph: GraphProto, reads: Mapping[str, int]) -> Iterator[TensorProto]:
+    """Constants that are added to what a softmax gets, once for each time."""
+    makers = {output: node for node in graph.node for output in node.output}
+    constants = {each.name: each for each in graph.initializer}
+    for softmax in graph.node:
+        given = softmax.input[0] if softmax.op_type == "Softmax" else ""
+        while reads.get(given) == 1 and given in makers and makers[given].op_type in ("Add", "Reshape"):
+            node = makers[given]
+            if node.op_type == "Add":
+                yield from (constants[name] for name in node.input if name in constants)
+            given = next((name for name in node.input if name not in constants), "")
 
 
 def _forget_notes(model: ModelProto) -> None:
