@@ -8,7 +8,7 @@ from edgec.core.declaration import field_names
 from edgec.core.errors import ConfigError
 from edgec.core.host import parse_host, this_host
 from edgec.core.resources import declarations
-from edgec.core.target import Scheme, Target, known_targets, load_target, resolve
+from edgec.core.target import Fill, Resident, Scheme, Target, Waste, known_targets, load_target, resolve
 
 TARGETS = known_targets()
 NAMES = sorted(TARGETS)
@@ -252,3 +252,25 @@ def _value(target: Target, dotted: str):
     for part in dotted.split("."):
         value = getattr(value, part, None)
     return value
+
+
+def test_what_a_class_wastes_is_said_of_it_or_of_its_kin_or_of_all():
+    fill = Fill(per_output=1, classes={"dense": Waste(per_output=2), "stem": Waste(per_row=3)})
+    assert fill.of("stem") == Waste(per_row=3)
+    # Narrow groups are groups, which are dense.
+    assert fill.of("narrow").per_output == fill.of("dense").per_output == 2
+    assert fill.of("matmul").per_output == fill.of("depthwise").per_output == 1
+
+
+def test_a_class_that_is_none_is_refused(profile):
+    with pytest.raises(ConfigError, match=r"fill\.classes\.densse"):
+        load_target(profile(f"{MINIMAL}{COMPUTE}\n[compute.fill.classes.densse]\nper_output = 2\n"))
+
+
+def test_weights_of_small_nets_come_faster():
+    compute = load_target("raspberry-pi-5").compute
+    assert compute.for_weights(10) == compute
+    cached = compute.model_copy(update={"resident": Resident(up_to_mb=32, gb_per_s=40)})
+    small, large = cached.for_weights(32_000_000), cached.for_weights(32_000_001)
+    assert (small.bandwidth_gb_per_s, small.bandwidth_share) == (40, 1)
+    assert large == cached

@@ -2,7 +2,8 @@
 
 Bare, a roofline is wrong by up to 50 times for small networks (MobileNetV2 in int8 uses 2 % of an Orin's peak): so each
 operator pays a floor, reaches only the share of the peak that operators of its class reach, and wastes a part of that
-when it is small. The parameters are fitted to latencies that others published, or on the device itself (`fit`).
+when it is small. The parameters are fitted to latencies that others published, or to graphs that were timed on the
+device itself (`costs`).
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def net_costs(workload: Sequence[Work], compute: Compute, *, half: bool) -> list
 def cost_of(work: Work, compute: Compute, *, half: bool) -> OperatorCost:
     """Time of one operator; `half` where the device runs float32 graphs in 16 bits."""
     precision = precision_of(work, compute, half=half)
-    padded, wasted = _waste(work, compute, precision)
+    padding, wasted = _waste(work, compute, precision)
     moved = moved_bytes(work.traffic, compute, half=half)
     operations = 2 * work.macs * wasted
     if not work.macs and not work.fused:
@@ -197,7 +198,7 @@ def cost_of(work: Work, compute: Compute, *, half: bool) -> OperatorCost:
         latency_ms=loading_ms + max(compute_ms, memory_ms) + floor_ms,
         floor_ms=floor_ms,
         wasted=wasted,
-        padded=padded,
+        padded=padding,
         bound_by=parts[max(parts)],
     )
 

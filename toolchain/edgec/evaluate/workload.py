@@ -30,8 +30,6 @@ _UNCOUNTED = frozenset(
 
 _EFFORT = {"Erf": 8, "Gelu": 8, "HardSwish": 4, "LayerNormalization": 6, "Sigmoid": 4, "Softmax": 8, "Tanh": 4}
 """Arithmetic operations on an element, estimated; an operator that is not here needs one, a pooling half its window."""
-
-
 _LANES = 16
 """Bytes that a vector register of SSE or NEON holds: MLAS has other code for what is no multiple of that."""
 _IMAGE_CHANNELS = 4
