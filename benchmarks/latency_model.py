@@ -1,12 +1,11 @@
 """How far predicted latencies lie from published ones that the model was not fitted to, and from this machine's.
 
-    python benchmarks/latency_model.py [--nets FOLDER] [--write] [--channels] [--host [--threads N]] [--quick]
+    python benchmarks/latency_model.py [--nets FOLDER] [--write] [--host [--threads N]] [--quick]
 
 Fits the latency model to the rows of `published_latency.toml` that are not held out there, and predicts those that are.
 The spread of a fit, from which predictions get their interval, comes from the fitting rows alone: every net is left out
-once. `--write` puts the parameters into `targets/`. `--channels` adds what `rules.channel_multiple` does to a pruned
-ResNet-18 on a Jetson: predictions, no measurement. `--host` instead runs `edgec targets calibrate` here, then times the
-zoo at FP32 and int8 and compares. Nets have made-up weights; FOLDER keeps them from one run to the next.
+once. `--write` puts the parameters into `targets/`. `--host` instead runs `edgec targets calibrate` here, times the zoo
+at FP32 and int8 and compares. Nets have made-up weights; FOLDER keeps them from one run to the next.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edgec.core.target import Compute, Target, load_target
-from edgec.evaluate.sweep import toml_lines
+from edgec.evaluate.sweep import toml_text
 from edgec.evaluate.workload import read_workload
 from latency_fit import Fit, Observation, fit_parameters, predict_observations
 from nets import exported, outline, quantised
@@ -65,7 +64,6 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--nets", type=Path, help="where exported nets are kept")
     parser.add_argument("--write", action="store_true", help="put what is fitted into targets/")
-    parser.add_argument("--channels", action="store_true", help="add the effect of rules.channel_multiple")
     parser.add_argument("--host", action="store_true", help="calibrate and test on this machine instead")
     parser.add_argument("--threads", type=int, default=1, help="for --host")
     given = parser.parse_args()
@@ -78,10 +76,6 @@ def main() -> None:
             rows = compare(folder, threads=given.threads, quick=given.quick)
         else:
             rows = _published(folder, write=given.write)
-            if given.channels:
-                from latency_channels import channel_rows
-
-                rows += channel_rows(folder)
     show(rows, as_json=given.json)
 
 
@@ -191,7 +185,7 @@ def _write(fit: Fit, family: str, *, spread: float, rows: int) -> None:
         compute = fit.compute(group, target.compute, spread=spread)
         path = HERE.parent / "targets" / f"{name}.toml"
         text = path.read_text(encoding="utf-8")
-        tables = "\n".join(toml_lines(compute))
+        tables = toml_text("compute", compute)
         before, after = re.split(r"\[compute\]\n.*?(?=\n\[\[sources\]\])", text, maxsplit=1, flags=re.DOTALL)
         path.write_text(f"{before}{tables}\n{after}", encoding="utf-8")
         print(f"wrote {path.name}: {family}, {rows} rows", file=sys.stderr)

@@ -16,7 +16,7 @@ from edgec.core.target import Scheme, Target
 from edgec.export.onnx import export_onnx
 from edgec.quantize import quantize_model
 
-__all__ = ["INPUT", "LABELS", "SMALL", "ZOO", "exported", "outline", "quantised"]
+__all__ = ["INPUT", "LABELS", "SMALL", "ZOO", "exported", "outline", "quantised", "rounded"]
 
 SMALL = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
 ZOO = (
@@ -42,8 +42,12 @@ def exported(net: str, target: Target, folder: Path) -> Path:
 
 
 def quantised(net: str, target: Target, folder: Path) -> Path:
-    """The same with Q/DQ, with ranges that nobody observed."""
-    model = exported(net, target, folder)
+    """The same with Q/DQ."""
+    return rounded(exported(net, target, folder), target)
+
+
+def rounded(model: Path, target: Target) -> Path:
+    """A graph with Q/DQ, with ranges that nobody observed, beside it, made where it is not there yet."""
     path = model.with_suffix(f".{target.runtime.engine}-{target.quantization.scheme.value}.onnx")
     if not path.exists():
         placement = place(prepare(model), target)

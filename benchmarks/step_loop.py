@@ -23,6 +23,7 @@ from edgec.compress.distill import Pool, distill
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths
 from edgec.core.progress import Silent
+from edgec.core.target import Rules
 from edgec.models import cifar_resnet
 from edgec.models.taps import find_tap, tapped
 from edgec.pipeline.device import Device, open_fabric
@@ -49,7 +50,7 @@ def _compare(name: str, fabric: Fabric, *, steps: int, turns: int) -> list[Row]:
     images = torch.randn(512, 3, 32, 32)
     head = find_tap(teacher, images[:2]).head
     coupled = coupled_channels(teacher, head, images[:1])
-    widths = even_widths(teacher, coupled, images[:1], keep_flops=0.5, channel_multiple=1)
+    widths = even_widths(teacher, coupled, images[:1], keep_flops=0.5, rules=Rules())
     student = prune(teacher, {layer: torch.arange(width) for layer, width in widths.items()}, images[:1])
     loops = {
         "bare": lambda: _bare(student, teacher, images[:BATCH], fabric, steps=steps),

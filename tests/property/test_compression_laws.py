@@ -21,6 +21,7 @@ from edgec.compress.prune import prune
 from edgec.compress.widths import _flops_left, even_widths
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
+from edgec.core.target import Rules
 from edgec.models.rebuild import rebuild_
 
 IMAGE = torch.zeros(1, 2, 6, 6)
@@ -86,11 +87,11 @@ def test_the_budget_is_kept_or_what_can_be_kept_is_told(keep_flops: float, multi
     total = total_flops(net(), IMAGE)
     layers, flops = dict(net().named_modules()), layer_flops(net(), IMAGE)
     try:
-        widths = even_widths(net(), coupled(), IMAGE, keep_flops=keep_flops, channel_multiple=multiple)
+        widths = even_widths(net(), coupled(), IMAGE, keep_flops=keep_flops, rules=Rules(channel_multiple=multiple))
     except ConfigError as error:
         least = float(str(error.hint).split()[3])
         assert keep_flops < least <= 1
-        even_widths(net(), coupled(), IMAGE, keep_flops=least, channel_multiple=multiple)
+        even_widths(net(), coupled(), IMAGE, keep_flops=least, rules=Rules(channel_multiple=multiple))
         return
     assert _flops_left(flops, layers, coupled(), widths) <= keep_flops * total * (1 + 1e-12)
     for group in coupled():
@@ -102,7 +103,7 @@ def test_the_budget_is_kept_or_what_can_be_kept_is_told(keep_flops: float, multi
 @given(st.floats(0.6, 1), st.floats(0.6, 1), st.integers(1, 4))
 def test_a_larger_budget_never_keeps_less(one: float, other: float, multiple: int) -> None:
     less, more = (
-        even_widths(net(), coupled(), IMAGE, keep_flops=share, channel_multiple=multiple)
+        even_widths(net(), coupled(), IMAGE, keep_flops=share, rules=Rules(channel_multiple=multiple))
         for share in sorted((one, other))
     )
     assert all(less[name] <= more[name] for name in less)

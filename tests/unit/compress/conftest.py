@@ -16,6 +16,7 @@ from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_image
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import Images, Samples
+from edgec.core.target import Rules
 from edgec.data import draw_few, load_digits_splits
 from edgec.models.digits import digits_net
 from edgec.models.weights import load_weights_, read_weights
@@ -61,7 +62,7 @@ def teacher() -> Classifier:
 @pytest.fixture
 def job(teacher: Classifier, few: Samples, fabric: Fabric) -> CompressJob:
     budget = Budget(keep_flops=0.4, steps=4, flip=False)
-    return CompressJob(teacher=teacher, few=few, budget=budget, channel_multiple=4, seed=0, fabric=fabric)
+    return CompressJob(teacher=teacher, few=few, budget=budget, rules=Rules(channel_multiple=4), seed=0, fabric=fabric)
 
 
 @pytest.fixture

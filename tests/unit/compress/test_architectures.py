@@ -26,6 +26,7 @@ from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Samples
+from edgec.core.target import Rules
 from edgec.models.attention import FewerHeads
 from edgec.models.checkpoint import load_student, save_student
 from edgec.models.infer import logits_of, to_tensor
@@ -64,7 +65,9 @@ def job_of(few: Samples, fabric: Fabric) -> Callable[..., CompressJob]:
         torch.manual_seed(0)
         teacher = Classifier(module=seeing(factory(), few), input=SPEC, labels=few.classes)
         budget = Budget(keep_flops=keep_flops, steps=1)
-        return CompressJob(teacher=teacher, few=few, budget=budget, channel_multiple=4, seed=0, fabric=fabric)
+        return CompressJob(
+            teacher=teacher, few=few, budget=budget, rules=Rules(channel_multiple=4), seed=0, fabric=fabric
+        )
 
     return make
 

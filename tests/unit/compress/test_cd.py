@@ -28,6 +28,7 @@ from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
+from edgec.core.target import Rules
 from edgec.models.infer import logits_of, to_tensor
 
 QUICK = {"layer_steps": 30, "finetune_steps": 0}
@@ -301,7 +302,7 @@ class Dense(nn.Module):
 def with_net(job: CompressJob, net: nn.Module, *, keep_flops: float) -> CompressJob:
     teacher = dataclasses.replace(job.teacher, module=net.eval())
     return dataclasses.replace(
-        job, teacher=teacher, budget=Budget(keep_flops=keep_flops, steps=4, flip=False), channel_multiple=1
+        job, teacher=teacher, budget=Budget(keep_flops=keep_flops, steps=4, flip=False), rules=Rules()
     )
 
 

@@ -26,6 +26,7 @@ from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
+from edgec.core.target import Rules
 from edgec.models.infer import logits_of, to_tensor
 
 
@@ -250,7 +251,7 @@ def residual(job: CompressJob, few: Samples) -> CompressJob:
         net(to_tensor(few.decoded(), spec))
     teacher = Classifier(module=net.eval(), input=spec, labels=job.teacher.labels)
     budget = Budget(keep_flops=0.7, steps=4, flip=False)
-    return dataclasses.replace(job, teacher=teacher, few=few, budget=budget, channel_multiple=1)
+    return dataclasses.replace(job, teacher=teacher, few=few, budget=budget, rules=Rules())
 
 
 def test_a_net_with_a_gate_and_a_depthwise_layer_is_aligned_up_to_the_sum(residual: CompressJob) -> None:

@@ -18,6 +18,7 @@ from edgec.compress.prune import prune
 from edgec.compress.widths import _flops_left, even_widths
 from edgec.core.classifier import Classifier
 from edgec.core.errors import ConfigError, UnsupportedError
+from edgec.core.target import Rules
 from edgec.models.attention import FewerHeads
 from edgec.models.cifar_resnet import resnet20
 from edgec.models.digits import digits_net
@@ -67,7 +68,7 @@ def net(request: pytest.FixtureRequest) -> Net:
 @pytest.mark.parametrize(("multiple", "keep_flops"), [(1, 0.55), (8, 0.7)])
 def test_the_predicted_multiply_adds_are_those_after_pruning(net: Net, multiple: int, keep_flops: float) -> None:
     module, example, coupled = net.module, net.example, net.coupled
-    widths = even_widths(module, coupled, example, keep_flops=keep_flops, channel_multiple=multiple)
+    widths = even_widths(module, coupled, example, keep_flops=keep_flops, rules=Rules(channel_multiple=multiple))
     flops = layer_flops(module, example)
     predicted = _flops_left(flops, dict(module.named_modules()), coupled, widths)
     pruned = prune(module, {name: torch.arange(width, device="cpu") for name, width in widths.items()}, example)
@@ -90,7 +91,7 @@ def test_what_judges_a_channel_has_just_these_channels(net: Net) -> None:
 
 def test_keeping_all_multiply_adds_keeps_every_channel(net: Net) -> None:
     for multiple in (1, 8, 12, 100):
-        widths = even_widths(net.module, net.coupled, net.example, keep_flops=1, channel_multiple=multiple)
+        widths = even_widths(net.module, net.coupled, net.example, keep_flops=1, rules=Rules(channel_multiple=multiple))
         assert widths == {group.producer: group.channels for group in net.coupled}
 
 
@@ -154,7 +155,7 @@ def test_the_order_of_the_channels_asked_for_does_not_matter(teacher: Classifier
 def test_the_module_given_is_left_as_it_was(teacher: Classifier, snapshot: Callable) -> None:
     before = snapshot(teacher.module)
     coupled = coupled_channels(teacher.module, "head", IMAGE)
-    even_widths(teacher.module, coupled, IMAGE, keep_flops=0.5, channel_multiple=1)
+    even_widths(teacher.module, coupled, IMAGE, keep_flops=0.5, rules=Rules())
     prune(teacher.module, {group.producer: torch.arange(2) for group in coupled}, IMAGE)
     assert snapshot(teacher.module) == before
 
@@ -194,13 +195,13 @@ def test_the_largest_share_that_fits_is_taken(keep_flops: float, multiple: int) 
     ).eval()
     coupled = coupled_channels(net, "7", IMAGE)
     fits = slowly_kept(net, coupled, keep_flops=keep_flops, multiple=multiple)
-    assert even_widths(net, coupled, IMAGE, keep_flops=keep_flops, channel_multiple=multiple) == fits[-1]
+    assert even_widths(net, coupled, IMAGE, keep_flops=keep_flops, rules=Rules(channel_multiple=multiple)) == fits[-1]
 
 
 def test_a_share_that_cannot_be_reached_says_what_can_and_its_hint_works(teacher: Classifier) -> None:
     coupled = coupled_channels(teacher.module, "head", IMAGE)
     with pytest.raises(ConfigError) as caught:
-        even_widths(teacher.module, coupled, IMAGE, keep_flops=0.05, channel_multiple=8)
+        even_widths(teacher.module, coupled, IMAGE, keep_flops=0.05, rules=Rules(channel_multiple=8))
     # 8 of 32, 8 of 32 and 8 of 64 channels: 4608 + 36864 + 9216 + 73728 + 640 of 1,493,632.
     assert str(caught.value) == (
         "keep_flops = 0.05: pruning inside the blocks in multiples of 8 channels leaves at least 0.08 of the "
@@ -208,7 +209,7 @@ def test_a_share_that_cannot_be_reached_says_what_can_and_its_hint_works(teacher
     )
     hint = re.fullmatch(r"set compress\.keep_flops to (0\.\d\d) or more", str(caught.value.hint))
     assert hint
-    widths = even_widths(teacher.module, coupled, IMAGE, keep_flops=float(hint[1]), channel_multiple=8)
+    widths = even_widths(teacher.module, coupled, IMAGE, keep_flops=float(hint[1]), rules=Rules(channel_multiple=8))
     assert set(widths.values()) == {8}
 
 

@@ -13,6 +13,8 @@ from edgec.compress.flops import total_flops
 from edgec.compress.importance import divergence_costs
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths, least_cost_widths
+from edgec.core.errors import ConfigError
+from edgec.core.target import Rules
 from edgec.models.cifar_resnet import resnet20
 
 IMAGE = torch.zeros(1, 3, 16, 16)
@@ -56,7 +58,7 @@ def slowly(net: nn.Module, costs: dict[str, Tensor], even: dict[str, int], *, ke
 
 def test_the_next_to_go_is_always_the_cheapest_per_multiply_add(net: nn.Module, coupled: list[Coupled]) -> None:
     costs = drawn_costs(coupled, 0)
-    given = {"keep_flops": 0.8, "channel_multiple": 1}
+    given = {"keep_flops": 0.8, "rules": Rules()}
     even = even_widths(net, coupled, IMAGE, **given)
     widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
     assert widths == slowly(net, costs, even, keep_flops=0.8)
@@ -68,7 +70,7 @@ def test_the_next_to_go_is_always_the_cheapest_per_multiply_add(net: nn.Module, 
 def test_widths_fit_are_multiples_and_no_layer_falls_below_half_of_its_even_width(
     net: nn.Module, coupled: list[Coupled], multiple: int, keep_flops: float
 ) -> None:
-    given = {"keep_flops": keep_flops, "channel_multiple": multiple}
+    given = {"keep_flops": keep_flops, "rules": Rules(channel_multiple=multiple)}
     even = even_widths(net, coupled, IMAGE, **given)
     widths = least_cost_widths(net, coupled, drawn_costs(coupled, multiple), IMAGE, even=even, **given)
     assert kept_share(net, widths) <= keep_flops
@@ -82,7 +84,7 @@ def test_layers_whose_channels_cost_nothing_go_first(net: nn.Module, coupled: li
     costs = drawn_costs(coupled, 0)
     free = [name for name in costs if name.startswith("layer1")]
     costs |= {name: torch.zeros_like(costs[name]) for name in free}
-    given = {"keep_flops": 0.85, "channel_multiple": 1}
+    given = {"keep_flops": 0.85, "rules": Rules()}
     even = even_widths(net, coupled, IMAGE, **given)
     widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
     assert all(widths[c.producer] < c.channels for c in coupled if c.producer in free)
@@ -92,7 +94,7 @@ def test_layers_whose_channels_cost_nothing_go_first(net: nn.Module, coupled: li
 def test_layers_without_a_cost_keep_their_even_width(net: nn.Module, coupled: list[Coupled]) -> None:
     costs = drawn_costs(coupled, 0)
     del costs["layer2.1.conv1"]
-    given = {"keep_flops": 0.5, "channel_multiple": 1}
+    given = {"keep_flops": 0.5, "rules": Rules()}
     even = even_widths(net, coupled, IMAGE, **given)
     widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
     assert widths["layer2.1.conv1"] == even["layer2.1.conv1"]
@@ -147,3 +149,25 @@ class TestDivergenceCosts:
         assert all(torch.equal(value, small.state_dict()[name]) for name, value in before.items())
         assert all(p.grad is None for p in small.parameters())
         assert not any(layer._forward_hooks for layer in small)
+
+
+def test_channels_that_a_depthwise_convolution_filters_have_a_multiple_of_their_own() -> None:
+    inverted = nn.Sequential(
+        *(nn.Conv2d(3, 20, 3, padding=1), nn.ReLU(), nn.Conv2d(20, 24, 1), nn.Conv2d(24, 96, 1), nn.ReLU()),
+        *(nn.Conv2d(96, 96, 3, padding=1, groups=96), nn.ReLU(), nn.Conv2d(96, 8, 1)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
+    ).eval()
+    channels = coupled_channels(inverted, "10", IMAGE)
+    rules = Rules(channel_multiple=4, depthwise_multiple=16)
+    even = even_widths(inverted, channels, IMAGE, keep_flops=0.6, rules=rules)
+    costs = drawn_costs(channels, 0)
+    for widths in (
+        even,
+        least_cost_widths(inverted, channels, costs, IMAGE, even=even, keep_flops=0.6, rules=rules),
+    ):
+        assert set(widths) == {"0", "2", "3"}
+        assert widths["3"] % 16 == 0
+        assert all(width % 4 == 0 for width in widths.values())
+        assert kept_share(inverted, widths) <= 0.6
+    with pytest.raises(ConfigError, match="in multiples of 4 or 16 channels"):
+        even_widths(inverted, channels, IMAGE, keep_flops=0.01, rules=rules)

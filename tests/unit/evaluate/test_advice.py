@@ -54,6 +54,18 @@ def test_depthwise_convolutions_far_below_the_peak_are_named(told):
     assert single == ["depthwise at 0.5% of the device's peak: fewer channels here"]
 
 
+def test_depthwise_convolutions_that_do_not_fill_registers_are_told_how_wide_to_be(told):
+    ragged = PLAIN.efficiency.model_copy(update={"ragged": 0.008})
+    whole, _ = told([60, 60], groups=60, efficiency=ragged)
+    # 2.5 times as long as in whole registers: of that, three fifths are lost.
+    assert whole[1] == (
+        "60% of the time is lost by depthwise convolutions of channels that do not fill registers: "
+        "choose widths that are multiples of 16, or set rules.depthwise_multiple = 16"
+    )
+    even, _ = told([64, 64], groups=64, efficiency=ragged)
+    assert len(even) == 1
+
+
 def test_channels_that_do_not_fill_the_units_are_told_what_they_count_as(told):
     whole, single = told([16, 12], fill=Fill(fp32_step=16))
     assert whole[0].startswith("25% of the time goes into padded channels: choose widths that are multiples of 16")

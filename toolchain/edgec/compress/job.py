@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ from edgec.compress.config import Budget, DistillConfig, Widths
 from edgec.core.classifier import Classifier
 from edgec.core.registry import Registry
 from edgec.core.samples import Images, Samples
+from edgec.core.target import Rules
 
 __all__ = ["Auxiliary", "CompressJob", "methods"]
 
@@ -52,7 +53,7 @@ class CompressJob:
         few: The few labelled samples.
         auxiliary: What OE-FSMC adds; None for the plain method.
         budget: Size to reach, steps, augmentation.
-        channel_multiple: Channel counts of pruned layers are multiples of this where the layer is wide enough.
+        rules: How many channels of a layer may stay.
         seed: Seeds every draw.
         fabric: Device and precision.
     """
@@ -61,7 +62,7 @@ class CompressJob:
     few: Samples
     budget: Budget
     auxiliary: Auxiliary | None = None
-    channel_multiple: int = 1
+    rules: Rules = field(default_factory=Rules)
     seed: int = 0
     fabric: Fabric
 

@@ -58,7 +58,7 @@ def channels_to_keep(job: CompressJob) -> Cut:
     """
     teacher, example = job.teacher.module, _example(job)
     coupled = coupled_channels(teacher, find_tap(teacher, example).head, example)
-    given = {"keep_flops": job.budget.keep_flops, "channel_multiple": job.channel_multiple}
+    given = {"keep_flops": job.budget.keep_flops, "rules": job.rules}
     widths = even_widths(teacher, coupled, example, **given)
     scores = _l1_norms(teacher, coupled) | _class_aware(job, coupled)
     order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}

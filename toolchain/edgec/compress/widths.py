@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from math import lcm
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgec.compress.coupling import Coupled
 from edgec.compress.flops import layer_flops
 from edgec.core.errors import ConfigError
+from edgec.core.target import Rules
 
 __all__ = ["even_widths", "least_cost_widths"]
 
@@ -20,7 +21,7 @@ STEPS = 32
 
 
 def even_widths(
-    module: nn.Module, coupled: list[Coupled], example: Tensor, *, keep_flops: float, channel_multiple: int
+    module: nn.Module, coupled: list[Coupled], example: Tensor, *, keep_flops: float, rules: Rules
 ) -> dict[str, int]:
     """How many channels each producer keeps: the same share everywhere, the largest that fits `keep_flops`.
 
@@ -29,14 +30,16 @@ def even_widths(
     """
     flops = layer_flops(module, example)
     total = sum(flops.values())
-    left = partial(_flops_left, flops, dict(module.named_modules()), coupled)
+    layers = dict(module.named_modules())
+    left = partial(_flops_left, flops, layers, coupled)
+    steps = {c.producer: _step(c, layers, rules) for c in coupled}
     options = sorted({i / c.channels for c in coupled for i in range(1, c.channels + 1)})
-    plans = [{c.producer: _rounded(share, c, channel_multiple) for c in coupled} for share in options]
+    plans = [{c.producer: _rounded(share, c, steps[c.producer]) for c in coupled} for share in options]
     low, high = 0, len(options) - 1
     if left(plans[0]) > keep_flops * total:
         least = left(plans[0]) / total
         raise ConfigError(
-            f"keep_flops = {keep_flops}: pruning inside the blocks in multiples of {channel_multiple} channels "
+            f"keep_flops = {keep_flops}: pruning inside the blocks in multiples of {_told(steps.values())} channels "
             f"leaves at least {least:.2f} of the multiply-adds",
             hint=f"set compress.keep_flops to {least + 0.005:.2f} or more",
         )
@@ -54,7 +57,7 @@ def least_cost_widths(
     *,
     even: Mapping[str, int],
     keep_flops: float,
-    channel_multiple: int,
+    rules: Rules,
 ) -> dict[str, int]:
     """How many channels each producer keeps where the next to go is always the one that costs least per multiply-add.
 
@@ -68,12 +71,15 @@ def least_cost_widths(
         example: An input.
         even: What `even_widths` gives for the same share.
         keep_flops: Share of the multiply-adds that may stay.
-        channel_multiple: Widths are multiples of this where the layer is wide enough.
+        rules: Widths are multiples of what they say where the layer is wide enough.
     """
     flops = layer_flops(module, example)
-    left = partial(_flops_left, flops, dict(module.named_modules()), coupled)
+    modules = dict(module.named_modules())
+    left = partial(_flops_left, flops, modules, coupled)
     limit = keep_flops * sum(flops.values())
-    options = {c.producer: _options(c, even[c.producer], channel_multiple) for c in coupled if c.producer in costs}
+    options = {
+        c.producer: _options(c, even[c.producer], _step(c, modules, rules)) for c in coupled if c.producer in costs
+    }
     plan = {**even, **{name: widths.pop() for name, widths in options.items()}}
     layers = {c.producer: {*c.outputs, *c.inputs} for c in coupled}
     prices: dict[str, float] = {}
@@ -90,19 +96,32 @@ def least_cost_widths(
     return plan
 
 
-def _options(coupled: Coupled, even: int, multiple: int) -> list[int]:
+def _step(coupled: Coupled, layers: Mapping[str, nn.Module], rules: Rules) -> int:
+    """How many channels stay or go at a time: whole units, in the device's multiples."""
+    filtered = any(_is_depthwise(layers[name]) for name in coupled.outputs)
+    return lcm(rules.channel_multiple, (filtered and rules.depthwise_multiple) or 1, coupled.unit)
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+
+
+def _told(steps: Iterable[int]) -> str:
+    """For people, as in `4 or 16`."""
+    return " or ".join(map(str, sorted(set(steps))))
+
+
+def _options(coupled: Coupled, even: int, least_step: int) -> list[int]:
     """Widths that a layer may have, rising from half of its even width to its own."""
-    least_step = lcm(multiple, coupled.unit)
     step = least_step * max(1, coupled.channels // (STEPS * least_step))
     least = min(even, max(least_step, even // (2 * least_step) * least_step))
     return sorted({least, *range(-(-least // step) * step, coupled.channels, step), coupled.channels})
 
 
-def _rounded(share: float, coupled: Coupled, multiple: int) -> int:
-    """A share of the channels, to the nearest multiple in whole units, at least one multiple, at most all."""
+def _rounded(share: float, coupled: Coupled, step: int) -> int:
+    """A share of the channels, to the nearest multiple of a step, at least one, at most all."""
     if share == 1:
         return coupled.channels
-    step = lcm(multiple, coupled.unit)
     return min(coupled.channels, max(step, round(share * coupled.channels / step) * step))
 
 

@@ -110,6 +110,9 @@ class Rules(_Frozen):
     """What pruning must respect."""
 
     channel_multiple: int = Field(default=1, ge=1)
+    """Pruned layers keep a multiple of it of their channels, where they are wide enough."""
+    depthwise_multiple: int | None = Field(default=None, ge=1)
+    """The same of channels that a depthwise convolution filters: a multiple of both is kept. None: no other."""
     dla: bool = False
     """The graph is to run on the deep-learning accelerator: the linter looks for what that does not take."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from edgec.core.target import Compute
-from edgec.evaluate.roofline import OperatorCost, Precision, Prediction, padded, peak_of
-from edgec.evaluate.workload import OperatorClass
+from edgec.evaluate.roofline import OperatorCost, Precision, Prediction, cost_of, padded, peak_of
+from edgec.evaluate.workload import LANES, OperatorClass
 
 __all__ = ["advice_of", "advise"]
 
@@ -31,11 +32,15 @@ def _causes(prediction: Prediction, compute: Compute) -> Iterator[tuple[float, s
     each = f"{len(launched)} operators, {compute.floor_us:.3g} µs each"
     yield share, f"{share:.0%} of the time is the floor of {each}: fewer, wider layers"
 
-    depthwise = [cost for cost in costs if cost.kind is OperatorClass.DEPTHWISE]
+    depthwise = [cost for cost in costs if cost.kind.is_depthwise]
     share = sum(cost.latency_ms for cost in depthwise) / whole_ms
     reached = sum(2e-9 * cost.macs for cost in depthwise) / (share * whole_ms * _peak(compute)) if depthwise else 0.0
     what = f"{len(depthwise)} depthwise convolutions take {share:.0%} of the time at {reached:.1%} of the device's peak"
     yield share, f"{what}: dense convolutions of fewer channels may be as fast"
+
+    share = sum(_ragged_ms(cost, compute) for cost in costs) / whole_ms
+    what = f"{share:.0%} of the time is lost by depthwise convolutions of channels that do not fill registers"
+    yield share, f"{what}: choose widths that are multiples of {LANES}, or set rules.depthwise_multiple = {LANES}"
 
     share = sum(map(_padding_ms, costs)) / whole_ms
     step = max((_step(cost, compute) for cost in costs if cost.padded > 1), default=1)
@@ -54,6 +59,14 @@ def _padding_ms(cost: OperatorCost) -> float:
     return compute_ms * (1 - 1 / cost.padded)
 
 
+def _ragged_ms(cost: OperatorCost, compute: Compute) -> float:
+    """What a depthwise convolution would save if its channels were a multiple of `LANES`."""
+    if cost.kind is not OperatorClass.RAGGED:
+        return 0.0
+    even = replace(cost.work, kind=OperatorClass.DEPTHWISE)
+    return cost.latency_ms - cost_of(even, compute, half=cost.precision is Precision.FP16).latency_ms
+
+
 def _step(cost: OperatorCost, compute: Compute) -> int:
     return getattr(compute.fill, f"{cost.precision.value}_step")
 
@@ -64,7 +77,7 @@ def advice_of(cost: OperatorCost, compute: Compute) -> str | None:
         return f"mostly launch, {1e3 * cost.floor_ms:.3g} of {1e3 * cost.latency_ms:.3g} µs: fewer, wider layers"
     if cost.bound_by == "memory":
         return f"waits for memory, {cost.moved_bytes / 1e6:.3g} MB: fewer channels or pixels, or fewer bits"
-    if cost.kind is OperatorClass.DEPTHWISE:
+    if cost.kind.is_depthwise:
         share = 2e-9 * cost.macs / (cost.latency_ms * _peak(compute))
         return f"depthwise at {share:.1%} of the device's peak: fewer channels here"
     return _advice_on_size(cost, compute) if cost.macs else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from pydantic import BaseModel
 
 from edgec.core.target import Compute, Resident, Scheme, Target
 from edgec.evaluate.costs import Timed, cross_validated, fit_costs, predicted_ms, weight_bytes
@@ -23,7 +24,7 @@ from edgec.evaluate.probes import EMPTY, HEAVY, Probe, probe_graph, probes
 from edgec.evaluate.workload import Work, read_workload
 from edgec.runtime.timing import median_ms
 
-__all__ = ["PROBE_S", "Calibrated", "Clock", "calibrate_machine", "clock_here", "profile_text", "toml_lines"]
+__all__ = ["PROBE_S", "Calibrated", "Clock", "calibrate_machine", "clock_here", "profile_text", "toml_text"]
 
 PROBE_S = 0.06
 """For a graph, in each round."""
@@ -166,34 +167,22 @@ def clock_here(target: Target, *, threads: int) -> Clock:
 
 def profile_text(target: Target, calibrated: Calibrated, *, name: str, threads: int, where: str) -> str:
     """A profile as TOML: that of the target, with the figures of the sweep and their source."""
-    quantization = target.quantization
-    lines = [
-        f"name = {json.dumps(name)}",
-        f"title = {json.dumps(where, ensure_ascii=False)}",
-        f'family = "{target.family}"',
-        f'architecture = "{target.architecture}"',
-        "",
-        "[runtime]",
-        f'engine = "{target.runtime.engine}"',
-        f"opset = {target.runtime.opset}",
-        f"threads = {threads}",
-        "",
-        "[quantization]",
-        f'scheme = "{quantization.scheme.value}"',
-        f"reduce_range = {str(quantization.reduce_range).lower()}",
-        "",
-        "[rules]",
-        f"channel_multiple = {target.rules.channel_multiple}",
-        "",
-        *toml_lines(calibrated.compute),
-        "",
+    head = {"name": name, "title": where, "family": target.family, "architecture": target.architecture}
+    source = (
         "[[sources]]",
         'fields = ["compute"]',
         "derived = true",
         f'text = """\\\n{_source(calibrated, threads, where)}"""',
-        "",
-    ]
-    return "\n".join(lines)
+    )
+    parts = (
+        "\n".join(f"{key} = {_toml(value)}" for key, value in head.items()),
+        toml_text("runtime", target.runtime.model_copy(update={"threads": threads})),
+        toml_text("quantization", target.quantization),
+        toml_text("rules", target.rules),
+        toml_text("compute", calibrated.compute),
+        "\n".join(source),
+    )
+    return "\n\n".join(parts) + "\n"
 
 
 def _source(calibrated: Calibrated, threads: int, where: str) -> str:
@@ -204,20 +193,19 @@ def _source(calibrated: Calibrated, threads: int, where: str) -> str:
     )
 
 
-def toml_lines(compute: Compute) -> Iterator[str]:
-    """The tables `[compute]`, to three digits; what is zero goes without saying."""
-    yield from _table_lines("compute", compute.model_dump(exclude_none=True, exclude_defaults=True))
+def toml_text(name: str, table: BaseModel) -> str:
+    """A table and those in it, floats to three digits; what is at its default goes without saying."""
+    return "\n\n".join(_tables(name, table.model_dump(mode="json", exclude_none=True, exclude_defaults=True)))
 
 
-def _table_lines(name: str, fields: Mapping[str, Any]) -> Iterator[str]:
-    """A table, and the tables in it."""
-    tables = {key: value for key, value in fields.items() if isinstance(value, dict)}
-    yield f"[{name}]"
-    yield from (f"{key} = {_digits(value)}" for key, value in fields.items() if key not in tables)
-    for key, table in tables.items():
-        yield ""
-        yield from _table_lines(f"{name}.{key}", table)
+def _tables(name: str, fields: Mapping[str, Any]) -> Iterator[str]:
+    inner = {key: value for key, value in fields.items() if isinstance(value, dict)}
+    lines = [f"{key} = {_toml(value)}" for key, value in fields.items() if key not in inner]
+    if lines or not inner:
+        yield "\n".join((f"[{name}]", *lines))
+    for key, table in inner.items():
+        yield from _tables(f"{name}.{key}", table)
 
 
-def _digits(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
+def _toml(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

@@ -18,7 +18,7 @@ from edgec.evaluate.folding import fold_shapes_
 from edgec.evaluate.fusion import ACTIVATIONS, OnnxruntimeFusion, TensorrtFusion
 from edgec.evaluate.wiring import BYTE, HALF, SINGLE, VIEWS, Wiring
 
-__all__ = ["OperatorClass", "Traffic", "Work", "read_workload"]
+__all__ = ["LANES", "OperatorClass", "Traffic", "Work", "read_workload"]
 
 _FOLDED = VIEWS | ACTIVATIONS | {"BatchNormalization", "Cast"}
 
@@ -30,7 +30,7 @@ _UNCOUNTED = frozenset(
 
 _EFFORT = {"Erf": 8, "Gelu": 8, "HardSwish": 4, "LayerNormalization": 6, "Sigmoid": 4, "Softmax": 8, "Tanh": 4}
 """Arithmetic operations on an element, estimated; an operator that is not here needs one, a pooling half its window."""
-_LANES = 16
+LANES = 16
 """Bytes that a vector register of SSE or NEON holds: MLAS has other code for what is no multiple of that."""
 _IMAGE_CHANNELS = 4
 
@@ -317,5 +317,5 @@ class _Operators:
 def _kind_of_groups(groups: int, channels: int) -> OperatorClass:
     """The class of a convolution in so many groups of so many channels."""
     if channels == 1:
-        return OperatorClass.RAGGED if groups % _LANES else OperatorClass.DEPTHWISE
-    return OperatorClass.NARROW if channels % _LANES else OperatorClass.GROUPED
+        return OperatorClass.RAGGED if groups % LANES else OperatorClass.DEPTHWISE
+    return OperatorClass.NARROW if channels % LANES else OperatorClass.GROUPED

@@ -141,7 +141,7 @@ class Plan:
             "compress": compress,
             "oefsmc": self.config.compress.oefsmc.model_dump(mode="json") if rebalance else None,
             "model": self._model_settings,
-            "channel_multiple": self.target.rules.channel_multiple,
+            "rules": self.target.rules.model_dump(include={"channel_multiple", "depthwise_multiple"}),
             "device": self.device.value,
             "seed": self.config.seed,
         }

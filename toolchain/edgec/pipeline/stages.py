@@ -71,7 +71,7 @@ def compressed(sources: Sources, images: Prepared, *, rebalance: bool) -> Classi
         teacher=teacher,
         few=images.few,
         budget=plan.config.compress,
-        channel_multiple=plan.target.rules.channel_multiple,
+        rules=plan.target.rules,
         seed=plan.config.seed,
         fabric=sources.fabric,
     )
