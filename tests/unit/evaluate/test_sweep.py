@@ -69,8 +69,9 @@ def simulated(tmp_path, machine=MACHINE, disturbed=()):
 
     def predicted_ms(model, spill_mb):
         (tmp_path / "probe.onnx").write_bytes(model)
+        weights_mb = sum(len(each.raw_data) for each in onnx.load_from_string(model).graph.initializer) / 1e6
         (batch, *_) = onnx.load_from_string(model).graph.input[0].type.tensor_type.shape.dim
-        far = machine.resident and spill_mb > machine.resident.up_to_mb
+        far = machine.resident and spill_mb + weights_mb > machine.resident.up_to_mb
         here = machine.model_copy(update={"resident": None}) if far else machine
         target = HOST.model_copy(update={"compute": here})
         return predict_latency(tmp_path / "probe.onnx", target, batch=batch.dim_value or 1).latency_ms
@@ -132,7 +133,8 @@ def test_a_known_machine_is_found_again(tmp_path):
 
 def test_weights_of_large_nets_come_from_memory(tmp_path):
     found = calibrate_machine(HOST, simulated(tmp_path), graphs=[*SMALL, *HEAVY]).compute
-    assert found.resident.up_to_mb == 32  # the last size that was tried below 40
+    # Among 24 MB the graphs of 8 and of 2 MB are held, of 32 MB the second alone: that makes 32 MB in one, 34 in the other.
+    assert found.resident.up_to_mb == 33
     # Few graphs do not tell what a byte costs from what its product costs; how much more it costs from afar, they do.
     assert 1 / found.bandwidth_gb_per_s - 1 / found.resident.gb_per_s == pytest.approx(1 / 8 - 1 / 20, rel=0.01)
 

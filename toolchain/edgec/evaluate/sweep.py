@@ -31,7 +31,7 @@ PROBE_S = 0.06
 _ROUNDS = 4
 _SPILL_MB = 8
 """As much as the smallest nets hold, and more than the near caches do."""
-_SPILLS_MB = (_SPILL_MB, 16, 32, 64, 128, 256)
+_SPILLS_MB = (_SPILL_MB, 16, 24, 32, 48, 64, 96, 128, 256)
 """As much as ever larger nets hold."""
 _LEAST_GAIN = 1.05
 """Of weights in a cache over weights in memory, to be worth a figure."""
@@ -120,7 +120,7 @@ class _Memory:
     """What weights cost that no cache holds.
 
     Attributes:
-        up_to_mb: Weights that a cache holds.
+        up_to_mb: Weights that a cache holds, those of the rest of the net among them.
         far_ms: What a byte of others takes longer; 0 where nothing is gained by holding them.
     """
 
@@ -131,18 +131,21 @@ class _Memory:
     def of(cls, heavy_ms: Mapping[_Job, float], works: Mapping[_Job, tuple[Work, ...]]) -> _Memory:
         """From heavy graphs, each among other weights of several sizes.
 
-        A cache holds the sizes at which they take less than halfway between what they take at the least and at most.
+        A cache holds all of them where a graph takes less than halfway between what it takes at the least and at most;
+        the median graph counts.
         """
-        ms = {size: sum(ms for job, ms in heavy_ms.items() if job.spill_mb == size) for size in _SPILLS_MB}
-        weights = sum(weight_bytes(works[job]) for job in heavy_ms if job.spill_mb == _SPILL_MB)
-        near, far = ms[_SPILLS_MB[0]], ms[_SPILLS_MB[-1]]
-        far_ms = (far - near) / weights if far > near * _LEAST_GAIN else 0.0
-        return cls(up_to_mb=max(size for size in ms if ms[size] - near <= max(far - near, 0) / 2), far_ms=far_ms)
+        graphs = {job: weight_bytes(works[job]) for job in heavy_ms if job.spill_mb == _SPILL_MB}
+        curves = {job: [heavy_ms[job._replace(spill_mb=spill)] for spill in _SPILLS_MB] for job in graphs}
+        held_mb = [graphs[job] / 1e6 + _held(curve) for job, curve in curves.items()]
+        near, *_, far = map(sum, zip(*curves.values(), strict=True))
+        far_ms = (far - near) / sum(graphs.values()) if far > near * _LEAST_GAIN else 0.0
+        return cls(up_to_mb=round(np.median(held_mb)), far_ms=far_ms)
 
     def near_ms(self, works: Sequence[Work], ms: float) -> float:
         """What a graph would take if its weights came from a cache."""
         size = weight_bytes(works)
-        return max(ms - self.far_ms * size, ms / 2) if size > self.up_to_mb * 1e6 else ms
+        far = size + _SPILL_MB * 1e6 > self.up_to_mb * 1e6
+        return max(ms - self.far_ms * size, ms / 2) if far else ms
 
     def applied(self, compute: Compute) -> Compute:
         """The figures of a machine, given those with all weights in a cache."""
@@ -153,6 +156,12 @@ class _Memory:
         return compute.model_copy(
             update={"bandwidth_gb_per_s": 1e-6 / (1e-6 / near + self.far_ms), "resident": resident}
         )
+
+
+def _held(curve: Sequence[float]) -> int:
+    """The most of `_SPILLS_MB` that still fit into a cache beside a graph's weights, by what it took among them."""
+    middle = max(curve[0], (curve[0] + curve[-1]) / 2)
+    return max(spill for spill, ms in zip(_SPILLS_MB, curve, strict=True) if ms <= middle)
 
 
 def clock_here(target: Target, *, threads: int) -> Clock:
