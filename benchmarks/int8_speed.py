@@ -15,22 +15,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import torch
-import torchvision
 
-from edgec.calibrate import calibration_set, load_recipe, observe_ranges
-from edgec.core.classifier import Classifier
-from edgec.core.inputs import InputSpec
-from edgec.core.samples import Samples
 from edgec.core.target import Target, load_target
 from edgec.evaluate.latency import Turns, measure_in_turns
 from edgec.evaluate.payoff import compare_turns, profile_kernels
-from edgec.export.onnx import export_onnx
-from edgec.quantize import quantize_model
 from edgec.runtime import Session
+from nets import INPUT, calibrated, exported
 from rows import Row, arguments, show
 
-INPUT = InputSpec(height=224, width=224)
 IMAGES = 8
 
 
@@ -56,23 +48,10 @@ def main() -> None:
 
 
 def _export(net: str, target: Target, folder: Path) -> dict[str, Path]:
-    torch.manual_seed(0)
-    module = getattr(torchvision.models, net)(weights=None).eval()
-    labels = tuple(map(str, range(1000)))
-    paths = {"FP32": folder / f"{net}.onnx", "int8": folder / f"{net}-int8.onnx"}
-    classifier = Classifier(module=module, input=INPUT, labels=labels)
-    export_onnx(classifier, paths["FP32"], opset=target.runtime.opset)
-    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, INPUT.height, INPUT.width, 3), dtype=np.uint8)
-    names = tuple(map(str, range(IMAGES)))
-    noise = Samples(pixels=pixels, digests=names, source="noise", labels=np.arange(IMAGES), classes=labels)
-    none = noise.take(np.arange(0))
-    recipe = load_recipe("balanced")
-    chosen = calibration_set(noise, none, none.labels, recipe, seed=0)
-    feed = Session(paths["FP32"], INPUT).feed
-    ranges = observe_ranges(paths["FP32"], chosen, recipe, target=target, feed=feed)
-    quantize_model(paths["FP32"], ranges, target, output=paths["int8"])
+    fp32 = exported(net, target, folder)
+    int8 = calibrated(fp32, target, folder / f"{net}-int8.onnx", images=IMAGES)
     print(f"{net} is exported", file=sys.stderr)
-    return paths
+    return {"FP32": fp32, "int8": int8}
 
 
 def _compare(net: str, models: dict[str, Path], *, threads: int, max_seconds: float) -> list[Row]:

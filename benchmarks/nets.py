@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 import torchvision
 from torch import nn
 
-from edgec.calibrate import Ranges, place, prepare
+from edgec.calibrate import Ranges, calibration_set, load_recipe, observe_ranges, place, prepare
 from edgec.core.classifier import Classifier
 from edgec.core.inputs import InputSpec
+from edgec.core.samples import Samples
 from edgec.core.target import Scheme, Target
 from edgec.export.onnx import export_onnx
 from edgec.quantize import quantize_model
+from edgec.runtime import Session
 
-__all__ = ["INPUT", "LABELS", "SMALL", "ZOO", "exported", "outline", "quantised", "rounded"]
+__all__ = ["INPUT", "LABELS", "SMALL", "ZOO", "calibrated", "exported", "outline", "quantised", "rounded"]
 
 SMALL = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
 ZOO = (
@@ -55,6 +58,19 @@ def rounded(model: Path, target: Target) -> Path:
         bounds = dict.fromkeys((*placement.tensors, *placement.shared), (low, 4.0))
         quantize_model(model, Ranges(bounds=bounds), target, output=path)
     return path
+
+
+def calibrated(model: Path, target: Target, output: Path, *, images: int) -> Path:
+    """A graph with Q/DQ as a build makes it, with ranges that were observed on images of noise."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, INPUT.height, INPUT.width, 3), dtype=np.uint8)
+    names = tuple(map(str, range(images)))
+    noise = Samples(pixels=pixels, digests=names, source="noise", labels=np.arange(images), classes=LABELS)
+    none = noise.take(np.arange(0))
+    recipe = load_recipe("balanced")
+    chosen = calibration_set(noise, none, none.labels, recipe, seed=0)
+    ranges = observe_ranges(model, chosen, recipe, target=target, feed=Session(model, INPUT).feed)
+    quantize_model(model, ranges, target, output=output)
+    return output
 
 
 def outline(path: Path) -> Path:

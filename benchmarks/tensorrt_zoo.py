@@ -14,18 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-from edgec.calibrate import calibration_set, load_recipe, observe_ranges
 from edgec.core.errors import EdgecError
-from edgec.core.samples import Samples
 from edgec.core.target import Target, load_target
 from edgec.export.ahead import Proof, prove, rtx_version
 from edgec.export.lint import lint, require_clean
-from edgec.quantize import quantize_model
-from edgec.runtime import Session
-from nets import INPUT, LABELS, SMALL, ZOO, exported
+from nets import SMALL, ZOO, calibrated, exported
 from rows import Row, arguments, show
 
 IMAGES = 2
@@ -48,7 +43,7 @@ def main() -> None:
 
 
 def _proved(net: str, target: Target, folder: Path) -> list[Row]:
-    model = _shipped(net, target, folder)
+    model = calibrated(exported(net, target, folder), target, folder / "model.onnx", images=IMAGES)
     findings = lint(onnx.load(model), target)
     try:
         require_clean(findings)
@@ -69,20 +64,6 @@ def _rows(net: str, proof: Proof) -> list[Row]:
     ]
     built = Row(what=f"{net}: built", value=int(proof.proven), unit="nets", n=1, against=proof.tool)
     return [built, *counts, Row(what=f"{net}: parse and build", value=proof.seconds, unit="s", n=1)]
-
-
-def _shipped(net: str, target: Target, folder: Path) -> Path:
-    """The graph that a build would ship."""
-    fp32, shipped = exported(net, target, folder), folder / "model.onnx"
-    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, INPUT.height, INPUT.width, 3), dtype=np.uint8)
-    names = tuple(map(str, range(IMAGES)))
-    noise = Samples(pixels=pixels, digests=names, source="noise", labels=np.arange(IMAGES), classes=LABELS)
-    none = noise.take(np.arange(0))
-    recipe = load_recipe("balanced")
-    chosen = calibration_set(noise, none, none.labels, recipe, seed=0)
-    ranges = observe_ranges(fp32, chosen, recipe, target=target, feed=Session(fp32, INPUT).feed)
-    quantize_model(fp32, ranges, target, output=shipped)
-    return shipped
 
 
 if __name__ == "__main__":

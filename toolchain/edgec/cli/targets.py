@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from edgec.core.target import Source, Target
     from edgec.deploy.fleet import Device
-    from edgec.deploy.remote import TimeModel
     from edgec.evaluate.sweep import Calibrated
-    from edgec.runtime.timing import Machine
+    from edgec.runtime.timing import Clock, Machine
 
 __all__ = ["command"]
 
@@ -132,13 +131,13 @@ def _swept_there(device: Device, threads: int) -> tuple[Calibrated, Target, str]
     from edgec.deploy.remote import with_stopwatch
     from edgec.evaluate.sweep import PROBE_S, calibrate_machine
 
-    def swept(machine: Machine, time_model: TimeModel) -> tuple[Calibrated, Target, str]:
+    def swept(machine: Machine, clock: Clock) -> tuple[Calibrated, Target, str]:
         if machine.target.architecture == "any":
             raise UnsupportedError(f"device '{device.url}': {machine.where}: profiles are for aarch64 and x86_64")
         family = "x86" if machine.target.architecture == "x86_64" else "raspberry-pi"
         target = machine.target.model_copy(update={"family": family})
 
-        return calibrate_machine(target, time_model), target, machine.where
+        return calibrate_machine(target, clock), target, machine.where
 
     return with_stopwatch(device, ["--threads", str(threads), "--seconds", str(PROBE_S)], swept)
 

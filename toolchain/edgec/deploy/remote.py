@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from edgec.core.errors import TransportError
 from edgec.deploy.fleet import Device
@@ -14,12 +14,10 @@ from edgec.deploy.rollout import Payload
 from edgec.deploy.session import Request
 from edgec.deploy.ssh import PIECE_BYTES, Connection, CutError, Dialogue, connect
 from edgec.deploy.version import folder_name
-from edgec.runtime.timing import Machine, Order, Timing
+from edgec.runtime.timing import Clock, Machine, Order, Timing
 
-__all__ = ["Benched", "TimeModel", "bench_there", "with_stopwatch"]
+__all__ = ["Benched", "bench_there", "with_stopwatch"]
 
-TimeModel: TypeAlias = Callable[[bytes, int], float]
-"""Times a serialised graph, in ms; the number is `spill_mb` of `edgec.runtime.timing.median_ms`."""
 GRAPH_S = 300.0
 """For one graph to be sent and timed."""
 
@@ -71,7 +69,7 @@ async def bench_there(
 
 
 def with_stopwatch(
-    device: Device, options: Sequence[str], work: Callable[[Machine, TimeModel], _Result], *, limit_s: float = GRAPH_S
+    device: Device, options: Sequence[str], work: Callable[[Machine, Clock], _Result], *, limit_s: float = GRAPH_S
 ) -> _Result:
     """Does some work in which graphs are timed on a device; it runs in a thread of its own.
 

@@ -16,11 +16,10 @@ import numpy as np
 
 from edgec.core.target import Compute, Efficiency, Fill, Waste
 from edgec.evaluate.roofline import Precision, net_costs, padded, precision_of
-from edgec.evaluate.workload import Traffic, Work
+from edgec.evaluate.workload import Work
 
 __all__ = ["Timed", "cross_validated", "fit_costs", "predicted_ms", "weight_bytes"]
 
-_PRECISIONS = (Precision.FP32, Precision.INT8)
 _MOST = 8.0
 """Times the peak; a profile takes no more."""
 _LEAST = 1e-4
@@ -28,6 +27,8 @@ _LEAST = 1e-4
 _NOISE = 0.1
 """Errors beyond count by their size, not by its square: a graph that was disturbed does not bend the rest."""
 _FOLDS = 5
+_NET_WEIGHT = 5.0
+"""Of a piece of a net beside a single step."""
 _FP32_STEPS = (1, 4, 8, 16)
 """A single value, and as many as a register of 128, 256 or 512 bits holds."""
 
@@ -45,9 +46,6 @@ class Timed:
     works: tuple[Work, ...]
     ms: float
     is_net: bool = False
-
-
-_NET_WEIGHT = 5.0
 
 
 class _Unit(NamedTuple):
@@ -113,7 +111,7 @@ def cross_validated(timed: Sequence[Timed], compute: Compute) -> np.ndarray:
 
 def weight_bytes(works: Sequence[Work]) -> int:
     """What the weights of these operators hold."""
-    return sum(_bytes(work.weights) for work in works)
+    return sum(work.weights.stored_bytes for work in works)
 
 
 def predicted_ms(works: Sequence[Work], compute: Compute) -> float:
@@ -136,7 +134,7 @@ def _units(works: Sequence[Work], compute: Compute) -> Counter[_Unit]:
                 found[_Unit("row", work.kind.value, precision)] += 2 * work.rows
         elif not work.fused:
             found[_Unit("element", work.op_type, precision)] += work.effort
-        found[_WEIGHT] += _bytes(work.weights)
+        found[_WEIGHT] += work.weights.stored_bytes
         found[_LAUNCH] += not work.fused
     return found
 
@@ -211,7 +209,9 @@ def _peaks(timed: Sequence[Timed]) -> Compute:
         ]
         return max(speeds, default=0.0)
 
-    moved = max(sum(_bytes(work.traffic) - _bytes(work.weights) for work in each.works) / each.ms for each in timed)
+    moved = max(
+        sum(work.traffic.stored_bytes - work.weights.stored_bytes for work in each.works) / each.ms for each in timed
+    )
     return Compute(
         fp32_tflops=fastest(int8=False),
         int8_tops=fastest(int8=True) or None,
@@ -220,7 +220,3 @@ def _peaks(timed: Sequence[Timed]) -> Compute:
         floor_us=1,
         efficiency=Efficiency(dense=1, pointwise=1, depthwise=1, elementwise=1),
     )
-
-
-def _bytes(traffic: Traffic) -> int:
-    return 4 * traffic.single + 2 * traffic.half + traffic.byte

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
@@ -22,9 +22,9 @@ from edgec.core.target import Compute, Resident, Scheme, Target
 from edgec.evaluate.costs import Timed, cross_validated, fit_costs, predicted_ms, weight_bytes
 from edgec.evaluate.probes import EMPTY, HEAVY, Probe, probe_graph, probes
 from edgec.evaluate.workload import Work, read_workload
-from edgec.runtime.timing import median_ms
+from edgec.runtime.timing import Clock, median_ms
 
-__all__ = ["PROBE_S", "Calibrated", "Clock", "calibrate_machine", "clock_here", "profile_text", "toml_text"]
+__all__ = ["PROBE_S", "Calibrated", "calibrate_machine", "clock_here", "profile_text", "toml_text"]
 
 PROBE_S = 0.06
 """For a graph, in each round."""
@@ -35,9 +35,6 @@ _SPILLS_MB = (_SPILL_MB, 16, 24, 32, 48, 64, 96, 128, 256)
 """As much as ever larger nets hold."""
 _LEAST_GAIN = 1.05
 """Of weights in a cache over weights in memory, to be worth a figure."""
-
-Clock: TypeAlias = Callable[[bytes, int], float]
-"""Times a serialised graph, in ms; the number is `spill_mb` of `edgec.runtime.timing.median_ms`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,11 @@ class Traffic:
     half: int = 0
     single: int = 0
 
+    @property
+    def stored_bytes(self) -> int:
+        """As the graph stores them; a device may compute in other formats."""
+        return self.byte + 2 * self.half + 4 * self.single
+
     def __add__(self, other: Traffic) -> Traffic:
         return Traffic(byte=self.byte + other.byte, half=self.half + other.half, single=self.single + other.single)
 
