@@ -51,7 +51,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "maps between x 30": {f"{RECOVERY}.between_weight": 30.0},
     "logits x 0.05": {f"{RECOVERY}.logit_weight": 0.05},
     "logits x 0.2": {f"{RECOVERY}.logit_weight": 0.2},
-    "no blending": {f"{RECOVERY}.mix": False},
+    "no blending": {f"{RECOVERY}.mix": "off"},
+    "blending across the batch": {f"{RECOVERY}.mix": "across"},
+    "constant share of OOD images": {f"{RECOVERY}.ood_share": "constant"},
+    "few samples alone": {"compress.variant": "few"},
     "natural draws": {f"{OURS}.draws": "natural"},
     "labelled OOD images alone": {f"{OURS}.distill_on": "auxiliary"},
     "peak rate 0.2": {f"{RECOVERY}.learning_rate": 0.2},
@@ -59,7 +62,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "Taylor importance": {f"{OURS}.importance": "taylor"},
     "fine-tuning, eq. 9": {f"{OURS}.without": "nothing"},
     "as in the paper": {f"{OURS}.like": "paper"},
-    "plain": {f"{OURS}.without": "all"},
+    "plain": {"compress.variant": "plain"},
 }
 
 
@@ -97,7 +100,7 @@ def _measured(config: str, settings: dict[str, Any]) -> dict[tuple[str, str], fl
         prepare(sources, Path(folder))
         images = read_prepared(Path(folder))
     started = time.perf_counter()
-    student = compressed(sources, images, rebalance=plan.config.compress.rebalance)
+    student = compressed(sources, images, variant=plan.config.compress.variant)
     found = {("compression", "s"): time.perf_counter() - started}
     spec, data = plan.model.input, plan.data
     ood = load_ood(data.ood, spec, count=UNSEEN + 2 * data.ood_count, seed=10_000, progress=Silent())

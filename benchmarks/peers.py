@@ -153,9 +153,9 @@ def _case(name: str, settings: dict[str, Any], work: Path) -> Case:
     sources, store = Sources(plan, Silent()), Store(work / "cache")
     data = store.get(plan.prepared, lambda to: prepare(sources, to)).folder
     images = read_prepared(data)
-    rebalance = plan.config.compress.rebalance
+    variant = plan.config.compress.variant
     student = plan.compressed and store.get(
-        plan.compressed, lambda to: stages.compress(sources, images, to, rebalance=rebalance)
+        plan.compressed, lambda to: stages.compress(sources, images, to, variant=variant)
     )
     export = store.get(plan.exported, lambda to: stages.export(sources, images, student and student.folder, to))
     folder = work.absolute() / name / plan.exported.key[:12]

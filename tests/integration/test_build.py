@@ -20,7 +20,7 @@ from edgec.evaluate.report import parse_report
 from edgec.package import Golden, open_bundle, read_golden
 from edgec.runtime import load_model
 
-ALL = ["data", "baseline", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
+ALL = ["data", "baseline", "few", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
 FILES = {
     *("broken.json", "calibration.json", "golden.npz", "manifest.json", "model.onnx", "predictions.npz"),
     *("report.html", "report.json", "sbom.cdx.json"),
@@ -61,7 +61,7 @@ class TestBundle:
 
     def test_the_lineage_names_every_stage_with_its_key(self, digits: Any) -> None:
         stages = [stage["name"] for stage in digits.manifest["lineage"]]
-        assert stages == ["data", "baseline", "compress", "export", "calibrate", "quantize"]
+        assert stages == ["data", "baseline", "few", "compress", "export", "calibrate", "quantize"]
         planned = subprocess.run(
             [sys.executable, "-m", "edgec", "build", *digits.arguments, "--dry-run", "--json"],
             capture_output=True,
@@ -112,7 +112,7 @@ class TestReport:
         fields = {"stage", "name", "label", "value", "unit", "n", "low", "high", "kind", "where"}
         for row in report["measurements"]:
             assert set(row) == fields
-            assert row["stage"] in ("teacher", "baseline", "compressed", "artifact")
+            assert row["stage"] in ("teacher", "baseline", "few", "compressed", "artifact")
             assert row["kind"] in ("measured", "predicted")
             assert row["n"] >= 1 or row["kind"] == "predicted"
             assert row["where"]
@@ -120,7 +120,7 @@ class TestReport:
             if row["low"] is not None and row["high"] is not None:
                 assert row["low"] <= row["value"] <= row["high"]
 
-    @pytest.mark.parametrize("stage", ["teacher", "baseline", "compressed", "artifact"])
+    @pytest.mark.parametrize("stage", ["teacher", "baseline", "few", "compressed", "artifact"])
     def test_every_model_has_its_accuracy_as_a_whole_and_by_class(self, digits: Any, stage: str) -> None:
         rows = [row for row in digits.report["measurements"] if row["stage"] == stage]
         accuracy = {row["label"]: row for row in rows if row["name"] == "accuracy"}
@@ -369,7 +369,7 @@ class TestWays:
         build = builder(tmp_path / "given", "--target", "host", *given)
         assert "the model is an ONNX file: compression is skipped" in build.outcome.stderr
         assert any("a finished graph cannot be pruned" in note for note in build.report["notes"])
-        assert {stage["name"] for stage in build.manifest["lineage"]}.isdisjoint({"compress", "baseline"})
+        assert {stage["name"] for stage in build.manifest["lineage"]}.isdisjoint({"compress", "baseline", "few"})
         agreement = next(
             row["value"]
             for row in build.report["measurements"]

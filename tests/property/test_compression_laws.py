@@ -167,6 +167,7 @@ def test_the_guard_never_lets_a_worse_student_through(seed: int, rate: float, et
         (part, part),
         images[12:],
         FinetuneConfig(steps=4, check_every=check_every, learning_rate=rate, batch_size=6, eta=eta),
+        rates=torch.full((4,), 0.25),
         fabric=fabric(),
         generator=torch.Generator().manual_seed(seed),
         progress=Silent(),

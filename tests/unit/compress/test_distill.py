@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from edgec.compress.config import Budget, DistillConfig
+from edgec.compress.config import Budget, DistillConfig, MirConfig, PractiseConfig
 from edgec.compress.distill import Pool, Seen, augment, batches, distill, mimic_loss, mixed
 from edgec.compress.prune import prune
 from edgec.core.classifier import Classifier
@@ -121,7 +121,7 @@ def numbered(n: int, first: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("joint", [0.0, 0.3, 1.0])
 def test_a_batch_holds_both_kinds_and_each_term_has_its_share(joint: float) -> None:
-    config = DistillConfig(few_per_step=3, ood_per_step=5, joint=joint, mix=False)
+    config = DistillConfig(few_per_step=3, ood_per_step=5, joint=joint, mix="off", ood_share="constant")
     pools = even(numbered(10)), even(numbered(10, 100))
     drawn = list(batches(pools, config, steps=4, shift=0, flip=False, generator=generator()))
     assert len(drawn) == 4
@@ -133,7 +133,7 @@ def test_a_batch_holds_both_kinds_and_each_term_has_its_share(joint: float) -> N
 
 
 def test_the_plain_method_fills_the_batch_with_few_samples() -> None:
-    config = DistillConfig(few_per_step=3, ood_per_step=5, mix=False)
+    config = DistillConfig(few_per_step=3, ood_per_step=5, mix="off", ood_share="constant")
     pools = even(numbered(10)), None
     images, share = next(batches(pools, config, steps=1, shift=0, flip=False, generator=generator()))
     assert len(images) == 8
@@ -142,13 +142,39 @@ def test_the_plain_method_fills_the_batch_with_few_samples() -> None:
 
 def test_images_are_drawn_by_their_chances() -> None:
     chances = torch.tensor([0.0, 0.1, 0.9])
-    config = DistillConfig(few_per_step=4000, ood_per_step=1, mix=False)
+    config = DistillConfig(few_per_step=4000, ood_per_step=1, mix="off", ood_share="constant")
     pools = (Pool(images=numbered(3), chances=chances), even(numbered(1, 9)))
     images, _ = next(batches(pools, config, steps=1, shift=0, flip=False, generator=generator()))
     drawn = torch.bincount(images.flatten()[:4000].long(), minlength=3) / 4000
     # Four standard deviations of a share of 0.1 over 4,000 draws.
     torch.testing.assert_close(drawn, chances, atol=0.02, rtol=0)
     assert drawn[0] == 0
+
+
+def test_a_falling_share_begins_as_set_and_ends_with_few_samples_alone() -> None:
+    config = DistillConfig(few_per_step=4, ood_per_step=4, joint=0.25, mix="off", ood_share="falls")
+    pools = even(numbered(10)), even(numbered(10, 100))
+    drawn = list(batches(pools, config, steps=9, shift=0, flip=False, generator=generator()))
+    outside = [images.flatten() >= 100 for images, _ in drawn]
+    assert [int(marks.sum()) for marks in outside] == [4, 4, 3, 2, 2, 2, 1, 0, 0]
+    weights = [float(share[marks].sum()) for marks, (_, share) in zip(outside, drawn, strict=True)]
+    assert weights == pytest.approx([0.75 * (8 - step) / 8 for step in range(7)] + [0, 0])
+    assert all(len(images) == 8 and share.sum().item() == pytest.approx(1) for images, share in drawn)
+
+
+@pytest.mark.parametrize(("mix", "crossed"), [("within", False), ("across", True)])
+def test_blends_stay_within_their_kind_where_that_is_asked(mix: str, crossed: bool) -> None:
+    config = DistillConfig(few_per_step=32, ood_per_step=32, mix=mix, ood_share="constant")
+    pools = even(torch.zeros(2, 1, 1, 1)), even(torch.ones(2, 1, 1, 1))
+    images, _ = next(batches(pools, config, steps=1, shift=0, flip=False, generator=generator()))
+    assert bool(((images > 0) & (images < 1)).any()) is crossed
+
+
+def test_squared_errors_are_bare_as_mir_has_them(outputs) -> None:
+    student, teacher = outputs
+    wanted = ((student[0] - teacher[0]) ** 2).mean()
+    assert loss_of(student, teacher, np.full(6, 1 / 6), error="squared") == pytest.approx(wanted, rel=1e-5)
+    assert MirConfig().error == PractiseConfig().error == "squared"
 
 
 # ---- augmentation

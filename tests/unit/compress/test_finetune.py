@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgec.compress import finetune as module
 from edgec.compress.config import FinetuneConfig
 from edgec.compress.finetune import Labelled, Tuned, disagreement, finetune, open_sampling_loss
+from edgec.compress.labels import complementary_rates
 from edgec.core.classifier import Classifier
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
@@ -142,6 +143,7 @@ def tune(
             ),
             held_out,
             FinetuneConfig(**{"steps": 6, "check_every": 2, "batch_size": 16, **fields}),
+            rates=torch.bincount(labels, minlength=10) / len(labels),
             fabric=fabric,
             generator=torch.Generator().manual_seed(0),
             progress=Silent(),
@@ -223,10 +225,10 @@ def test_the_same_seed_gives_the_same_bytes(student, tune) -> None:
     ]
 
 
-def test_gamma_is_k_times_the_rate_of_each_label_with_k_all_classes(
+def test_gamma_is_k_times_the_rate_of_eq_4_whatever_was_drawn(
     student, teacher, fabric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Classes that no image has count too: of ten classes here, two have labels."""
+    """Drawn frequencies would weigh a class twice: 1.89 in the mean instead of 1 at ten samples."""
     seen: list[Tensor] = []
 
     def remember(few: tuple, auxiliary: tuple, *, gamma: Tensor, eta: float) -> Tensor:
@@ -235,17 +237,19 @@ def test_gamma_is_k_times_the_rate_of_each_label_with_k_all_classes(
 
     monkeypatch.setattr(module, "open_sampling_loss", remember)
     part = Labelled(images=torch.rand(4, 1, 8, 8), labels=torch.tensor([0, 0, 0, 1]))
+    rates = torch.as_tensor(complementary_rates(np.array([3, 1, *[0] * 8])))
     finetune(
         student,
         teacher.module,
         (part, part),
         torch.rand(2, 1, 8, 8),
         FinetuneConfig(steps=1, batch_size=2),
+        rates=rates,
         fabric=fabric,
         generator=torch.Generator().manual_seed(0),
         progress=Silent(),
     )
-    assert seen[0].tolist() == pytest.approx([7.5, 2.5, *[0] * 8])
+    assert seen[0].tolist() == pytest.approx((10 * rates).tolist())
     assert seen[0].mean().item() == pytest.approx(1)
 
 

@@ -76,7 +76,7 @@ def test_a_value_out_of_bounds_is_refused(schema: type[BaseModel], field: str, v
 def test_mir_is_the_papers_way_and_draws_as_many_images_a_step() -> None:
     paper = MirConfig()
     assert (paper.few_per_step + paper.ood_per_step, paper.learning_rate, paper.schedule) == (64, 0.02, "steps")
-    assert (paper.weight_decay, paper.logit_weight, paper.mix) == (1e-4, 0, False)
+    assert (paper.weight_decay, paper.logit_weight, paper.mix) == (1e-4, 0, "off")
 
 
 def test_fine_tuning_has_the_papers_batch_rate_and_eta() -> None:

@@ -171,3 +171,11 @@ def test_channels_that_a_depthwise_convolution_filters_have_a_multiple_of_their_
         assert kept_share(inverted, widths) <= 0.6
     with pytest.raises(ConfigError, match="in multiples of 4 or 16 channels"):
         even_widths(inverted, channels, IMAGE, keep_flops=0.01, rules=rules)
+
+
+@pytest.mark.parametrize("keep_flops", [0.3, 0.5, 0.7])
+def test_even_widths_use_the_budget_to_half_a_percent(
+    net: nn.Module, coupled: list[Coupled], keep_flops: float
+) -> None:
+    widths = even_widths(net, coupled, IMAGE, keep_flops=keep_flops, rules=Rules())
+    assert keep_flops - 0.005 <= kept_share(net, widths) <= keep_flops

@@ -25,7 +25,7 @@ def test_a_row_survives_json() -> None:
 
 
 def test_stages_are_those_that_scripts_rely_on() -> None:
-    assert [stage.value for stage in Stage] == ["teacher", "baseline", "compressed", "artifact"]
+    assert [stage.value for stage in Stage] == ["teacher", "baseline", "few", "compressed", "artifact"]
 
 
 @pytest.mark.parametrize(

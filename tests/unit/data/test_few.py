@@ -146,3 +146,15 @@ def test_a_class_with_too_few_images_is_named(samples: Samples) -> None:
         "train images of 'x': class 'a' has 60 images, 121 are needed for 300 samples at imbalance 100"
     )
     assert caught.value.hint == "ask for fewer samples or less imbalance, or add images of this class"
+
+
+def test_rare_classes_may_stay_empty() -> None:
+    counts = imbalance_counts(10, total=10, imbalance=100, profile="exponential", at_least=0)
+    assert counts.tolist() == [4, 2, 2, 1, 1, 0, 0, 0, 0, 0]
+    assert imbalance_counts(10, total=10, imbalance=100, profile="exponential").tolist() == [1] * 10
+
+
+def test_a_draw_that_leaves_classes_empty_keeps_their_names(samples: Samples) -> None:
+    few = draw_few(samples, total=10, imbalance=100, at_least=0, seed=0)
+    assert few.classes == NAMES
+    assert (few.counts == 0).sum() == 5

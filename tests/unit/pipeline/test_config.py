@@ -71,7 +71,7 @@ class TestEmbeddedDefault:
     def test_a_model_of_ones_own_takes_nothing_from_it(self, write: Any) -> None:
         config = read_config(write(OWN))
         assert config.name == "classifier"
-        assert config.compress.baseline is False
+        assert config.compress.compare == ()
         assert config.data.few is None
         assert not is_embedded(config.model)
 
@@ -173,12 +173,12 @@ class TestFaults:
         assert "'test' is missing" in str(refused(write(OWN.replace("test =", "#"))))
 
     def test_settings_of_a_method_that_is_not_asked_for(self) -> None:
-        error = refused(None, ("compress.method", "other"), ("compress.mir", {"mix": True}))
+        error = refused(None, ("compress.method", "other"), ("compress.mir", {"mix": "across"}))
         assert "unknown key 'compress.mir'" in str(error)
 
     def test_settings_of_the_method_that_is_asked_for_are_kept_for_it(self) -> None:
-        config = read_config(None, [("compress.mir", {"mix": True})])
-        assert config.compress.options == {"mix": True}
+        config = read_config(None, [("compress.mir", {"mix": "across"})])
+        assert config.compress.options == {"mix": "across"}
 
     def test_a_model_without_its_input(self) -> None:
         assert "field 'model.input' is missing" in str(refused(None, ("model.name", "torchvision:resnet18")))

@@ -20,7 +20,7 @@ from edgec.pipeline.device import Device
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.pipeline.plan import Plan, plan_build
 
-ALL = ["data", "baseline", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
+ALL = ["data", "baseline", "few", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
 INPUT = {"height": 8, "width": 8, "channels": 1, "mean": [0.3], "std": [0.4]}
 OOD = ("data.ood_count", 60)
 """A setting of the data: a model of one's own needs images of one's own, or this, which stands for the digits."""
@@ -58,10 +58,10 @@ class TestSettings:
             ("model.input.mean", [0.4], ALL),
             ("compress.steps", 3, after("baseline")),
             ("compress.keep_flops", 0.9, after("baseline")),
-            ("compress.mir.mix", True, after("baseline")),
-            ("compress.oefsmc.finetune.steps", 3, after("compress")),
-            ("compress.rebalance", False, after("compress")),
-            ("compress.baseline", False, ["baseline", "evaluate", "package"]),
+            ("compress.mir.mix", "across", after("baseline")),
+            ("compress.oefsmc.finetune.steps", 3, after("few")),
+            ("compress.variant", "plain", after("compress")),
+            ("compress.compare", ["few"], ["baseline", "evaluate", "package"]),
             ("compress.method", "none", after("baseline")),
             ("export.preprocess_in_graph", True, after("export")),
             ("calibrate.recipe", "minmax", after("calibrate")),
@@ -77,7 +77,7 @@ class TestSettings:
         assert changed(plan(), plan((name, value))) == stages
 
     def test_a_setting_at_its_default_changes_nothing(self) -> None:
-        assert changed(plan(), plan(("calibrate.recipe", "balanced"), ("compress.rebalance", True))) == []
+        assert changed(plan(), plan(("calibrate.recipe", "balanced"), ("compress.variant", "ours"))) == []
 
     def test_an_alias_of_the_target_changes_nothing(self) -> None:
         assert changed(plan(), plan(("target", "jetson-orin-nano-8gb"))) == []
@@ -122,7 +122,7 @@ class TestInputs:
     def of(self, images: Path, **model: Any) -> Plan:
         given = [(f"data.{name}", str(images / name)) for name in ("train", "test", "ood")]
         teacher = {"name": "edgec.models.digits:digits_net", "weights": str(WEIGHTS), "input": INPUT, **model}
-        return plan(("model", teacher), ("compress.baseline", True), *given)
+        return plan(("model", teacher), ("compress.compare", ["plain", "few"]), *given)
 
     def test_a_moved_data_folder_changes_nothing(self, images: Path, tmp_path: Path) -> None:
         before = self.of(images)
@@ -172,12 +172,12 @@ class TestStages:
 
     def test_without_compression_there_is_no_plain_one(self) -> None:
         stages = [recipe.stage for recipe in plan(("compress.method", "none")).stages]
-        assert stages == [stage for stage in ALL if stage not in ("baseline", "compress")]
+        assert stages == [stage for stage in ALL if stage not in ("baseline", "few", "compress")]
 
     def test_an_onnx_model_is_not_compressed(self, tmp_path: Path) -> None:
         (tmp_path / "m.onnx").write_bytes(b"")
         model = {"name": str(tmp_path / "m.onnx"), "input": INPUT}
-        assert plan(("model", model), OOD, ("compress.baseline", True)).compresses is False
+        assert plan(("model", model), OOD, ("compress.compare", ["plain", "few"])).compresses is False
 
     def test_the_scheme_of_the_config_goes_before_the_target_s(self) -> None:
         assert plan(("quantize.scheme", "float16")).target.quantization.scheme.value == "float16"

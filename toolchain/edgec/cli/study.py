@@ -87,7 +87,7 @@ def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], Funct
 @command.command("few-sample")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
 @click.option("--methods", type=ListType(), metavar="NAMES", help="Compression methods. [default: all]")
-@click.option("--variants", type=ListType(), metavar="NAMES", help="Of plain, paper, ours. [default: all three]")
+@click.option("--variants", type=ListType(), metavar="NAMES", help="Of plain, paper, few, ours. [default: all four]")
 @click.option("--samples", type=ListType(), metavar="NUMBERS", help="Labelled samples in all. [default: 50]")
 @click.option("--imbalance", type=ListType(), metavar="NUMBERS", help="Most over fewest of a class. [default: 100]")
 @click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Of every draw. [default: 0,1,2]")
@@ -109,7 +109,7 @@ def few_sample(
     as_json: bool,
     **lists: tuple[str, ...] | None,
 ) -> None:
-    """Compress with every method: alone, under OE-FSMC as in the paper, and as we do.
+    """Compress with every method: alone, under OE-FSMC as in the paper, by our recipe without and with OOD images.
 
     Each is run for every total of samples, imbalance and seed; lists are given as in --samples 10,20,50. A run is
     stored when it is finished: a study that was cut short goes on where it was.
@@ -277,8 +277,8 @@ def _print_few_sample(findings: Findings, folder: Path) -> None:
     found = gains(findings.outcomes)
     for gain in [gain for gain in found if gain.cell.method == ALL_METHODS] or found:
         points, worst = (format_points(gain.spreads[name]) for name in ("accuracy", "worst_class_accuracy"))
-        text = f"{points} points top-1, {worst} in the worst class over plain; {gain.cell.draw}"
-        print_paragraph(console, text, lead=f"{gain.cell.method} {gain.cell.variant.name}: ")
+        text = f"{points} points top-1, {worst} in the worst class; {gain.cell.draw}"
+        print_paragraph(console, text, lead=f"{gain.title}: ")
     click.echo(folder / PAGE)
 
 

@@ -20,12 +20,18 @@ __all__ = [
     "OefsmcConfig",
     "PractiseConfig",
     "Schedule",
+    "Variant",
     "Widths",
     "Without",
 ]
 
 Importance = Literal["l1", "taylor"]
 Schedule = Literal["one-cycle", "steps"]
+Error = Literal["relative", "squared"]
+Mix = Literal["across", "within", "off"]
+OodShare = Literal["constant", "falls"]
+Variant = Literal["plain", "few", "ours"]
+"""How a method is run: alone; under our recipe with the few samples in the OOD images' place; under it, whole."""
 Widths = Literal["even", "by-cost"]
 Without = Literal["nothing", "compression", "finetuning", "all"]
 
@@ -68,11 +74,16 @@ class MimicConfig(BaseModel):
         few_per_step: Few-sample images in a batch.
         ood_per_step: OOD images in a batch, where OOD images take part.
         joint: lambda of eq. 7, the few samples' share of the loss.
+        ood_share: Whether the OOD images' part of batch and loss is `constant`, as in the paper, or `falls` linearly
+            from these values to nothing in the last step, few samples in its place.
         between_weight: Weight of the mean error of the maps on the way to the features, wherever student and teacher
             have them in the same shape, beside the features' error of weight 1.
         logit_weight: Weight of the logits' divergence, likewise.
         temperature: Of the logits' divergence.
-        mix: Whether each image is blended with another of its batch; the teacher sees the same blend.
+        error: `relative` divides squared errors by the teacher's mean square, so that one learning rate serves nets of
+            any scale; `squared` leaves them bare, as MiR and PRACTISE have them.
+        mix: Whether each image is blended with another one `across` its batch, `within` its kind (few samples with few
+            samples, OOD images with OOD images), or not (`off`). The teacher sees the same blend.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,10 +91,12 @@ class MimicConfig(BaseModel):
     few_per_step: int = Field(default=32, ge=1)
     ood_per_step: int = Field(default=32, ge=1)
     joint: float = Field(default=0.5, ge=0, le=1)
+    ood_share: OodShare = "constant"
     between_weight: float = Field(default=10.0, ge=0)
     logit_weight: float = Field(default=0.05, ge=0)
     temperature: float = Field(default=2.0, gt=0)
-    mix: bool = True
+    error: Error = "relative"
+    mix: Mix = "across"
 
 
 class DistillConfig(MimicConfig):
@@ -95,6 +108,8 @@ class DistillConfig(MimicConfig):
         weight_decay: Of SGD with momentum 0.9.
     """
 
+    ood_share: OodShare = "falls"
+    mix: Mix = "within"
     logit_weight: float = Field(default=0.0, ge=0)
     learning_rate: float = Field(default=0.4, gt=0)
     schedule: Schedule = "one-cycle"
@@ -102,12 +117,14 @@ class DistillConfig(MimicConfig):
 
 
 class MirConfig(DistillConfig):
-    """The paper's values: batches of 64, SGD at 0.02, a tenth at 40 % and 80 %, features alone, no blending."""
+    """The paper's values: batches of 64, SGD at 0.02, a tenth at 40 % and 80 %, features alone, bare, no blending."""
 
     learning_rate: float = Field(default=0.02, gt=0)
     schedule: Schedule = "steps"
+    ood_share: OodShare = "constant"
     between_weight: float = Field(default=0.0, ge=0)
-    mix: bool = False
+    error: Error = "squared"
+    mix: Mix = "off"
 
 
 class PractiseConfig(MirConfig):

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from typing_extensions import assert_never
 
-from edgec.compress.config import Budget, DistillConfig, MimicConfig
+from edgec.compress.config import Budget, DistillConfig, MimicConfig, Mix
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Progress
 from edgec.models.infer import placed
@@ -121,8 +122,9 @@ def _seen(net: nn.Module, images: Tensor, caught: list[Tensor]) -> Seen:
 def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, config: MimicConfig) -> Tensor:
     """Eq. 7 over features, maps between and logits: the sum over images of `share` times their error.
 
-    Squared errors are taken relative to the mean square of the teacher's map over the batch, where MiR has them bare:
-    then one learning rate and one weight of each part serve every net, whatever the scale of its features.
+    Where `config.error` is `relative`, squared errors are divided by the mean square of the teacher's map over the
+    batch: then one learning rate and one weight of each part serve every net, whatever the scale of its features.
+    MiR has them bare (`squared`).
 
     Args:
         student: What it shows.
@@ -134,9 +136,10 @@ def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, c
     Returns:
         The loss, a scalar.
     """
-    error = _relative_error(student.features, teacher.features)
+    of = _relative_error if config.error == "relative" else _squared_error
+    error = of(student.features, teacher.features)
     if teacher.between:
-        errors = [_relative_error(*pair) for pair in zip(student.between, teacher.between, strict=True)]
+        errors = [of(*pair) for pair in zip(student.between, teacher.between, strict=True)]
         error = error + config.between_weight * torch.stack(errors).mean(0)
     heat = config.temperature
     divergence = F.kl_div(
@@ -149,9 +152,11 @@ def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, c
 
 
 def _relative_error(got: Float[Tensor, "batch ..."], wanted: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch"]:
-    scale = wanted.square().mean().float()
-    errors = F.mse_loss(got, wanted, reduction="none").sum(tuple(range(1, got.ndim))).float()
-    return errors / (got[0].numel() * scale.clamp(min=TINY))
+    return _squared_error(got, wanted) / wanted.square().mean().float().clamp(min=TINY)
+
+
+def _squared_error(got: Float[Tensor, "batch ..."], wanted: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch"]:
+    return F.mse_loss(got, wanted, reduction="none").sum(tuple(range(1, got.ndim))).float() / got[0].numel()
 
 
 def _learning(student: nn.Module) -> nn.Module:
@@ -188,14 +193,35 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A batch a step: images [batch, ...] and what each counts for [batch]."""
     few, ood = pools
-    for _ in range(steps):
-        parts = [_draw(few, config.few_per_step + (0 if ood else config.ood_per_step), generator)]
-        shares = [torch.full((len(parts[0]),), (config.joint if ood else 1.0) / len(parts[0]))]
-        if ood is not None:
-            parts.append(_draw(ood, config.ood_per_step, generator))
-            shares.append(torch.full((config.ood_per_step,), (1 - config.joint) / config.ood_per_step))
+    size = config.few_per_step + config.ood_per_step
+    for step in range(steps):
+        left = _ood_left(config, step, steps=steps) if ood else 0.0
+        n = round(left * config.ood_per_step)
+        weight = left * (1 - config.joint) if n else 0.0
+        parts = [_draw(few, size - n, generator)]
+        shares = [torch.full((size - n,), (1 - weight) / (size - n))]
+        if ood is not None and n:
+            parts.append(_draw(ood, n, generator))
+            shares.append(torch.full((n,), weight / n))
         images = augment(torch.cat(parts), shift=shift, flip=flip, generator=generator)
-        yield (mixed(images, generator) if config.mix else images), torch.cat(shares)
+        yield _blended(images, [len(part) for part in parts], config.mix, generator), torch.cat(shares)
+
+
+def _ood_left(config: MimicConfig, step: int, *, steps: int) -> float:
+    """How much of the OOD images' part is left in a step, from 1 to 0."""
+    return 1 - step / max(1, steps - 1) if config.ood_share == "falls" else 1.0
+
+
+def _blended(images: Tensor, sizes: list[int], mix: Mix, generator: torch.Generator) -> Tensor:
+    match mix:
+        case "across":
+            return mixed(images, generator)
+        case "within":
+            return torch.cat([mixed(part, generator) for part in images.split(sizes)])
+        case "off":
+            return images
+        case _:
+            assert_never(mix)
 
 
 def _draw(pool: Pool, n: int, generator: torch.Generator) -> Tensor:

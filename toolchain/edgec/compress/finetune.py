@@ -50,6 +50,7 @@ def finetune(
     held_out: Tensor,
     config: FinetuneConfig,
     *,
+    rates: Float[Tensor, "class"],
     fabric: Fabric,
     generator: torch.Generator,
     progress: Progress,
@@ -65,16 +66,14 @@ def finetune(
         data: Few samples, and the auxiliary set with its assigned labels.
         held_out: OOD images that nothing was trained on; the guard looks at these.
         config: How.
+        rates: Gamma of eq. 4, at which the assigned labels were drawn.
         fabric: Device and precision.
         generator: Draws batches.
         progress: Shown per step.
     """
     few, auxiliary = data
     tuned = copy.deepcopy(student).eval()
-    with torch.no_grad():
-        classes = tuned(few.images[:1]).shape[1]
-    rates = torch.bincount(auxiliary.labels, minlength=classes) / len(auxiliary.labels)
-    gamma = classes * rates  # eq. 9 leaves gamma open; Open-Sampling's K * Gamma_j has mean 1 over uniform classes
+    gamma = (len(rates) * rates).float()  # eq. 9 leaves gamma open; Open-Sampling's K * Gamma_j has mean 1 over classes
     start = disagreement(student, teacher, held_out, fabric=fabric)
     before = float(start.sum())
     best = Tuned(module=student, before=before, after=before, steps=0)

@@ -18,7 +18,7 @@ from edgec.compress.draws import balanced_chances, flattening_chances
 from edgec.compress.finetune import Labelled, finetune
 from edgec.compress.importance import class_weights
 from edgec.compress.job import Auxiliary, CompressJob
-from edgec.compress.labels import assign_labels, draw_labels
+from edgec.compress.labels import assign_labels, complementary_rates, draw_labels
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import DataError
 from edgec.core.progress import Progress
@@ -31,7 +31,7 @@ __all__ = ["compress"]
 
 def compress(
     job: CompressJob,
-    ood: Images,
+    ood: Images | None,
     method: Registered,
     method_config: BaseModel,
     config: OefsmcConfig,
@@ -40,9 +40,12 @@ def compress(
 ) -> Classifier:
     """Runs a method with OOD images beside the few samples, then fine-tunes where the config says so.
 
+    Without OOD images the few samples stand in the pool's place, and nothing is fine-tuned: the control that shows what
+    the rest of the recipe brings.
+
     Args:
         job: The compression, without an auxiliary set.
-        ood: The purified pool.
+        ood: The purified pool; None for the few samples alone.
         method: What is wrapped.
         method_config: Its settings.
         config: What is added.
@@ -52,12 +55,15 @@ def compress(
         DataError: Too few OOD images.
     """
     rng = np.random.default_rng(job.seed)
+    plainly = config.without in ("compression", "all")
+    if ood is None:
+        given = job if plainly else replace(job, auxiliary=_auxiliary(job, job.few, config, rng))
+        return method.function(given, method_config, progress=progress)
     order = rng.permutation(len(ood))
     if len(ood) < 2:
         raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
     held_out = min(max(round(config.held_out * len(ood)), 1), len(ood) - 1) if config.finetunes else 0
     auxiliary = _auxiliary(job, ood.take(order[held_out:]), config, rng)
-    plainly = config.without in ("compression", "all")
     given = job if plainly else replace(job, auxiliary=auxiliary)
     student = method.function(given, method_config, progress=progress)
     if not config.finetunes:
@@ -110,6 +116,7 @@ def _finetuned(
         data,
         to_tensor(guard.decoded(), student.input),
         config.finetune,
+        rates=torch.as_tensor(complementary_rates(job.few.counts)),
         fabric=job.fabric,
         generator=torch.Generator().manual_seed(job.seed),
         progress=progress,

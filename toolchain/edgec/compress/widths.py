@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import lcm
 
@@ -25,6 +25,9 @@ def even_widths(
 ) -> dict[str, int]:
     """How many channels each producer keeps: the same share everywhere, the largest that fits `keep_flops`.
 
+    What the budget has left goes to layers in their order, a step each, so that methods with other widths are compared
+    at the same multiply-adds.
+
     Raises:
         ConfigError: The share cannot be reached by these channels.
     """
@@ -46,7 +49,18 @@ def even_widths(
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if left(plans[middle]) <= keep_flops * total else (low, middle - 1)
-    return plans[low]
+    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= keep_flops * total)
+
+
+def _filled(
+    plan: dict[str, int], wider: list[dict[str, int]], fits: Callable[[dict[str, int]], bool]
+) -> dict[str, int]:
+    """A plan whose layers take their next width, one after the other, as long as the whole fits."""
+    for name, now in tuple(plan.items()):
+        width = next((other[name] for other in wider if other[name] > now), now)
+        if fits({**plan, name: width}):
+            plan = {**plan, name: width}
+    return plan
 
 
 def least_cost_widths(

@@ -10,10 +10,11 @@ __all__ = ["Kind", "Measurement", "Stage"]
 
 
 class Stage(str, Enum):
-    """What was measured: the model given, plain compression, ours in FP32, the file that ships."""
+    """What was measured: the model given, plain compression, our recipe on few samples alone, ours, what ships."""
 
     TEACHER = "teacher"
     BASELINE = "baseline"
+    FEW = "few"
     COMPRESSED = "compressed"
     ARTIFACT = "artifact"
 

@@ -25,6 +25,7 @@ def draw_few(
     total: int,
     imbalance: float,
     profile: Profile = "exponential",
+    at_least: int = 1,
     seed: int,
     order: Sequence[str] | None = None,
 ) -> Samples:
@@ -35,6 +36,7 @@ def draw_few(
         total: How many in all.
         imbalance: How many times as frequent as the rarest class the most frequent one is, >= 1.
         profile: How the counts fall between the two.
+        at_least: Samples that every class gets, as far as there are enough; with 0 rare classes may stay empty.
         seed: Fixes the images, and the order of the classes where none is given.
         order: All class names, the most frequent first; None shuffles them, so that being rare does not go with
             being the last label.
@@ -49,7 +51,9 @@ def draw_few(
     generator = np.random.default_rng(seed)
     ranking = _ranking(samples.classes, order, generator)
     counts = np.empty(len(ranking), dtype=np.int64)
-    counts[ranking] = imbalance_counts(len(ranking), total=total, imbalance=imbalance, profile=profile)
+    counts[ranking] = imbalance_counts(
+        len(ranking), total=total, imbalance=imbalance, profile=profile, at_least=at_least
+    )
     lacking = np.flatnonzero(samples.counts < counts)
     if lacking.size:
         first = lacking[0]
@@ -78,7 +82,7 @@ def _ranking(classes: tuple[str, ...], order: Sequence[str] | None, generator: n
 
 
 def imbalance_counts(
-    classes: int, *, total: int, imbalance: float, profile: Profile, minority: int | None = None
+    classes: int, *, total: int, imbalance: float, profile: Profile, minority: int | None = None, at_least: int = 1
 ) -> np.ndarray:
     """Samples per class under an imbalance profile, the most frequent class first.
 
@@ -86,9 +90,10 @@ def imbalance_counts(
     of the minority, the last classes. `linear` is the name that the study of METHODS.md §2 gives the exponential
     profile (its eq. 3 with the sign put right); both are kept so that its grid can be written as it stands there.
 
-    Shares of `total` by weight become whole numbers by largest remainder. A class whose share is below 1 gets 1 first,
-    as long as there are that many samples, and the others divide the rest; so the counts' own ratio is at most about
-    ρ, and less where the total is small: the rarest of 10 classes has 1 sample of 50, not a fifth.
+    Shares of `total` by weight become whole numbers by largest remainder. A class whose share is below `at_least` gets
+    that first, as long as there are enough samples, and the others divide the rest; so the counts' own ratio is at most
+    about ρ, and less where the total is small: the rarest of 10 classes has 1 sample of 50, not a fifth. With 0, as
+    OE-FSMC's authors draw, that class stays empty.
 
     Args:
         classes: K >= 1.
@@ -96,6 +101,7 @@ def imbalance_counts(
         imbalance: ρ >= 1.
         profile: Shape of the fall.
         minority: Classes in the minority of `step`, from 1 to K - 1; None is half of them.
+        at_least: Samples that no class goes below, where `total` has that many for all.
 
     Returns:
         int64 [classes], never rising, summing to `total`.
@@ -112,13 +118,13 @@ def imbalance_counts(
             f"minority of {minority}: expected 1 to {classes - 1} classes", hint="leave some the majority"
         )
     weights = _weights(classes, imbalance, profile, minority=classes // 2 if minority is None else minority)
-    if total < classes:
+    if total < at_least * classes:
         return _largest_remainder(weights, total)
-    counts = np.ones(classes, dtype=np.int64)
+    counts = np.full(classes, at_least, dtype=np.int64)
     above = classes
-    while above > 1 and (total - (classes - above)) * weights[above - 1] < weights[:above].sum():
+    while above > 1 and (total - at_least * (classes - above)) * weights[above - 1] < at_least * weights[:above].sum():
         above -= 1
-    counts[:above] = _largest_remainder(weights[:above], total - (classes - above))
+    counts[:above] = _largest_remainder(weights[:above], total - at_least * (classes - above))
     return counts
 
 

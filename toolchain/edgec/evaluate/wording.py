@@ -21,8 +21,9 @@ __all__ = [
 
 STAGES = {
     Stage.TEACHER: ("Teacher", "the model as it was given"),
-    Stage.BASELINE: ("Plain", "compressed without out-of-distribution images"),
-    Stage.COMPRESSED: ("Compressed", "with them, before quantisation"),
+    Stage.BASELINE: ("Plain", "compressed by the method alone"),
+    Stage.FEW: ("Few", "compressed by our recipe, from the few samples alone"),
+    Stage.COMPRESSED: ("Compressed", "with out-of-distribution images too, before quantisation"),
     Stage.ARTIFACT: ("Artifact", "the file that ships"),
 }
 """Name and explanation of each stage, in the order of the build."""

@@ -73,7 +73,7 @@ def _require_name(output: Path) -> None:
 
 
 def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
-    """The flow: images → plain and rebalanced compression → graph → ranges → int8 → proof → measurements → bundle."""
+    """The flow: images → compression and its controls → graph → ranges → int8 → proof → measurements → bundle."""
     require_build_extra()
     from edgec.pipeline import stages
     from edgec.pipeline.measure import evaluate
@@ -88,9 +88,10 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
 
     data = run(plan.prepared, lambda to: prepare(sources, to))
     images = read_prepared(data.folder)
-    plain = run.maybe(plan.baseline, lambda to: stages.compress(sources, images, to, rebalance=False))
-    rebalance = plan.config.compress.rebalance
-    ours = run.maybe(plan.compressed, lambda to: stages.compress(sources, images, to, rebalance=rebalance))
+    plain = run.maybe(plan.baseline, lambda to: stages.compress(sources, images, to, variant="plain"))
+    few = run.maybe(plan.from_few, lambda to: stages.compress(sources, images, to, variant="few"))
+    variant = plan.config.compress.variant
+    ours = run.maybe(plan.compressed, lambda to: stages.compress(sources, images, to, variant=variant))
     graph = run(plan.exported, lambda to: stages.export(sources, images, ours and ours.folder, to))
     fp32 = graph.folder / stages.FP32
     known = store.folder / "ranges"
@@ -98,7 +99,9 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     int8 = run(plan.quantized, lambda to: stages.quantize(sources, images, fp32, ranges.folder / stages.RANGES, to))
     run.maybe(plan.proven, lambda to: stages.prove(sources, int8.folder, ranges.folder, to))
     models = {Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / stages.MODEL}
-    run(plan.evaluated, lambda to: evaluate(sources, images, models, plain and plain.folder, to))
+    compared = {Stage.BASELINE: plain, Stage.FEW: few}
+    students = {stage: made.folder for stage, made in compared.items() if made is not None}
+    run(plan.evaluated, lambda to: evaluate(sources, images, models, students, to))
     run(plan.packaged, lambda to: package(sources, run.made, to))
     return run.made
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from edgec.compress.config import Budget, OefsmcConfig
+from edgec.compress.config import Budget, OefsmcConfig, Variant
 from edgec.core.declaration import bind, is_file_name
 from edgec.core.errors import ConfigError
 from edgec.evaluate.gates import Gates
@@ -39,11 +39,13 @@ class FewConfig(_Frozen):
         total: Samples in all.
         imbalance: The most frequent class's count over the rarest's.
         profile: How counts fall from class to class.
+        at_least: Samples that every class gets: 1, or 0 to let rare classes stay empty, as OE-FSMC's authors do.
     """
 
     total: int = Field(ge=2)
     imbalance: float = Field(default=100, ge=1)
     profile: Literal["exponential", "step", "linear"] = "exponential"
+    at_least: Literal[0, 1] = 1
 
 
 class DataConfig(_Frozen):
@@ -86,15 +88,16 @@ class CompressConfig(Budget):
 
     Attributes:
         method: A registered method, or `none` to quantise alone.
-        rebalance: Whether OOD images rebalance it (OE-FSMC).
-        baseline: Whether the plain method, without OOD images, is run and shown beside it.
+        variant: What ships: `ours`, the method under OE-FSMC with OOD images; `few`, the same recipe on the few samples
+            alone; `plain`, the method as its paper has it.
+        compare: Variants that are run and shown beside it.
         options: The method's own settings, from the table `[compress.METHOD]`.
         oefsmc: OE-FSMC's settings.
     """
 
     method: str = "mir"
-    rebalance: bool = True
-    baseline: bool = False
+    variant: Variant = "ours"
+    compare: tuple[Literal["plain", "few"], ...] = ()
     options: dict[str, Any] = {}
     oefsmc: OefsmcConfig = OefsmcConfig()
 

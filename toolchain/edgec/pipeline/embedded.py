@@ -21,7 +21,7 @@ EMBEDDED: dict[str, Any] = {
         "input": {"height": 8, "width": 8, "channels": 1, "mean": [0.305], "std": [0.376]},
     },
     "data": {"few": {"total": 50, "imbalance": 100}},
-    "compress": {"keep_flops": 0.2, "flip": False, "baseline": True},
+    "compress": {"keep_flops": 0.2, "flip": False, "compare": ["plain", "few"]},
 }
 """A config like any other; data without `train` and `test` are scikit-learn's handwritten digits."""
 

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: every number about the teacher, plain compression, ours, and the file that ships."""
+"""Stage `evaluate`: every number about the teacher, the students, and the file that ships."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NAMED = 5
 
 
 def evaluate(
-    sources: Sources, images: Prepared, models: Mapping[Stage, Path], baseline: Path | None, folder: Path
+    sources: Sources, images: Prepared, models: Mapping[Stage, Path], students: Mapping[Stage, Path], folder: Path
 ) -> Mapping[str, Any]:
     """Runs every model over the test images, and the files that would ship over one image again and again.
 
@@ -49,7 +49,7 @@ def evaluate(
         sources: Teacher and test images.
         images: The few samples: their counts sort classes into head, medium and tail.
         models: ONNX files of the stages `compressed` and `artifact`.
-        baseline: The folder of plain compression's student.
+        students: Folders of the students that are shown beside it.
         folder: Gets `logits.npz`, a row per test image, by stage.
 
     Returns:
@@ -59,7 +59,7 @@ def evaluate(
         UnsupportedError: A model gives logits that are not finite.
     """
     test = sources.test
-    logits = _logits(sources, models, baseline)
+    logits = _logits(sources, models, students)
     arrays: dict[str, Any] = {stage.value: rows for stage, rows in logits.items()}
     np.savez(folder / LOGITS, labels=test.labels, **arrays)
     rows = [row for stage in logits for row in _accuracy_rows(sources, images, logits, stage, graphs=models)]
@@ -102,7 +102,7 @@ def _where(sources: Sources, stage: Stage, *, is_graph: bool) -> str:
     return f"{ROUNDED}, {where}" if stage is Stage.ARTIFACT and _is_emulated(sources.plan.target) else where
 
 
-def _logits(sources: Sources, models: Mapping[Stage, Path], baseline: Path | None) -> dict[Stage, np.ndarray]:
+def _logits(sources: Sources, models: Mapping[Stage, Path], students: Mapping[Stage, Path]) -> dict[Stage, np.ndarray]:
     """Logits of the test images: the files by the runtime that will run them, the modules by torch."""
     logits: dict[Stage, np.ndarray] = {}
     if not sources.plan.model.is_onnx:
@@ -110,8 +110,8 @@ def _logits(sources: Sources, models: Mapping[Stage, Path], baseline: Path | Non
 
         device = sources.fabric.device
         logits[Stage.TEACHER] = logits_of(sources.classifier, sources.test, device=device)
-        if baseline is not None:
-            logits[Stage.BASELINE] = logits_of(sources.student(baseline), sources.test, device=device)
+        for stage, folder in students.items():
+            logits[stage] = logits_of(sources.student(folder), sources.test, device=device)
     for stage, path in models.items():
         session = _session(sources, stage, path)
         total = -(-len(sources.test) // 256)

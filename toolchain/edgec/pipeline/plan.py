@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgec.calibrate import Recipe as CalibrationRecipe
 from edgec.calibrate import load_recipe
+from edgec.compress.config import Variant
 from edgec.core.digest import digest_tree, digest_value
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
@@ -60,14 +61,18 @@ class Plan:
 
     @cached_property
     def baseline(self) -> Recipe | None:
-        """Plain compression, to show beside ours; None where it was not asked for."""
-        compress = self.config.compress
-        return self._compression("baseline", rebalance=False) if compress.baseline and self.compresses else None
+        """Plain compression, to show beside what ships; None where it was not asked for."""
+        return self._compared("baseline", "plain")
+
+    @cached_property
+    def from_few(self) -> Recipe | None:
+        """Our recipe on the few samples alone, to show beside what ships; None where it was not asked for."""
+        return self._compared("few", "few")
 
     @cached_property
     def compressed(self) -> Recipe | None:
         """Compression; None where the model is quantised alone."""
-        return self._compression("compress", rebalance=self.config.compress.rebalance) if self.compresses else None
+        return self._compression("compress", self.config.compress.variant) if self.compresses else None
 
     @cached_property
     def exported(self) -> Recipe:
@@ -100,7 +105,8 @@ class Plan:
     @cached_property
     def evaluated(self) -> Recipe:
         """Measurements."""
-        sources = self._after(self.prepared, self.baseline, self.compressed, self.exported, self.quantized)
+        students = (self.baseline, self.from_few, self.compressed)
+        sources = self._after(self.prepared, *students, self.exported, self.quantized)
         settings = [self.target, self._model_settings, self.config.evaluate]
         return self._recipe("evaluate", settings, {**sources, "test": self.sources["test"]})
 
@@ -120,7 +126,7 @@ class Plan:
     def stages(self) -> tuple[Recipe, ...]:
         """Every stage, in order."""
         all_stages = (
-            *(self.prepared, self.baseline, self.compressed, self.exported),
+            *(self.prepared, self.baseline, self.from_few, self.compressed, self.exported),
             *(self.calibrated, self.quantized, self.proven, self.evaluated, self.packaged),
         )
         return tuple(stage for stage in all_stages if stage is not None)
@@ -135,11 +141,16 @@ class Plan:
         """Settings but not paths, likewise."""
         return self.model.model_dump(mode="json", exclude={"weights", "name"} if self.model.is_onnx else {"weights"})
 
-    def _compression(self, stage: str, *, rebalance: bool) -> Recipe:
-        compress = self.config.compress.model_dump(mode="json", exclude={"baseline", "oefsmc", "rebalance"})
+    def _compared(self, stage: str, variant: Literal["plain", "few"]) -> Recipe | None:
+        asked = self.compresses and variant in self.config.compress.compare
+        return self._compression(stage, variant) if asked else None
+
+    def _compression(self, stage: str, variant: Variant) -> Recipe:
+        compress = self.config.compress.model_dump(mode="json", exclude={"compare", "oefsmc", "variant"})
         settings = {
             "compress": compress,
-            "oefsmc": self.config.compress.oefsmc.model_dump(mode="json") if rebalance else None,
+            "variant": variant,
+            "oefsmc": None if variant == "plain" else self.config.compress.oefsmc.model_dump(mode="json"),
             "model": self._model_settings,
             "rules": self.target.rules.model_dump(include={"channel_multiple", "depthwise_multiple"}),
             "device": self.device.value,

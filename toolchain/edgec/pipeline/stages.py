@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgec.compress.config import Variant
 from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_bytes
 from edgec.core.errors import ContractError
@@ -38,8 +39,8 @@ MODEL = "model.onnx"
 RANGES = "ranges.json"
 
 
-def compress(sources: Sources, images: Prepared, folder: Path, *, rebalance: bool) -> Mapping[str, Any]:
-    """Stages `baseline` and `compress`: a student that is there when it is read back.
+def compress(sources: Sources, images: Prepared, folder: Path, *, variant: Variant) -> Mapping[str, Any]:
+    """Stages `baseline`, `few` and `compress`: a student that is there when it is read back.
 
     Raises:
         ContractError: As `compressed`, or the student cannot be stored.
@@ -48,7 +49,7 @@ def compress(sources: Sources, images: Prepared, folder: Path, *, rebalance: boo
     from edgec.models.infer import logits_of
 
     teacher = sources.classifier
-    student = compressed(sources, images, rebalance=rebalance)
+    student = compressed(sources, images, variant=variant)
     save_student(student, folder)
     if not np.array_equal(logits_of(student, images.few), logits_of(load_student(teacher, folder), images.few)):
         name = sources.plan.config.compress.method
@@ -56,8 +57,13 @@ def compress(sources: Sources, images: Prepared, folder: Path, *, rebalance: boo
     return {step.method: dict(step.facts) for step in student.history[len(teacher.history) :]}
 
 
-def compressed(sources: Sources, images: Prepared, *, rebalance: bool) -> Classifier:
-    """Prunes and recovers, with OOD images or without.
+def compressed(sources: Sources, images: Prepared, *, variant: Variant) -> Classifier:
+    """Prunes and recovers.
+
+    Args:
+        sources: Plan, teacher and device.
+        images: The few samples and the OOD pool.
+        variant: By the method alone, by our recipe on the few samples, or with the OOD images.
 
     Raises:
         ContractError: The method changed the teacher, or returned a model of another shape.
@@ -76,12 +82,11 @@ def compressed(sources: Sources, images: Prepared, *, rebalance: bool) -> Classi
         fabric=sources.fabric,
     )
     before = _fingerprint(teacher)
-    if rebalance:
-        student = oefsmc.compress(
-            job, images.ood, method, options, plan.config.compress.oefsmc, progress=sources.progress
-        )
-    else:
+    if variant == "plain":
         student = method.function(job, options, progress=sources.progress)
+    else:
+        ood = images.ood if variant == "ours" else None
+        student = oefsmc.compress(job, ood, method, options, plan.config.compress.oefsmc, progress=sources.progress)
     if _fingerprint(teacher) != before:
         raise ContractError(f"compression method '{method.name}' changed the teacher that it was given")
     if (student.input, student.labels) != (teacher.input, teacher.labels):

@@ -20,7 +20,7 @@ _TOP, _HEADING, _LANE, _GAP, _SCALE = 64, 30, 19, 9, 40
 """Pixels: of the page's head, a group's heading, a lane, the space between families, and the axis below a group."""
 _TICKS = 6
 
-Symbol = Literal["cross", "square", "circle"]
+Symbol = Literal["cross", "square", "triangle", "circle"]
 
 
 @dataclass(frozen=True, kw_only=True)

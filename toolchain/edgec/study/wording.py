@@ -22,9 +22,13 @@ def format_spread(spread: Spread | None) -> str:
 
 
 def format_points(spread: Spread) -> str:
-    """`+14.2 ± 1.3`, a difference of shares in points."""
-    sign = "+" if spread.mean >= 0 else "−"
-    return sign + format_spread(Spread(mean=abs(spread.mean), deviation=spread.deviation, n=spread.n))
+    """`+14.2 (+12.9 to +15.5)`, a difference of shares in points with its 95 % interval."""
+    ends = spread.interval
+    return _points(spread.mean) + (f" ({_points(ends[0])} to {_points(ends[1])})" if ends else "")
+
+
+def _points(share: float) -> str:
+    return f"{'+' if share >= 0 else '−'}{format_share(abs(share))}"
 
 
 def format_seconds(seconds: float) -> str:

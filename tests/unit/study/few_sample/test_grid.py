@@ -23,27 +23,28 @@ def names(asked: Grid) -> list[str]:
 def test_every_combination_is_run_once() -> None:
     asked = grid(methods=["cd", "mir"], samples=[10, 50], imbalance=[1, 100], seeds=[0, 1, 2])
     runs = list(asked.runs)
-    assert len(runs) == len(set(runs)) == 2 * 3 * 2 * 2 * 3
+    assert len(runs) == len(set(runs)) == 2 * 4 * 2 * 2 * 3
 
 
 def test_seeds_are_run_one_after_the_other() -> None:
     asked = grid(samples=[10, 50], seeds=[4, 0])
-    assert [seed for _, seed in asked.runs] == [4] * 6 + [0] * 6
+    assert [seed for _, seed in asked.runs] == [4] * 8 + [0] * 8
 
 
 def test_what_is_given_twice_counts_once() -> None:
     asked = grid(samples=["10", "10"], imbalance=["1", "1.0"], seeds=["0", "0"])
-    assert len(list(asked.runs)) == 3
+    assert len(list(asked.runs)) == 4
 
 
 def test_ablations_are_of_what_has_parts() -> None:
     asked = grid(without=["nothing", "compression", "finetuning", "all"])
     parts = ("whole", "without compression", "without finetuning", "without all")
-    assert names(asked) == ["plain", *(f"paper {part}" for part in parts), *(f"ours {part}" for part in parts)]
+    variants = [f"{kind} {part}" for kind in ("paper", "few", "ours") for part in parts]
+    assert names(asked) == ["plain", *variants]
 
 
 def test_without_ablations_variants_are_as_they_are() -> None:
-    assert names(grid()) == ["plain", "paper", "ours"]
+    assert names(grid()) == ["plain", "paper", "few", "ours"]
 
 
 def test_the_paper_s_variant_does_not_listen_to_the_config() -> None:
@@ -58,15 +59,19 @@ def test_an_ablation_goes_before_what_the_config_leaves_out(kind: Any) -> None:
     assert settings.without == "nothing"
 
 
-def test_a_cell_is_compared_with_the_plain_one_of_its_draw() -> None:
+@pytest.mark.parametrize("kind", ["plain", "few"])
+def test_a_cell_is_compared_with_others_of_its_method_and_draw(kind: Any) -> None:
     cell = Cell(method="mir", variant=Variant(kind="ours", without="all"), samples=10, imbalance=2)
-    assert cell.plain == Cell(method="mir", variant=Variant(kind="plain"), samples=10, imbalance=2)
+    assert cell.compared(kind) == Cell(method="mir", variant=Variant(kind=kind), samples=10, imbalance=2)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"variants": ["theirs"]}, "study: field 'variants.0': got 'theirs', expected 'plain', 'paper' or 'ours'"),
+        (
+            {"variants": ["theirs"]},
+            "study: field 'variants.0': got 'theirs', expected 'plain', 'paper', 'few' or 'ours'",
+        ),
         ({"samples": ["-5"]}, "study: field 'samples.0': got '-5', expected greater than or equal to 2"),
         ({"samples": []}, "study: field 'samples': got nothing, expected one value or more"),
         ({"imbalance": [0.5]}, "study: field 'imbalance.0': got 0.5, expected greater than or equal to 1"),

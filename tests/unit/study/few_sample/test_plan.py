@@ -26,7 +26,7 @@ def keys(study: Study) -> dict[str, str]:
 
 def test_every_run_has_a_key_of_its_own() -> None:
     study = plan(samples=(10, 50), imbalance=(1, 100), seeds=(0, 1), without=("nothing", "all"))
-    assert len({run.recipe.key for run in study.runs}) == len(study.runs) == 2 * 2 * 2 * 5
+    assert len({run.recipe.key for run in study.runs}) == len(study.runs) == 2 * 2 * 2 * 7
 
 
 def test_equal_studies_have_equal_keys() -> None:
@@ -36,12 +36,12 @@ def test_equal_studies_have_equal_keys() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "changed"),
     [
-        ("compress.steps", 3, {"plain", "paper", "ours"}),
-        ("data.ood_count", 60, {"plain", "paper", "ours"}),
-        ("compress.mir.mix", True, {"plain", "paper", "ours"}),
-        ("compress.oefsmc.held_out", 0.4, {"ours"}),
-        ("compress.baseline", False, set()),
-        ("compress.rebalance", False, set()),
+        ("compress.steps", 3, {"plain", "paper", "few", "ours"}),
+        ("data.ood_count", 60, {"plain", "paper", "few", "ours"}),
+        ("compress.mir.mix", "across", {"plain", "paper", "few", "ours"}),
+        ("compress.oefsmc.held_out", 0.4, {"few", "ours"}),
+        ("compress.compare", [], set()),
+        ("compress.variant", "plain", set()),
         ("seed", 7, set()),
         ("data.few.total", 20, set()),
         ("gates.min_accuracy", 0.5, set()),
@@ -66,8 +66,8 @@ def test_the_profile_of_the_config_stays() -> None:
 
 def test_tables_of_other_methods_may_stand_in_the_file(tmp_path: Path) -> None:
     others = "".join(f"[compress.{name}]\nnothing_known = 1\n" for name in known_methods() if name != "mir")
-    (tmp_path / "edgec.toml").write_text(f"[compress.mir]\nmix = true\n{others}", encoding="utf-8")
-    assert plan(path=tmp_path / "edgec.toml").runs[0].plan.config.compress.options == {"mix": True}
+    (tmp_path / "edgec.toml").write_text(f'[compress.mir]\nmix = "across"\n{others}', encoding="utf-8")
+    assert plan(path=tmp_path / "edgec.toml").runs[0].plan.config.compress.options == {"mix": "across"}
 
 
 def test_a_wrong_setting_of_a_method_is_found_before_anything_runs() -> None:

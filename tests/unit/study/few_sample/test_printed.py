@@ -49,11 +49,9 @@ def test_of_several_methods_the_mean_gain_is_told(
     find: Callable[..., Findings], printed: Callable[..., list[str]]
 ) -> None:
     several, one = printed(find()), printed(find(methods=("mir",)))
-    assert [line.split(": ")[0] for line in several if " over plain; " in line] == [
-        "all methods paper",
-        "all methods ours",
-    ]
-    assert [line.split(": ")[0] for line in one if " over plain; " in line] == ["mir paper", "mir ours"]
+    pairs = ["paper over plain", "few over plain", "ours over few", "ours over plain"]
+    assert [line.split(": ")[0] for line in several if " over " in line] == [f"all methods {pair}" for pair in pairs]
+    assert [line.split(": ")[0] for line in one if " over " in line] == [f"mir {pair}" for pair in pairs]
 
 
 def test_a_reason_that_looks_like_markup_is_shown_as_it_is(

@@ -24,11 +24,17 @@ LOSSES = {
 
 
 def figure(
-    kind: Any, samples: int, *, labels: tuple[str, ...] = CIFAR10, profile: str = "exponential", **fields: Any
+    kind: Any,
+    samples: int,
+    *,
+    labels: tuple[str, ...] = CIFAR10,
+    profile: str = "exponential",
+    at_least: int = 0,
+    **fields: Any,
 ) -> Figure | None:
     variant = Variant(kind=kind, without=fields.pop("without", None))
     cell = Cell(**{"method": "mir", "variant": variant, "samples": samples, "imbalance": 100.0, **fields})
-    return published(cell, labels, profile=profile)
+    return published(cell, labels, profile=profile, at_least=at_least)
 
 
 def percent(found: Figure | None) -> float:
@@ -75,6 +81,7 @@ def test_the_outlier_is_marked() -> None:
         {"method": "another"},
         {"labels": tuple("0123456789")},
         {"profile": "step"},
+        {"at_least": 1},
         {"kind": "paper", "without": "finetuning"},
     ],
 )

@@ -72,7 +72,7 @@ def test_gains_are_paired_by_seed(find: Callable[..., Findings]) -> None:
     findings = find(samples=(10, 50), seeds=(0, 1, 2, 3))
     for gain in (gain for gain in gains(findings.outcomes) if gain.cell.method != ALL_METHODS):
         for name, spread in gain.spreads.items():
-            difference = values(findings, gain.cell, name) - values(findings, gain.cell.plain, name)
+            difference = values(findings, gain.cell, name) - values(findings, gain.cell.compared(gain.over), name)
             assert spread.mean == pytest.approx(difference.mean(), abs=1e-12)
             assert spread.deviation == pytest.approx(difference.std(ddof=1), abs=1e-12)
 
@@ -80,10 +80,12 @@ def test_gains_are_paired_by_seed(find: Callable[..., Findings]) -> None:
 def test_the_gain_of_all_methods_is_the_mean_over_them_seed_by_seed(find: Callable[..., Findings]) -> None:
     findings = find(methods=("cd", "fskd", "mir"), samples=(10, 50))
     together = [gain for gain in gains(findings.outcomes) if gain.cell.method == ALL_METHODS]
-    assert len(together) == 2 * 2
+    assert len(together) == 2 * 4
     for gain in together:
         cells = [replace(gain.cell, method=method) for method in ("cd", "fskd", "mir")]
-        by_method = [values(findings, c, "accuracy") - values(findings, c.plain, "accuracy") for c in cells]
+        by_method = [
+            values(findings, c, "accuracy") - values(findings, c.compared(gain.over), "accuracy") for c in cells
+        ]
         assert gain.spreads["accuracy"].mean == pytest.approx(np.mean(by_method), abs=1e-12)
         assert gain.spreads["accuracy"].deviation == pytest.approx(np.mean(by_method, axis=0).std(ddof=1), abs=1e-12)
 

@@ -55,7 +55,7 @@ def test_the_json_holds_every_run_and_the_table(find: Find, tmp_path: Path) -> N
     document = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert document["schema"] == 1
     assert len(document["runs"]) == len(findings.outcomes)
-    assert len(document["rows"]) == 6
+    assert len(document["rows"]) == 8
     assert document["grid"]["seeds"] == [0, 1, 2]
     assert document["compress"]["keep_flops"] == 0.2
     cd, mir = ([run for run in document["runs"] if run["method"] == name] for name in ("cd", "mir"))
@@ -102,7 +102,7 @@ def test_figures_of_the_paper_have_a_column_where_there_are_any(find: Find) -> N
     findings = find(labels=CIFAR10)
     head, _, _, *body = page_rows(render_page(findings, plot="plot.svg"))
     assert head[-1] == "published"
-    assert [line[-1] for line in body] == ["80.5", "82.8", "", "82.5", "83.6", ""]
+    assert [line[-1] for line in body] == ["80.5", "82.8", "", "", "82.5", "83.6", "", ""]
     (note,) = [note for note in notes(findings, rows(findings)) if "arXiv" in note]
     assert note.startswith(
         "published (arXiv 2502.05832, table 1 and 2): VGG-16 on CIFAR-10, each method at the pruning"
@@ -123,10 +123,12 @@ def test_the_notes_say_how_unequal_the_samples_were(find: Find) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "deviation", "text"), [(0.142, 0.013, "+14.2 ± 1.3"), (-0.003, None, "−0.3"), (0.0, 0.0, "+0.0 ± 0.0")]
+    ("mean", "deviation", "text"),
+    # Student's t at four degrees of freedom is 2.776: 2.776 * 0.013 / sqrt(5) = 0.016.
+    [(0.142, 0.013, "+14.2 (+12.6 to +15.8)"), (-0.003, None, "−0.3"), (0.0, 0.0, "+0.0 (+0.0 to +0.0)")],
 )
-def test_points_carry_their_sign(mean: float, deviation: float | None, text: str) -> None:
-    assert format_points(Spread(mean=mean, deviation=deviation, n=2)) == text
+def test_points_carry_sign_and_interval(mean: float, deviation: float | None, text: str) -> None:
+    assert format_points(Spread(mean=mean, deviation=deviation, n=5)) == text
 
 
 class TestPlot:
@@ -161,7 +163,7 @@ class TestPlot:
 
     def test_nothing_that_applies_is_still_a_picture(self, find: Find) -> None:
         text = render_plot(find(methods=("cd",), inapplicable=("cd",)))
-        assert text.count("does not apply") == 3
+        assert text.count("does not apply") == 4
 
     def test_names_are_escaped(self, find: Find) -> None:
         ET.fromstring(render_plot(find(methods=("a<b&c",))))  # noqa: S314

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from edgec.compress import config as compress
 from edgec.compress.config import OefsmcConfig, Without
 from edgec.study.lists import Lists
 
 __all__ = ["Cell", "Grid", "Variant", "VariantKind"]
 
-VariantKind = Literal["plain", "paper", "ours"]
+VariantKind = Literal["plain", "paper", "few", "ours"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class Variant:
     """A way to run a method.
 
     Attributes:
-        kind: `plain`, the method alone; `paper`, under OE-FSMC as in the paper; `ours`, as the config has it.
+        kind: `plain`, the method alone; `paper`, under OE-FSMC as in the paper; `ours`, as the config has it; `few`,
+            our recipe on the few samples alone, without a single OOD image.
         without: The part of OE-FSMC that is left out; None where that is as the config, or the paper, has it.
     """
 
@@ -35,6 +37,11 @@ class Variant:
         if self.without is None:
             return self.kind
         return f"{self.kind} whole" if self.without == "nothing" else f"{self.kind} without {self.without}"
+
+    @property
+    def runs(self) -> compress.Variant:
+        """What `compress.variant` is."""
+        return "ours" if self.kind == "paper" else self.kind
 
     def settings(self, ours: OefsmcConfig) -> OefsmcConfig:
         """What OE-FSMC is run with, where it is."""
@@ -63,10 +70,9 @@ class Cell:
         """What the samples are, for people."""
         return f"{self.samples} samples at imbalance {self.imbalance:g}"
 
-    @property
-    def plain(self) -> Cell:
-        """The cell that this one is compared with."""
-        return Cell(method=self.method, variant=Variant(kind="plain"), samples=self.samples, imbalance=self.imbalance)
+    def compared(self, kind: VariantKind) -> Cell:
+        """The cell of another variant of the same method on the same samples."""
+        return replace(self, variant=Variant(kind=kind))
 
 
 class Grid(Lists):
@@ -83,7 +89,7 @@ class Grid(Lists):
     """
 
     methods: tuple[str, ...]
-    variants: tuple[VariantKind, ...] = ("plain", "paper", "ours")
+    variants: tuple[VariantKind, ...] = ("plain", "paper", "few", "ours")
     samples: tuple[Annotated[int, Field(ge=2)], ...] = (50,)
     imbalance: tuple[Annotated[float, Field(ge=1, allow_inf_nan=False)], ...] = (100.0,)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)

@@ -27,7 +27,7 @@ def render_page(findings: Findings, *, plot: str) -> str:
         markdown_table(_head(table), _body(findings, table)),
     ]
     if found := gains(findings.outcomes):
-        parts += ["## Gain over the plain method", _gain_table(found)]
+        parts += ["## What the recipe brings, and what the OOD images bring", _gain_table(found)]
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes(findings, table))]
     return "\n\n".join(parts) + "\n"
 
@@ -80,10 +80,11 @@ def format_figure(row: Row) -> str:
 
 
 def _gain_table(found: Sequence[Gain]) -> str:
-    head = ("method", "variant", "M", "imbalance", "seeds", "top-1, points", "worst class, points")
+    head = ("method", "variant", "over", "M", "imbalance", "seeds", "top-1, points", "worst class, points")
     lines = (
         (
-            *(gain.cell.method, gain.cell.variant.name, str(gain.cell.samples), f"{gain.cell.imbalance:g}"),
+            *(gain.cell.method, gain.cell.variant.name, gain.over),
+            *(str(gain.cell.samples), f"{gain.cell.imbalance:g}"),
             str(gain.spreads["accuracy"].n),
             *(format_points(gain.spreads[name]) for name in ("accuracy", "worst_class_accuracy")),
         )
@@ -94,7 +95,9 @@ def _gain_table(found: Sequence[Gain]) -> str:
 
 def notes(findings: Findings, table: Sequence[Row]) -> Iterator[str]:
     """What a reader should know, the difference to the paper's setting among it."""
-    yield "deviation: of the sample of seeds (n − 1); gains are differences in pairs of the same seed"
+    yield "deviation: of the sample of seeds (n − 1)"
+    yield "gains are differences in pairs of the same seed, with the 95 % interval of their mean (Student's t)"
+    yield "few over plain is what the recipe brings, ours over few what the OOD images bring"
     yield (
         "head, medium, tail: a third of the classes each, by few samples; a dash where all classes have as many. "
         "Which classes are rare differs from seed to seed"

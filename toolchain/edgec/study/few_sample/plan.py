@@ -124,7 +124,7 @@ def _varied(plan: Plan, config: BuildConfig, cell: Cell, seed: int) -> Plan:
     """The plan of a build that compresses as the cell has it."""
     compress = config.compress.model_copy(
         update={
-            "rebalance": cell.variant.kind != "plain",
+            "variant": cell.variant.runs,
             "oefsmc": cell.variant.settings(config.compress.oefsmc),
         }
     )

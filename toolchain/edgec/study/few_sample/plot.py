@@ -13,7 +13,7 @@ from edgec.study.wording import network_name
 __all__ = ["render_plot"]
 
 _PANELS = {"accuracy": "Top-1 accuracy", "worst_class_accuracy": "Worst class"}
-_SYMBOLS: dict[VariantKind, Symbol] = {"plain": "cross", "paper": "square", "ours": "circle"}
+_SYMBOLS: dict[VariantKind, Symbol] = {"plain": "cross", "paper": "square", "few": "triangle", "ours": "circle"}
 
 
 def render_plot(findings: Findings) -> str:

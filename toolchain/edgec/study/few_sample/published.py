@@ -93,18 +93,21 @@ _OF_CIFAR100 = {"aquarium_fish", "lawn_mower", "pickup_truck", "sweet_pepper", "
 _OUTLIER = "as printed; an outlier among its neighbours, probably 59.57"
 
 
-def published(cell: Cell, labels: Collection[str], *, profile: str) -> Figure | None:
-    """The paper's figure for a cell, where data set, method, samples and imbalance are the same.
+def published(cell: Cell, labels: Collection[str], *, profile: str, at_least: int) -> Figure | None:
+    """The paper's figure for a cell, where data set, method and draw are equal.
+
+    Its draws leave rare classes empty: beside draws that give every class a sample they would mislead.
 
     Args:
         cell: Ours.
         labels: Class names, which tell the data set.
         profile: How our counts fall from class to class.
+        at_least: Samples that our draws give every class.
     """
     table = _table(labels)
     if table is None or cell.samples not in table.samples or cell.variant.without not in (None, "nothing"):
         return None
-    if profile != "exponential" and cell.imbalance > 1:
+    if cell.imbalance > 1 and (profile != "exponential" or at_least > 0):
         return None
     figures = table.rows.get((cell.variant.kind, cell.imbalance), {}).get(cell.method, ())
     column = table.samples.index(cell.samples)

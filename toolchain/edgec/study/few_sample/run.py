@@ -74,7 +74,7 @@ def _measured(sources: Sources, images: Prepared) -> Measured:
     from edgec.pipeline.stages import compressed
 
     started = time.perf_counter()
-    student = compressed(sources, images, rebalance=sources.plan.config.compress.rebalance)
+    student = compressed(sources, images, variant=sources.plan.config.compress.variant)
     seconds = time.perf_counter() - started
     example = to_tensor(images.few.decoded()[:1], student.input)
     with placed(student.module, "cpu") as small:

@@ -1,4 +1,4 @@
-"""A study's table: mean and deviation over seeds by cell, and what a variant gains over the plain method."""
+"""A study's table: mean and deviation over seeds by cell, and what recipe and OOD images bring in pairs of a seed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgec.study.few_sample.findings import Findings, Measured, Outcome
-from edgec.study.few_sample.grid import Cell
+from edgec.study.few_sample.grid import Cell, VariantKind
 from edgec.study.few_sample.published import Figure, published
 from edgec.study.score import Inapplicable
 from edgec.study.spread import Spread, spreads_of
@@ -44,50 +44,66 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """A variant minus the plain method, in pairs of the same seed.
+    """A variant minus another one of the same method, in pairs of the same seed.
 
     Attributes:
         cell: The variant's; its method is `ALL_METHODS` where the differences are means over methods.
+        over: The other variant. `few` over `plain` is what the recipe brings, `ours` over `few` what the OOD images do.
         spreads: Of the differences: `accuracy` and `worst_class_accuracy`, as shares.
     """
 
     cell: Cell
+    over: VariantKind
     spreads: Mapping[str, Spread]
+
+    @property
+    def title(self) -> str:
+        """For people, as in `mir ours over few`."""
+        return f"{self.cell.method} {self.cell.variant.name} over {self.over}"
+
+
+_CONTROLS: Mapping[VariantKind, tuple[VariantKind, ...]] = {
+    "paper": ("plain",),
+    "few": ("plain",),
+    "ours": ("few", "plain"),
+}
+"""What a variant is held against."""
 
 
 def rows(findings: Findings) -> list[Row]:
     """The table, in the order of the grid."""
     few = findings.study.runs[0].plan.data.few
-    profile = few.profile if few else ""
+    profile, at_least = (few.profile, few.at_least) if few else ("", 1)
     reasons = {o.cell: o.result.reason for o in findings.outcomes if isinstance(o.result, Inapplicable)}
     return [
         Row(
             cell=cell,
             spreads=spreads_of(by_seed.values(), MEASURES),
             reason=reasons.get(cell),
-            paper=published(cell, findings.labels, profile=profile),
+            paper=published(cell, findings.labels, profile=profile, at_least=at_least),
         )
         for cell, by_seed in _by_cell(findings.outcomes).items()
     ]
 
 
 def gains(outcomes: Sequence[Outcome]) -> list[Gain]:
-    """What every variant gains over its plain method, and after each draw the mean over the methods, if several."""
+    """What every variant gains over its controls, and after each draw the mean over the methods, if several."""
     measured = _by_cell(outcomes)
     each = {
-        cell: _differences(by_seed, measured[cell.plain])
+        (cell, control): _differences(by_seed, measured[cell.compared(control)])
         for cell, by_seed in measured.items()
-        if cell.variant.kind != "plain" and cell.plain in measured
+        for control in _CONTROLS.get(cell.variant.kind, ())
+        if cell.compared(control) in measured
     }
-    groups: dict[Cell, list[_BySeed]] = {}
-    for cell, by_seed in each.items():
+    groups: dict[tuple[Cell, VariantKind], list[_BySeed]] = {}
+    for (cell, control), by_seed in each.items():
         if by_seed:
-            groups.setdefault(replace(cell, method=ALL_METHODS), []).append(by_seed)
-    together = {cell: _averaged(parts) for cell, parts in groups.items() if len(parts) > 1}
+            groups.setdefault((replace(cell, method=ALL_METHODS), control), []).append(by_seed)
+    together = {key: _averaged(parts) for key, parts in groups.items() if len(parts) > 1}
     draws = list(dict.fromkeys(cell.draw for cell in measured))
     found = [
-        Gain(cell=cell, spreads=spreads_of(by_seed.values(), _GAINED))
-        for cell, by_seed in {**each, **together}.items()
+        Gain(cell=cell, over=control, spreads=spreads_of(by_seed.values(), _GAINED))
+        for (cell, control), by_seed in {**each, **together}.items()
         if by_seed
     ]
     return sorted(found, key=lambda gain: draws.index(gain.cell.draw))
@@ -108,11 +124,11 @@ def _by_cell(outcomes: Iterable[Outcome]) -> dict[Cell, dict[int, dict[str, floa
     return found
 
 
-def _differences(variant: _BySeed, plain: _BySeed) -> dict[int, dict[str, float]]:
+def _differences(variant: _BySeed, control: _BySeed) -> dict[int, dict[str, float]]:
     return {
-        seed: {name: values[name] - plain[seed][name] for name in _GAINED}
+        seed: {name: values[name] - control[seed][name] for name in _GAINED}
         for seed, values in variant.items()
-        if seed in plain
+        if seed in control
     }
 
 

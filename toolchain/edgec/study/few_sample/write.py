@@ -32,9 +32,7 @@ def _document(findings: Findings) -> dict[str, Any]:
         "model": plan.model.name,
         "labels": list(findings.labels),
         "grid": findings.study.grid.model_dump(mode="json"),
-        "compress": plan.config.compress.model_dump(
-            mode="json", exclude={"method", "rebalance", "baseline", "options"}
-        ),
+        "compress": plan.config.compress.model_dump(mode="json", exclude={"method", "variant", "compare", "options"}),
         "options": {run.cell.method: run.plan.config.compress.options for run in findings.study.runs},
         "teacher": findings.teacher.model_dump(mode="json"),
         "runs": [_run(outcome) for outcome in findings.outcomes],
@@ -54,7 +52,8 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _gain(gain: Gain) -> dict[str, Any]:
-    return {**_cell(gain.cell), **_spreads(gain)}
+    ends = {name: spread.interval for name, spread in gain.spreads.items()}
+    return {**_cell(gain.cell), "over": gain.over, **_spreads(gain), "intervals": ends}
 
 
 def _spreads(row: Row | Gain) -> Mapping[str, Any]:
