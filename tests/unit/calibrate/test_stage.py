@@ -52,7 +52,7 @@ def prepared():
     few, ood = coloured(labels, 0), coloured(seen, 1)
     samples = Samples(pixels=few, digests=tuple(map(digest_image, few)), source="few", labels=labels, classes=CLASSES)
     images = Images(pixels=ood, digests=tuple(map(digest_image, ood)), source="ood")
-    return Prepared(few=samples, ood=images, calibration=samples)
+    return Prepared(few=samples, unlabelled=None, ood=images, calibration=samples)
 
 
 class Counting(Silent):

@@ -22,9 +22,9 @@ from edgec.compress.methods import methods
 from edgec.core.classifier import Classifier
 from edgec.core.errors import ConfigError, DataError, UnsupportedError
 from edgec.core.inputs import InputSpec
-from edgec.core.progress import Silent
+from edgec.core.progress import Progress, Silent
 from edgec.core.registry import Registered
-from edgec.core.samples import Images
+from edgec.core.samples import Images, Samples
 from edgec.models.infer import logits_of, to_tensor
 from edgec.models.taps import Tap, find_tap
 
@@ -177,9 +177,9 @@ def test_labels_make_the_classes_of_few_and_auxiliary_images_more_even(job: Comp
 
 def test_balanced_draws_flatten_both_pools_and_natural_ones_neither(job: CompressJob, ood: Images) -> None:
     flat, natural = captured(job, ood), captured(job, ood, draws="natural")
-    by_class = np.bincount(job.few.labels, weights=flat.few_chances, minlength=10)
+    by_class = np.bincount(job.few.labels, weights=flat.near_chances, minlength=10)
     np.testing.assert_allclose(by_class, 0.1)
-    np.testing.assert_allclose(natural.few_chances, 1 / 30)
+    np.testing.assert_allclose(natural.near_chances, 1 / 30)
     np.testing.assert_allclose(natural.chances, 1 / 40)
     logits = logits_of(job.teacher, flat.pool).astype(float)
     predicted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -343,3 +343,32 @@ def test_the_gpu_compresses_to_what_the_cpu_does(job: CompressJob, ood: Images, 
     # Four steps in TF32: logits within a hundredth of their spread, and nearly every class the same.
     assert np.abs(here - there).mean() < 0.01 * np.ptp(here)
     assert (here.argmax(1) == there.argmax(1)).mean() >= 0.99
+
+
+class TestUnlabelledImages:
+    """Images of the classes without labels: recovery sees them as it does the few samples."""
+
+    def test_they_join_the_few_samples(self, job: CompressJob, digits: tuple[Samples, Samples], ood: Images) -> None:
+        unlabelled = digits[0].take(np.arange(200, 260))
+        given = dataclasses.replace(job, unlabelled=unlabelled)
+        auxiliary = oefsmc._auxiliary(given, ood, OefsmcConfig(), np.random.default_rng(0))
+        assert auxiliary.near.digests == job.few.digests + unlabelled.digests
+        assert auxiliary.near_chances.sum() == pytest.approx(1)
+        seen = auxiliary.near_chances @ oefsmc._predicted(given, auxiliary.near)
+        # Twenty rounds bring the teacher's class mass to within a few points of flat.
+        np.testing.assert_allclose(seen, 0.1, atol=0.03)
+
+    def test_without_ood_images_they_stay(self, job: CompressJob, digits: tuple[Samples, Samples]) -> None:
+        seen: list[CompressJob] = []
+        unlabelled = digits[0].take(np.arange(200, 260))
+
+        def method(given: CompressJob, config: MirConfig, *, progress: Progress) -> Classifier:
+            seen.append(given)
+            return given.teacher
+
+        registered = Registered(name="watch", function=method, config=MirConfig)
+        given = dataclasses.replace(job, unlabelled=unlabelled)
+        oefsmc.compress(given, None, registered, MirConfig(), OefsmcConfig(), progress=Silent())
+        assert seen[0].auxiliary is not None
+        assert seen[0].auxiliary.pool.digests == job.few.digests
+        assert len(seen[0].auxiliary.near) == len(job.few) + 60

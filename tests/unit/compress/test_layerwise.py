@@ -26,7 +26,8 @@ def with_auxiliary(job: CompressJob, ood: Images) -> CompressJob:
         labels=np.zeros(2, dtype=np.int64),
         class_weights=None,
         widths="even",
-        few_chances=few,
+        near=job.few,
+        near_chances=few,
         recovery=None,
     )
     return dataclasses.replace(job, auxiliary=auxiliary)
@@ -57,7 +58,7 @@ def test_lambda_of_the_error_is_the_few_samples_and_the_rest_the_pools(job: Comp
     job = with_auxiliary(job, ood)
     auxiliary, shares = job.auxiliary, weighed(job, joint=0.3).shares
     assert auxiliary
-    np.testing.assert_allclose(shares[:30], 0.3 * auxiliary.few_chances, rtol=1e-6)
+    np.testing.assert_allclose(shares[:30], 0.3 * auxiliary.near_chances, rtol=1e-6)
     np.testing.assert_allclose(shares[30:], 0.7 * auxiliary.chances, rtol=1e-6)
 
 

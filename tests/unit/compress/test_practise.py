@@ -68,7 +68,8 @@ def rebalanced(job: CompressJob, ood: Images) -> CompressJob:
         labels=rng.integers(0, 10, len(ood)),
         class_weights=None,
         widths="even",
-        few_chances=few_chances / few_chances.sum(),
+        near=job.few,
+        near_chances=few_chances / few_chances.sum(),
         recovery=None,
     )
     return dataclasses.replace(job, auxiliary=auxiliary)
@@ -206,7 +207,7 @@ def test_under_oe_fsmc_each_image_counts_by_eq_7(rebalanced: CompressJob) -> Non
     auxiliary = rebalanced.auxiliary
     assert auxiliary
     images = to_tensor(np.concatenate([rebalanced.few.decoded(), auxiliary.pool.decoded()]), rebalanced.teacher.input)
-    weights = np.concatenate([0.3 * auxiliary.few_chances, 0.7 * auxiliary.chances])
+    weights = np.concatenate([0.3 * auxiliary.near_chances, 0.7 * auxiliary.chances])
     losses = weigh(rebalanced, adaptor_steps=0, joint=0.3)
     expected = slowly(rebalanced, "3", weights, images, np.eye(6))
     assert losses["3"] == pytest.approx(expected, rel=1e-4)  # single precision against double

@@ -8,7 +8,7 @@ import pytest
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import Samples
-from edgec.data import draw_few, imbalance_counts
+from edgec.data import describe_draw, draw_few, imbalance_counts
 from edgec.data.arrays import array_samples
 
 NAMES = tuple("abcdefghij")
@@ -158,3 +158,12 @@ def test_a_draw_that_leaves_classes_empty_keeps_their_names(samples: Samples) ->
     few = draw_few(samples, total=10, imbalance=100, at_least=0, seed=0)
     assert few.classes == NAMES
     assert (few.counts == 0).sum() == 5
+
+
+def test_what_a_draw_came_to_stands_beside_what_was_asked(samples: Samples) -> None:
+    one = draw_few(samples, total=50, imbalance=100, seed=0)
+    assert describe_draw(one, imbalance=100) == (
+        "50 labelled samples, 19 of the most frequent class and 1 of the rarest: imbalance 19, 100 was asked for"
+    )
+    none = draw_few(samples, total=10, imbalance=100, at_least=0, seed=0)
+    assert describe_draw(none, imbalance=100).endswith("imbalance 4, 100 was asked for; 5 classes have none")

@@ -23,6 +23,7 @@ FLAGS = {
     "train": "data.train",
     "test": "data.test",
     "calibration": "data.calibration",
+    "unlabelled": "data.unlabelled",
     "ood": "data.ood",
     "without": "compress.oefsmc.without",
 }
@@ -37,6 +38,7 @@ FLAGS = {
 @click.option("--train", type=click.Path(), help="Labelled samples: class folders, .npz, or a CIFAR folder.")
 @click.option("--test", type=click.Path(), help="Labelled test images.")
 @click.option("--calibration", type=click.Path(), help="Labelled images for the ranges alone.")
+@click.option("--unlabelled", type=click.Path(), help="Unlabelled images of the classes: a folder or .npz.")
 @click.option("--ood", type=click.Path(), help="Unlabelled images of anything: a folder or .npz.")
 @click.option(
     "--without",

@@ -192,7 +192,7 @@ def _descending(
 def _finetune_(student: nn.Module, job: CompressJob, config: CdConfig, *, progress: Progress) -> None:
     """Cross-entropy on the few samples, with batch-norm statistics frozen."""
     few, labels = to_tensor(job.few.decoded(), job.teacher.input), torch.as_tensor(job.few.labels)
-    chances = torch.as_tensor(job.auxiliary.few_chances) if job.auxiliary else torch.ones(len(few))
+    chances = torch.as_tensor(job.auxiliary.near_chances[: len(few)]) if job.auxiliary else torch.ones(len(few))
     generator = torch.Generator().manual_seed(job.seed)
     optimiser = torch.optim.SGD(student.parameters(), lr=config.finetune_rate, momentum=0.9)
     model, optimiser = job.fabric.setup(student.eval(), optimiser)

@@ -29,7 +29,8 @@ class Auxiliary:
         labels: Their labels.
         class_weights: w_j of eq. 5; None where channels are ranked without regard to classes.
         widths: Whether every layer keeps the same share of its channels, or each by its cost.
-        few_chances: How often each few sample is drawn, summing to 1.
+        near: Images of the classes: the few samples, then unlabelled ones of the same kind, where there are some.
+        near_chances: How often each of them is drawn, summing to 1.
         recovery: How to distil jointly, where the method recovers by distillation in its place, else after its own
             way; None where the method's own way is all.
     """
@@ -40,7 +41,8 @@ class Auxiliary:
     labels: Int[np.ndarray, "m"]
     class_weights: Float[np.ndarray, "class"] | None
     widths: Widths
-    few_chances: Float[np.ndarray, "few"]
+    near: Images
+    near_chances: Float[np.ndarray, "near"]
     recovery: DistillConfig | None
 
 
@@ -51,6 +53,7 @@ class CompressJob:
     Attributes:
         teacher: What is compressed, and what the student learns from.
         few: The few labelled samples.
+        unlabelled: Images of the classes without labels, for recovery; None where there are none.
         auxiliary: What OE-FSMC adds; None for the plain method.
         budget: Size to reach, steps, augmentation.
         rules: How many channels of a layer may stay.
@@ -60,6 +63,7 @@ class CompressJob:
 
     teacher: Classifier
     few: Samples
+    unlabelled: Images | None = None
     budget: Budget
     auxiliary: Auxiliary | None = None
     rules: Rules = field(default_factory=Rules)

@@ -37,16 +37,18 @@ class Weighed:
 
 
 def weighed(job: CompressJob, *, joint: float) -> Weighed:
-    """The images of eq. 7, on the job's device: lambda spread over the few samples, 1 - lambda over the pool.
+    """The images of eq. 7, on the job's device: lambda spread over images of the classes, 1 - lambda over the pool.
 
     Within each, as often as an image is drawn. Without an auxiliary set, the few samples alone and each alike.
     """
-    few, auxiliary = to_tensor(job.few.decoded(), job.teacher.input), job.auxiliary
+    auxiliary = job.auxiliary
     if auxiliary is None:
-        images, shares = few, torch.full((len(few),), 1 / len(few))
+        images = to_tensor(job.few.decoded(), job.teacher.input)
+        shares = torch.full((len(images),), 1 / len(images))
     else:
-        images = torch.cat([few, to_tensor(auxiliary.pool.decoded(), job.teacher.input)])
-        parts = (joint * torch.as_tensor(auxiliary.few_chances), (1 - joint) * torch.as_tensor(auxiliary.chances))
+        both = (auxiliary.near, auxiliary.pool)
+        images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in both])
+        parts = (joint * torch.as_tensor(auxiliary.near_chances), (1 - joint) * torch.as_tensor(auxiliary.chances))
         shares = torch.cat(parts).float()
     return Weighed(images=images.to(job.fabric.device), shares=shares.to(job.fabric.device))
 

@@ -80,7 +80,7 @@ def _auxiliary(job: CompressJob, pool: Images, config: OefsmcConfig, rng: np.ran
     labelled = pool.take(np.arange(m))
     pool = pool if config.distill_on == "pool" else labelled
     flat = config.draws == "balanced"
-    even = np.full(len(job.few), 1 / len(job.few))
+    near, near_chances = _near(job, flat=flat)
     return Auxiliary(
         pool=pool,
         chances=flattening_chances(_predicted(job, pool), rounds=20 if flat else 0),
@@ -90,9 +90,18 @@ def _auxiliary(job: CompressJob, pool: Images, config: OefsmcConfig, rng: np.ran
         if config.importance == "l1"
         else class_weights(config.class_weights, job.few.counts, assigned),
         widths=config.widths,
-        few_chances=balanced_chances(job.few.labels) if flat else even,
+        near=near,
+        near_chances=near_chances,
         recovery=config.recovery if config.recover == "jointly" else None,
     )
+
+
+def _near(job: CompressJob, *, flat: bool) -> tuple[Images, Float[np.ndarray, "near"]]:
+    """Images of the classes and how often each is drawn: by labels, or by what the teacher sees if some lack them."""
+    if job.unlabelled is None:
+        return job.few, balanced_chances(job.few.labels) if flat else np.full(len(job.few), 1 / len(job.few))
+    near = job.few.joined(job.unlabelled)
+    return near, flattening_chances(_predicted(job, near), rounds=20 if flat else 0)
 
 
 def _predicted(job: CompressJob, images: Images) -> Float[np.ndarray, "n class"]:

@@ -26,14 +26,14 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
         progress: Shown per step.
     """
     auxiliary = job.auxiliary
-    few = to_tensor(job.few.decoded(), job.teacher.input)
     if auxiliary is None:
+        few = to_tensor(job.few.decoded(), job.teacher.input)
         pools = (Pool(images=few, chances=torch.full((len(few),), 1 / len(few))), None)
     else:
         config = auxiliary.recovery or config
-        ood = to_tensor(auxiliary.pool.decoded(), job.teacher.input)
+        near, ood = (to_tensor(part.decoded(), job.teacher.input) for part in (auxiliary.near, auxiliary.pool))
         pools = (
-            Pool(images=few, chances=torch.as_tensor(auxiliary.few_chances)),
+            Pool(images=near, chances=torch.as_tensor(auxiliary.near_chances)),
             Pool(images=ood, chances=torch.as_tensor(auxiliary.chances)),
         )
     return distill(

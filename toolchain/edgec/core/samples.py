@@ -49,6 +49,11 @@ class Images:
         """One digest for the whole, order included."""
         return digest_value(self.digests)
 
+    def joined(self, others: Images) -> Images:
+        """These images, then the others, decoded and without labels."""
+        pixels = np.concatenate([self.decoded(), others.decoded()])
+        return Images(pixels=pixels, digests=self.digests + others.digests, source=f"{self.source} and {others.source}")
+
     def take(self, indices: np.ndarray) -> Self:
         """The images at these positions, in this order."""
         return replace(

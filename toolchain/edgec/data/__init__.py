@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgec.data.digits import load_digits_splits
-from edgec.data.few import Profile, draw_few, imbalance_counts
+from edgec.data.few import Profile, describe_draw, draw_few, imbalance_counts
 from edgec.data.loading import load_samples
 from edgec.data.ood import load_ood
 from edgec.data.purity import PurityReport, purify
@@ -14,6 +14,7 @@ __all__ = [
     "PurityReport",
     "Split",
     "check_samples",
+    "describe_draw",
     "draw_few",
     "imbalance_counts",
     "load_digits_splits",

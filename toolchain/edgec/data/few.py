@@ -14,7 +14,7 @@ from typing_extensions import assert_never
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.samples import Samples
 
-__all__ = ["Profile", "draw_few", "imbalance_counts"]
+__all__ = ["Profile", "describe_draw", "draw_few", "imbalance_counts"]
 
 Profile = Literal["exponential", "step", "linear"]
 
@@ -67,6 +67,18 @@ def draw_few(
         for label, count in enumerate(counts)
     ]
     return samples.take(np.sort(np.concatenate(drawn)))
+
+
+def describe_draw(few: Samples, *, imbalance: float) -> str:
+    """What a draw came to, beside what was asked: whole samples and a least count keep small draws from high ratios."""
+    present = few.counts[few.counts > 0]
+    reached = present.max() / present.min()
+    empty = len(few.counts) - len(present)
+    none = f"; {empty} {'class has' if empty == 1 else 'classes have'} none" if empty else ""
+    return (
+        f"{len(few)} labelled samples, {present.max()} of the most frequent class and {present.min()} of the rarest: "
+        f"imbalance {reached:.3g}, {imbalance:g} was asked for{none}"
+    )
 
 
 def _ranking(classes: tuple[str, ...], order: Sequence[str] | None, generator: np.random.Generator) -> np.ndarray:

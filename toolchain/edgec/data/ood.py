@@ -26,6 +26,7 @@ def load_ood(
     *,
     count: int,
     seed: int,
+    what: str = "out-of-distribution images",
     max_unreadable: float = 0.01,
     progress: Progress,
 ) -> Images:
@@ -38,6 +39,7 @@ def load_ood(
         spec: What the model takes: every image is brought to its size and channels.
         count: Images to draw, >= 1; a smaller source gives all it has.
         seed: Fixes the draw.
+        what: What the images are, for people.
         max_unreadable: Share of the drawn files that may be unreadable, from 0 to 1; such are left out.
         progress: Told which source it is, and what is left out.
 
@@ -49,21 +51,23 @@ def load_ood(
     if source is None:
         return _built_in(spec, count=count, generator=generator, progress=progress)
     path = require_source(source)
-    where = f"out-of-distribution images of '{path}'"
+    where = f"{what} of '{path}'"
     cifar = find_cifar(path) if path.is_dir() else None
     if cifar is not None or path.is_file():
         images = read_npz_images(path) if cifar is None else read_cifar_images(cifar)
-        return array_images(images[_draw(len(images), count, path, generator, progress)], spec, where=where)
+        return array_images(images[_draw(len(images), count, path, what, generator, progress)], spec, where=where)
     files = image_files(path, progress=progress)
-    drawn = [files[i] for i in _draw(len(files), count, path, generator, progress)]
+    drawn = [files[i] for i in _draw(len(files), count, path, what, generator, progress)]
     readable = read_files(drawn, spec, where=path, max_unreadable=max_unreadable, progress=progress)
     return Images(pixels=readable.pixels, digests=readable.digests, source=where)
 
 
-def _draw(available: int, count: int, path: Path, generator: np.random.Generator, progress: Progress) -> np.ndarray:
+def _draw(
+    available: int, count: int, path: Path, what: str, generator: np.random.Generator, progress: Progress
+) -> np.ndarray:
     """int64 [<= count]: positions in random order."""
     if available < count:
-        progress.note(f"'{path}' has {available} out-of-distribution images, {count} were asked for")
+        progress.note(f"'{path}' has {available} {what}, {count} were asked for")
     return generator.permutation(available)[:count]
 
 

@@ -22,7 +22,7 @@ __all__ = [
 STAGES = {
     Stage.TEACHER: ("Teacher", "the model as it was given"),
     Stage.BASELINE: ("Plain", "compressed by the method alone"),
-    Stage.FEW: ("Few", "compressed by our recipe, from the few samples alone"),
+    Stage.FEW: ("Few only", "compressed by our recipe, from the few samples alone"),
     Stage.COMPRESSED: ("Compressed", "with out-of-distribution images too, before quantisation"),
     Stage.ARTIFACT: ("Artifact", "the file that ships"),
 }

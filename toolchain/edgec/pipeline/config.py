@@ -56,6 +56,9 @@ class DataConfig(_Frozen):
             train nor test is given, scikit-learn's handwritten digits.
         test: Labelled images that nothing else has seen.
         calibration: Labelled images for the ranges alone; the training samples serve where there are none.
+        unlabelled: Unlabelled images of the classes, from the device's own camera for instance, a folder or an `.npz`:
+            recovery treats them as it does the labelled ones.
+        unlabelled_count: How many of them are drawn.
         ood: Unlabelled images of anything, a folder or an `.npz`; built-in ones where there are none.
         ood_count: How many of them are drawn.
         few: Draw few, imbalanced samples from `train`; all of it where this is not given.
@@ -65,6 +68,8 @@ class DataConfig(_Frozen):
     train: Path | None = None
     test: Path | None = None
     calibration: Path | None = None
+    unlabelled: Path | None = None
+    unlabelled_count: int = Field(default=500, ge=2)
     ood: Path | None = None
     ood_count: int = Field(default=500, ge=2)
     few: FewConfig | None = None
@@ -252,7 +257,14 @@ def _read(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config '{path}' is not valid TOML: {error}", hint="correct the line") from error
     data, model, calibrate = (table.get(section) for section in ("data", "model", "calibrate"))
-    for section, key in ((data, "train"), (data, "test"), (data, "calibration"), (data, "ood"), (model, "weights")):
+    for section, key in (
+        (data, "train"),
+        (data, "test"),
+        (data, "calibration"),
+        (data, "unlabelled"),
+        (data, "ood"),
+        (model, "weights"),
+    ):
         _resolve(section, key, path.parent)
     for section, key, is_file in (
         (table, "target", is_file_name),

@@ -26,6 +26,9 @@ from edgec.quantize.config import QuantizeConfig
 
 __all__ = ["Plan", "plan_build"]
 
+IMAGES = ("train", "test", "calibration", "unlabelled", "ood")
+"""Sources of images, as `[data]` names them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -52,9 +55,7 @@ class Plan:
     @cached_property
     def prepared(self) -> Recipe:
         """Splits: the few samples, the OOD pool, the calibration images, and the proof that they are disjoint."""
-        images = {
-            name: digest for name, digest in self.sources.items() if name in ("train", "test", "calibration", "ood")
-        }
+        images = {name: digest for name, digest in self.sources.items() if name in IMAGES}
         model = self.model.model_dump(mode="json", include={"input", "labels"})
         settings = {"data": self._data_settings, "model": model, "seed": self.config.seed}
         return self._recipe("data", settings, images)
@@ -134,7 +135,7 @@ class Plan:
     @property
     def _data_settings(self) -> dict[str, Any]:
         """Settings but not paths: the digests stand for what is there."""
-        return self.data.model_dump(mode="json", include={"ood_count", "few", "max_unreadable"})
+        return self.data.model_dump(mode="json", include={"ood_count", "unlabelled_count", "few", "max_unreadable"})
 
     @property
     def _model_settings(self) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def _source_digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
         "model": digest_value([_architecture(model), _path(model.weights, "weights") if model.weights else None]),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
-    paths = {"train": data.train, "test": data.test, "calibration": data.calibration, "ood": data.ood}
+    paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
     given = {name: _path(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
 

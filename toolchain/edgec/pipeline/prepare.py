@@ -21,11 +21,13 @@ class Prepared:
 
     Attributes:
         few: Labelled training samples.
-        ood: Purified unlabelled images.
+        unlabelled: Unlabelled images of the classes, purified; None where none were given.
+        ood: Purified unlabelled images of anything.
         calibration: Labelled images for the ranges: the training samples, where no others were given.
     """
 
     few: Samples
+    unlabelled: Images | None
     ood: Images
     calibration: Samples
 
@@ -36,21 +38,39 @@ def prepare(sources: Sources, folder: Path) -> Mapping[str, Any]:
     Raises:
         DataError: Images are missing, unreadable or in two splits.
     """
-    from edgec.data import draw_few, purify, require_disjoint
+    from edgec.data import describe_draw, draw_few, purify, require_disjoint
 
     plan = sources.plan
     few = sources.train
     if plan.data.few is not None:
         draw = plan.data.few
-        few = draw_few(few, total=draw.total, imbalance=draw.imbalance, profile=draw.profile, seed=plan.config.seed)
+        few = draw_few(
+            few,
+            total=draw.total,
+            imbalance=draw.imbalance,
+            profile=draw.profile,
+            at_least=draw.at_least,
+            seed=plan.config.seed,
+        )
+        sources.progress.note(describe_draw(few, imbalance=draw.imbalance))
     splits = [few, sources.test, *([sources.calibration] if sources.calibration else [])]
     require_disjoint(*splits)
-    ood, purity = purify(sources.ood, against=splits)
+    unlabelled = None
+    if sources.unlabelled is not None:
+        unlabelled, _ = purify(sources.unlabelled, against=splits)
+        _save(folder / "unlabelled.npz", unlabelled)
+    ood, purity = purify(sources.ood, against=[*splits, *([unlabelled] if unlabelled else [])])
     _save(folder / "few.npz", few)
     _save(folder / "ood.npz", ood)
     if sources.calibration is not None:
         _save(folder / "calibration.npz", sources.calibration)
-    named = {"train": few, "test": sources.test, "calibration": sources.calibration, "ood": ood}
+    named = {
+        "train": few,
+        "test": sources.test,
+        "calibration": sources.calibration,
+        "unlabelled": unlabelled,
+        "ood": ood,
+    }
     present = {name: images for name, images in named.items() if images is not None}
     return {
         "labels": list(few.classes),
@@ -63,10 +83,13 @@ def prepare(sources: Sources, folder: Path) -> Mapping[str, Any]:
 def read_prepared(folder: Path) -> Prepared:
     """Reads the images back."""
     few = _load_samples(folder / "few.npz")
-    own = folder / "calibration.npz"
-    with np.load(folder / "ood.npz") as file:
-        ood = Images(pixels=file["images"], digests=tuple(file["digests"].tolist()), source=str(file["source"]))
-    return Prepared(few=few, ood=ood, calibration=_load_samples(own) if own.exists() else few)
+    own, unlabelled = folder / "calibration.npz", folder / "unlabelled.npz"
+    return Prepared(
+        few=few,
+        unlabelled=_load_images(unlabelled) if unlabelled.exists() else None,
+        ood=_load_images(folder / "ood.npz"),
+        calibration=_load_samples(own) if own.exists() else few,
+    )
 
 
 def _save(path: Path, images: Images) -> None:
@@ -74,6 +97,11 @@ def _save(path: Path, images: Images) -> None:
     if isinstance(images, Samples):
         arrays |= {"labels": images.labels, "classes": images.classes}
     np.savez(path, **arrays)
+
+
+def _load_images(path: Path) -> Images:
+    with np.load(path) as file:
+        return Images(pixels=file["images"], digests=tuple(file["digests"].tolist()), source=str(file["source"]))
 
 
 def _load_samples(path: Path) -> Samples:

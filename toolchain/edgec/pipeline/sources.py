@@ -142,13 +142,23 @@ class Sources:
     @cached_property
     def ood(self) -> Images:
         """The OOD pool, not purified yet."""
+        return self._unlabelled(self.plan.data.ood, self.plan.data.ood_count, what="out-of-distribution images")
+
+    @cached_property
+    def unlabelled(self) -> Images | None:
+        """Unlabelled images of the classes, not purified yet, where some were given."""
+        path = self.plan.data.unlabelled
+        return path and self._unlabelled(path, self.plan.data.unlabelled_count, what="unlabelled images")
+
+    def _unlabelled(self, path: Path | None, count: int, *, what: str) -> Images:
         from edgec.data import load_ood
 
         return load_ood(
-            self.plan.data.ood,
+            path,
             self.plan.model.input,
-            count=self.plan.data.ood_count,
+            count=count,
             seed=self.plan.config.seed,
+            what=what,
             max_unreadable=self.plan.data.max_unreadable,
             progress=self.progress,
         )

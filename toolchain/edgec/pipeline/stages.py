@@ -76,6 +76,7 @@ def compressed(sources: Sources, images: Prepared, *, variant: Variant) -> Class
     job = CompressJob(
         teacher=teacher,
         few=images.few,
+        unlabelled=images.unlabelled,
         budget=plan.config.compress,
         rules=plan.target.rules,
         seed=plan.config.seed,
