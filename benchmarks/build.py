@@ -17,13 +17,13 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-
 from edgec.core.measurement import Stage
 from edgec.evaluate.report import Report, parse_report
-from rows import Row, arguments, show
+from rows import Row, arguments, over_seeds, show
 
 CONFIGS = Path(__file__).parent / "configs"
+Figures = dict[tuple[str, str], dict[int, float]]
+"""By what and unit, then by seed."""
 ACCURACIES = ("accuracy", "worst_class_accuracy", "macro_f1")
 
 
@@ -34,19 +34,19 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="passed on to edgec build")
     given = parser.parse_args()
     seeds = range(1 if given.quick else given.seeds)
-    figures: dict[tuple[str, str], list[float]] = defaultdict(list)
+    figures: Figures = defaultdict(dict)
     images = 0
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             cold, report = _build(given.config, given.set, seed, Path(folder))
             again, _ = _build(given.config, given.set, seed, Path(folder))
-        figures["cold build", "s"].append(cold)
-        figures["unchanged rebuild", "s"].append(again)
-        images = _collect(report, figures)
+        figures["cold build", "s"][seed] = cold
+        figures["unchanged rebuild", "s"][seed] = again
+        images = _collect(report, seed, figures)
         print(f"seed {seed}: {cold:.1f} s", file=sys.stderr)
-    rows = [_row(what, unit, values) for (what, unit), values in figures.items()]
-    print(f"{len(seeds)} seeds, {images} test images", file=sys.stderr)
-    show(rows, as_json=given.json)
+    rows = [over_seeds(f"{given.config or 'digits'}: {what}", unit, values) for (what, unit), values in figures.items()]
+    rows.append(Row(what=f"{given.config or 'digits'}: test images", value=images, unit="images", n=1))
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _build(config: str | None, settings: list[str], seed: int, folder: Path) -> tuple[float, Report]:
@@ -62,21 +62,16 @@ def _build(config: str | None, settings: list[str], seed: int, folder: Path) -> 
     return seconds, parse_report(report.read_bytes())
 
 
-def _collect(report: Report, figures: dict[tuple[str, str], list[float]]) -> int:
+def _collect(report: Report, seed: int, figures: Figures) -> int:
     for stage in Stage:
         for name in ACCURACIES:
             if found := report.find(stage, name):
-                figures[f"{stage.value} {name}", "share"].append(found.value)
+                figures[f"{stage.value}: {name}", "share"][seed] = found.value
     fp32, int8 = (report.by_class(stage, "accuracy") for stage in (Stage.COMPRESSED, Stage.ARTIFACT))
-    figures["largest class drop, int8 against its FP32", "share"].append(
-        max(fp32[label].value - int8[label].value for label in fp32)
-    )
+    drop = max(fp32[label].value - int8[label].value for label in fp32)
+    figures["largest class drop, int8 against its FP32", "share"][seed] = drop
     whole = report.find(Stage.ARTIFACT, "accuracy")
     return whole.n if whole else 0
-
-
-def _row(what: str, unit: str, values: list[float]) -> Row:
-    return Row(what=what, value=float(np.mean(values)), unit=unit, n=len(values), low=min(values), high=max(values))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def main() -> None:
             rows = compare(folder, threads=given.threads, quick=given.quick)
         else:
             rows = _published(folder, write=given.write)
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _published(folder: Path, *, write: bool) -> list[Row]:

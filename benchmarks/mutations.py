@@ -71,7 +71,7 @@ def main() -> None:
     for outcome in outcomes:
         if outcome.verdict != "refused" or outcome.escapes:
             print(f"{outcome.kind}: {outcome.verdict} {outcome.escapes} {outcome.said}", file=sys.stderr)
-    show(_rows(outcomes), as_json=given.json)
+    show(_rows(outcomes), as_json=given.json, output=given.output)
 
 
 def run(bundle: Path, folder: Path, *, count: int, seed: int) -> Iterator[Outcome]:
