@@ -4,7 +4,8 @@
     python benchmarks/build.py cifar10-resnet20        a config (first: benchmarks/unpack_mosaics.py)
 
 Each seed is built by the `edgec` command with an empty cache, then again unchanged. Rows are means over seeds, from
-the lowest to the highest; test images take no part in any choice.
+the lowest to the highest; test images take no part in any choice. With `--output NAME.json`, NAME.txt holds what the
+command printed for the first seed.
 """
 
 from __future__ import annotations
@@ -34,32 +35,40 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="passed on to edgec build")
     given = parser.parse_args()
     seeds = range(1 if given.quick else given.seeds)
+    name = given.config or "digits"
     figures: Figures = defaultdict(dict)
-    images = 0
+    images, printed = 0, ""
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            cold, report = _build(given.config, given.set, seed, Path(folder))
-            again, _ = _build(given.config, given.set, seed, Path(folder))
+            command = _command(given.config, given.set, seed, Path(folder))
+            cold, answer = _timed([*command, "--json"])
+            again, text = _timed(command)
+            report = parse_report(Path(json.loads(answer)["report"]).read_bytes())
         figures["cold build", "s"][seed] = cold
         figures["unchanged rebuild", "s"][seed] = again
         images = _collect(report, seed, figures)
+        printed = printed or text
         print(f"seed {seed}: {cold:.1f} s", file=sys.stderr)
-    rows = [over_seeds(f"{given.config or 'digits'}: {what}", unit, values) for (what, unit), values in figures.items()]
-    rows.append(Row(what=f"{given.config or 'digits'}: test images", value=images, unit="images", n=1))
+    rows = [over_seeds(f"{name}: {what}", unit, values) for (what, unit), values in figures.items()]
+    rows.append(Row(what=f"{name}: test images", value=images, unit="images", n=1))
     show(rows, as_json=given.json, output=given.output)
+    if given.output:
+        table = printed.rstrip().rpartition("\n")[0]  # the last line is the bundle's path
+        given.output.with_suffix(".txt").write_text(f"{table.rstrip()}\n", encoding="utf-8")
 
 
-def _build(config: str | None, settings: list[str], seed: int, folder: Path) -> tuple[float, Report]:
-    """Seconds of the whole command, and the report of the bundle."""
-    command = [sys.executable, "-m", "edgec", "build", "--seed", str(seed), "--json"]
+def _command(config: str | None, settings: list[str], seed: int, folder: Path) -> list[str]:
+    command = [sys.executable, "-m", "edgec", "build", "--seed", str(seed)]
     command += ["--cache", str(folder / "cache"), "--output", str(folder / "bundle")]
     command += ["--config", str(CONFIGS / f"{config}.toml")] if config else ["--target", "jetson"]
-    command += [part for setting in settings for part in ("--set", setting)]
+    return command + [part for setting in settings for part in ("--set", setting)]
+
+
+def _timed(command: list[str]) -> tuple[float, str]:
+    """Seconds of the whole command, and what it printed."""
     started = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    seconds = time.perf_counter() - started
-    report = Path(json.loads(done.stdout.splitlines()[-1])["report"])
-    return seconds, parse_report(report.read_bytes())
+    return time.perf_counter() - started, done.stdout
 
 
 def _collect(report: Report, seed: int, figures: Figures) -> int:
