@@ -52,7 +52,7 @@ def _rows(config: str, found: Mapping[str, Any]) -> Iterator[Row]:
         variant = (
             run["variant"] if run["without"] in (None, "nothing") else f"{run['variant']} without {run['without']}"
         )
-        cell = f"{config}: {run['samples']} at {run['imbalance']}: {run['method']}: {variant}"
+        cell = f"{config}: {run['samples']} at {run['imbalance']:g}: {run['method']}: {variant}"
         for name, unit in MEASURES.items():
             if run.get(name) is not None:
                 cells[f"{cell}: {name}", unit][run["seed"]] = run[name]

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.core.target import Compute, Target, load_target
+from edgec.core.target import Compute, Fitted, Target, load_target
 from edgec.evaluate.intervals import wilson_interval
 from edgec.evaluate.sweep import toml_text
 from edgec.evaluate.workload import read_workload
@@ -106,7 +106,7 @@ def _published(folder: Path, *, write: bool) -> list[Row]:
         rows += _summary(f"{runtime}: devices left out", _left_out(mine, lambda row: row.observation.group), spread)
         rows += _summary(f"{runtime}: rows fitted to", fit.residuals, spread)
         if write:
-            _write(fit, runtime, spread=spread, rows=len(known))
+            _write(fit, known, spread=spread)
     return rows
 
 
@@ -195,20 +195,22 @@ def _summary(what: str, residuals: np.ndarray, spread: float) -> Iterator[Row]:
         yield Row(what=f"{what}: {name}", value=float(hit.mean()), unit="share", n=len(hit), low=low, high=high)
 
 
-def _write(fit: Fit, runtime: str, *, spread: float, rows: int) -> None:
+def _write(fit: Fit, known: Sequence[Published], *, spread: float) -> None:
     """The fitted figures into the profiles of a runtime; comments and everything else there stay."""
+    gmacs = [sum(work.macs for work in row.observation.works) / 1e9 for row in known]
+    fitted = Fitted(least_gmacs=min(gmacs), most_gmacs=max(gmacs))
     for name in PROFILES:
         group = GROUPS.get(name, name)
         target = load_target(name)
         if group not in fit.parameters or target.compute is None:
             continue
-        compute = fit.compute(group, target.compute, spread=spread)
+        compute = fit.compute(group, target.compute, spread=spread).model_copy(update={"fitted": fitted})
         path = HERE.parent / "targets" / f"{name}.toml"
         text = path.read_text(encoding="utf-8")
         tables = toml_text("compute", compute)
         before, after = re.split(r"\[compute\]\n.*?(?=\n\[\[sources\]\])", text, maxsplit=1, flags=re.DOTALL)
         path.write_text(f"{before}{tables}\n{after}", encoding="utf-8")
-        print(f"wrote {path.name}: {runtime}, {rows} rows", file=sys.stderr)
+        print(f"wrote {path.name}: {len(known)} rows", file=sys.stderr)
 
 
 if __name__ == "__main__":
