@@ -5,7 +5,7 @@
 
 Each seed is built by the `edgec` command with an empty cache, then again unchanged. Rows are means over seeds, from
 the lowest to the highest; test images take no part in any choice. With `--output NAME.json`, NAME.txt holds what the
-command printed for the first seed.
+command printed for seed 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edgec.core.measurement import Stage
 from edgec.evaluate.report import Report, parse_report
-from rows import Row, arguments, over_seeds, show
+from rows import Row, arguments, over_seeds, record, show
 
 CONFIGS = Path(__file__).parent / "configs"
 Figures = dict[tuple[str, str], dict[int, float]]
@@ -32,12 +32,13 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("config", nargs="?", help="a name in benchmarks/configs")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="passed on to edgec build")
     given = parser.parse_args()
-    seeds = range(1 if given.quick else given.seeds)
+    seeds = range(given.first_seed, given.first_seed + (1 if given.quick else given.seeds))
     name = given.config or "digits"
     figures: Figures = defaultdict(dict)
-    images, printed = 0, ""
+    rows: list[Row] = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             command = _command(given.config, given.set, seed, Path(folder))
@@ -47,14 +48,19 @@ def main() -> None:
         figures["cold build", "s"][seed] = cold
         figures["unchanged rebuild", "s"][seed] = again
         images = _collect(report, seed, figures)
-        printed = printed or text
+        rows = [over_seeds(f"{name}: {what}", unit, values) for (what, unit), values in figures.items()]
+        rows.append(Row(what=f"{name}: test images", value=images, unit="images", n=1))
+        if given.output:  # at once: a seed takes minutes on a busy machine
+            record(rows, given.output)
+            if seed == 0:
+                given.output.with_suffix(".txt").write_text(_summary(text), encoding="utf-8")
         print(f"seed {seed}: {cold:.1f} s", file=sys.stderr)
-    rows = [over_seeds(f"{name}: {what}", unit, values) for (what, unit), values in figures.items()]
-    rows.append(Row(what=f"{name}: test images", value=images, unit="images", n=1))
-    show(rows, as_json=given.json, output=given.output)
-    if given.output:
-        table = printed.rstrip().rpartition("\n")[0]  # the last line is the bundle's path
-        given.output.with_suffix(".txt").write_text(f"{table.rstrip()}\n", encoding="utf-8")
+    show(rows, as_json=given.json)
+
+
+def _summary(printed: str) -> str:
+    """What the command printed, without its last line, the bundle's path."""
+    return f"{printed.rstrip().rpartition(chr(10))[0].rstrip()}\n"
 
 
 def _command(config: str | None, settings: list[str], seed: int, folder: Path) -> list[str]:
