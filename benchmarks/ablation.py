@@ -36,7 +36,7 @@ from edgec.pipeline.plan import plan_build
 from edgec.pipeline.prepare import prepare, read_prepared
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compressed
-from rows import Row, arguments, show
+from rows import arguments, over_seeds, show
 
 CONFIGS = Path(__file__).parent / "configs"
 UNSEEN = 2000
@@ -79,17 +79,18 @@ def main() -> None:
     candidates = {" ".join(given.set): own} if own else {name: CANDIDATES[name] for name in given.only}
     seeds = range(given.first_seed, given.first_seed + (1 if given.quick else given.seeds))
     steps = 20 if given.quick else given.steps
-    figures: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    figures: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
     for seed in seeds:
         for name, settings in candidates.items():
             found = _measured(given.config, {"compress.steps": steps, "seed": seed, **settings})
             for (what, unit), value in found.items():
-                figures[name, what, unit].append(value)
+                figures[name, what, unit][seed] = value
             print(
                 f"seed {seed}, {name}: " + ", ".join(f"{what} {v:.3f}" for (what, _), v in found.items()),
                 file=sys.stderr,
             )
-    show([_row(f"{name}: {what}", unit, values) for (name, what, unit), values in figures.items()], as_json=given.json)
+    rows = [over_seeds(f"{name}: {what}", unit, values) for (name, what, unit), values in figures.items()]
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _measured(config: str, settings: dict[str, Any]) -> dict[tuple[str, str], float]:
@@ -123,10 +124,6 @@ def _agreement(student: Classifier, teacher: Classifier, images: Images) -> Iter
     yield ("agreement", "share"), float(np.mean(shares))
     yield ("worst class", "share"), float(np.min(shares))
     yield ("divergence", "nat"), float((np.exp(wanted) * (wanted - got)).sum(1).mean())
-
-
-def _row(what: str, unit: str, values: list[float]) -> Row:
-    return Row(what=what, value=float(np.mean(values)), unit=unit, n=len(values), low=min(values), high=max(values))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
     python benchmarks/build.py cifar10-resnet20        a config (first: benchmarks/unpack_mosaics.py)
 
 Each seed is built by the `edgec` command with an empty cache, then again unchanged. Rows are means over seeds, from
-the lowest to the highest; test images take no part in any choice.
+the lowest to the highest; test images take no part in any choice. With `--output NAME.json`, NAME.txt holds what the
+command printed for seed 0.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-
 from edgec.core.measurement import Stage
 from edgec.evaluate.report import Report, parse_report
-from rows import Row, arguments, show
+from rows import Row, arguments, over_seeds, record, show
 
 CONFIGS = Path(__file__).parent / "configs"
+Figures = dict[tuple[str, str], dict[int, float]]
+"""By what and unit, then by seed."""
 ACCURACIES = ("accuracy", "worst_class_accuracy", "macro_f1")
 
 
@@ -31,52 +32,61 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("config", nargs="?", help="a name in benchmarks/configs")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="passed on to edgec build")
     given = parser.parse_args()
-    seeds = range(1 if given.quick else given.seeds)
-    figures: dict[tuple[str, str], list[float]] = defaultdict(list)
-    images = 0
+    seeds = range(given.first_seed, given.first_seed + (1 if given.quick else given.seeds))
+    name = given.config or "digits"
+    figures: Figures = defaultdict(dict)
+    rows: list[Row] = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            cold, report = _build(given.config, given.set, seed, Path(folder))
-            again, _ = _build(given.config, given.set, seed, Path(folder))
-        figures["cold build", "s"].append(cold)
-        figures["unchanged rebuild", "s"].append(again)
-        images = _collect(report, figures)
+            command = _command(given.config, given.set, seed, Path(folder))
+            cold, answer = _timed([*command, "--json"])
+            again, text = _timed(command)
+            report = parse_report(Path(json.loads(answer)["report"]).read_bytes())
+        figures["cold build", "s"][seed] = cold
+        figures["unchanged rebuild", "s"][seed] = again
+        images = _collect(report, seed, figures)
+        rows = [over_seeds(f"{name}: {what}", unit, values) for (what, unit), values in figures.items()]
+        rows.append(Row(what=f"{name}: test images", value=images, unit="images", n=1))
+        if given.output:  # at once: a seed takes minutes on a busy machine
+            record(rows, given.output)
+            if seed == 0:
+                given.output.with_suffix(".txt").write_text(_summary(text), encoding="utf-8")
         print(f"seed {seed}: {cold:.1f} s", file=sys.stderr)
-    rows = [_row(what, unit, values) for (what, unit), values in figures.items()]
-    print(f"{len(seeds)} seeds, {images} test images", file=sys.stderr)
     show(rows, as_json=given.json)
 
 
-def _build(config: str | None, settings: list[str], seed: int, folder: Path) -> tuple[float, Report]:
-    """Seconds of the whole command, and the report of the bundle."""
-    command = [sys.executable, "-m", "edgec", "build", "--seed", str(seed), "--json"]
+def _summary(printed: str) -> str:
+    """What the command printed, without its last line, the bundle's path."""
+    return f"{printed.rstrip().rpartition(chr(10))[0].rstrip()}\n"
+
+
+def _command(config: str | None, settings: list[str], seed: int, folder: Path) -> list[str]:
+    command = [sys.executable, "-m", "edgec", "build", "--seed", str(seed)]
     command += ["--cache", str(folder / "cache"), "--output", str(folder / "bundle")]
     command += ["--config", str(CONFIGS / f"{config}.toml")] if config else ["--target", "jetson"]
-    command += [part for setting in settings for part in ("--set", setting)]
+    return command + [part for setting in settings for part in ("--set", setting)]
+
+
+def _timed(command: list[str]) -> tuple[float, str]:
+    """Seconds of the whole command, and what it printed."""
     started = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    seconds = time.perf_counter() - started
-    report = Path(json.loads(done.stdout.splitlines()[-1])["report"])
-    return seconds, parse_report(report.read_bytes())
+    return time.perf_counter() - started, done.stdout
 
 
-def _collect(report: Report, figures: dict[tuple[str, str], list[float]]) -> int:
+def _collect(report: Report, seed: int, figures: Figures) -> int:
     for stage in Stage:
         for name in ACCURACIES:
             if found := report.find(stage, name):
-                figures[f"{stage.value} {name}", "share"].append(found.value)
+                figures[f"{stage.value}: {name}", "share"][seed] = found.value
     fp32, int8 = (report.by_class(stage, "accuracy") for stage in (Stage.COMPRESSED, Stage.ARTIFACT))
-    figures["largest class drop, int8 against its FP32", "share"].append(
-        max(fp32[label].value - int8[label].value for label in fp32)
-    )
+    drop = max(fp32[label].value - int8[label].value for label in fp32)
+    figures["largest class drop, int8 against its FP32", "share"][seed] = drop
     whole = report.find(Stage.ARTIFACT, "accuracy")
     return whole.n if whole else 0
-
-
-def _row(what: str, unit: str, values: list[float]) -> Row:
-    return Row(what=what, value=float(np.mean(values)), unit=unit, n=len(values), low=min(values), high=max(values))
 
 
 if __name__ == "__main__":

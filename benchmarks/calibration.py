@@ -73,7 +73,7 @@ def main() -> None:
             if observer not in BY_EXTREMES:
                 rows.append(_alone(_deviation, model, observer, 32 if given.quick else COMPARED, given.classes))
             print(f"{observer} done", file=sys.stderr)
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _cost(model: Path, observer: str, counts: list[int], classes: int) -> list[Row]:

@@ -46,7 +46,7 @@ def main() -> None:
         rows = _predicted("resnet18", given.keep, Path(folder))
         for net in ("mobilenet_v2",) if given.quick else ("mobilenet_v2", "efficientnet_b0"):
             rows += _measured(net, given.keep, given.threads, Path(folder))
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _predicted(net: str, keep: float, folder: Path) -> list[Row]:

@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = given.bundle or _built(Path(folder))
         rows = [_of_process(bundle, runs), *_of_evaluation(bundle, runs)]
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _built(folder: Path) -> Path:

@@ -288,7 +288,7 @@ def main() -> None:
     rows.append(
         Row(what="next deploy resumed the upload", value=sum(c.resumed for c in found), unit="cuts", n=len(found))
     )
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def main() -> None:
                 rows += _speeds(name, sessions, turns=turns, max_seconds=seconds)
             if "classes" in given.only and name == "ResNet-56":
                 rows += _classes(name, sessions, _cifar("test").take(np.arange(given.images or images)))
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _resnet18() -> tuple[Classifier, Samples]:

@@ -73,7 +73,7 @@ def main() -> None:
                     Row(what=f"{name}: net in torch and file, same class", value=same, unit="share", n=len(labels))
                 )
             print(f"{name} done", file=sys.stderr)
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _refined_logits(plan: Plan, store: Store) -> np.ndarray:

@@ -63,7 +63,7 @@ def main() -> None:
             shares.setdefault((gate, spare, policy), []).append(blocked / bundles)
     if given.plot:
         given.plot.write_text(_picture(shares, given.right, bundles), encoding="utf-8")
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _drawn(

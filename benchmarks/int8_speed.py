@@ -44,7 +44,7 @@ def main() -> None:
                 rows += _compare(net, models, threads=threads, max_seconds=6 if given.quick else 30)
             if given.why:
                 rows += _why(net, models["int8"])
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _export(net: str, target: Target, folder: Path) -> dict[str, Path]:

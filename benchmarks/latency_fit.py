@@ -84,11 +84,13 @@ class Fit:
 
     Attributes:
         parameters: Of each group.
+        family: Of a device that was not seen.
         residuals: ln(measured / predicted) of every observation.
         seen: Classes of operator that the observations hold.
     """
 
     parameters: Mapping[str, Mapping[str, float]]
+    family: Mapping[str, float]
     residuals: np.ndarray
     seen: frozenset[str]
 
@@ -136,14 +138,19 @@ def fit_parameters(observations: Sequence[Observation], priors: Priors | None = 
     found = least_squares(distance, space.start, loss="linear", x_scale=0.3, max_nfev=60).x
     predicted = table.predict(space.values(found, table.groups))
     seen = frozenset(_fitted(work.kind.value) for observation in observations for work in observation.works)
-    return Fit(parameters=space.parameters(found), residuals=measured - np.log(predicted), seen=seen)
+    return Fit(
+        parameters=space.parameters(found),
+        family=space.family(found),
+        residuals=measured - np.log(predicted),
+        seen=seen,
+    )
 
 
 def predict_observations(observations: Sequence[Observation], fit: Fit) -> np.ndarray:
-    """What a fit says of other observations of the same groups, in ms."""
+    """What a fit says of other observations, in ms; a group that it has not seen has the family's parameters."""
     table = _Table.of(observations)
-    columns = {name: np.array([fit.parameters[group][name] for group in table.groups]) for name in (*_OWN, *_COMMON)}
-    return table.predict(columns)
+    found = [fit.parameters.get(group, fit.family) for group in table.groups]
+    return table.predict({name: np.array([own[name] for own in found]) for name in (*_OWN, *_COMMON)})
 
 
 @dataclass(frozen=True)
@@ -171,14 +178,17 @@ class _Space:
         own = point[count:] * 100 if len(self.groups) == 1 else own
         return np.concatenate([(point[:count] - self.start[:count]) / width, own])
 
+    def family(self, point: np.ndarray) -> dict[str, float]:
+        """The family's parameters."""
+        return dict(zip(self.names, np.exp(point[: len(self.names)]).tolist(), strict=True))
+
     def parameters(self, point: np.ndarray) -> dict[str, dict[str, float]]:
-        count = len(self.names)
-        family = dict(zip(self.names, point[:count], strict=True))
-        apart = point[count:].reshape(len(self.groups), len(_OWN))
+        """Each group's parameters."""
+        family, apart = self.family(point), np.exp(point[len(self.names) :]).reshape(len(self.groups), len(_OWN))
         found = {}
-        for group, row in zip(self.groups, apart, strict=True):
+        for group, row in zip(self.groups, apart.tolist(), strict=True):
             own = dict(zip(_OWN, row, strict=True))
-            found[group] = {name: math.exp(value + own.get(name, 0.0)) for name, value in family.items()}
+            found[group] = {name: value * own.get(name, 1.0) for name, value in family.items()}
         return found
 
     def values(self, point: np.ndarray, groups: Sequence[str]) -> dict[str, np.ndarray]:

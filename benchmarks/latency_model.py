@@ -3,9 +3,11 @@
     python benchmarks/latency_model.py [--nets FOLDER] [--write] [--host [--threads N]] [--quick]
 
 Fits the latency model to the rows of `published_latency.toml` that are not held out there, and predicts those that are.
-The spread of a fit, from which predictions get their interval, comes from the fitting rows alone: every net is left out
-once. `--write` puts the parameters into `targets/`. `--host` instead runs `edgec targets calibrate` here, times the zoo
-at FP32 and int8 and compares. Nets have made-up weights; FOLDER keeps them from one run to the next.
+Nets held out have siblings among those fitted to (ResNet-50 has four), so whole families of nets and whole devices are
+left out too, one after the other, of all rows. The spread of a fit, from which predictions get their interval, comes
+from the fitting rows alone: every family is left out once. `--write` puts the parameters into `targets/`. `--host`
+instead runs `edgec targets calibrate` here, times the zoo at FP32 and int8 and compares. Nets have made-up weights;
+FOLDER keeps them from one run to the next.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgec.core.target import Compute, Target, load_target
+from edgec.core.target import Compute, Fitted, Target, load_target
+from edgec.evaluate.intervals import wilson_interval
 from edgec.evaluate.sweep import toml_text
 from edgec.evaluate.workload import read_workload
 from latency_fit import Fit, Observation, fit_parameters, predict_observations
@@ -45,6 +48,9 @@ GROUPS = {
     "jetson-xavier-nx": "jetson-agx-xavier",
 }
 """Devices that share parameters: the same generation of GPU. The others are groups of their own."""
+HIT = 0.1
+"""What papers on predicted latency count as a hit."""
+NORMAL_95 = 1.96
 PROFILES = (*GROUPS, "jetson-nano", "raspberry-pi-4", "raspberry-pi-5")
 
 
@@ -53,11 +59,16 @@ class Published:
     """A published latency."""
 
     device: str
-    family: str
+    runtime: str
     net: str
     precision: str
     held_out: bool
     observation: Observation
+
+    @property
+    def family(self) -> str:
+        """Nets of one paper: `resnet` of `resnet50`."""
+        return re.match("[a-z]+", self.net)[0]
 
 
 def main() -> None:
@@ -76,22 +87,26 @@ def main() -> None:
             rows = compare(folder, threads=given.threads, quick=given.quick)
         else:
             rows = _published(folder, write=given.write)
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _published(folder: Path, *, write: bool) -> list[Row]:
     rows: list[Row] = []
     everything = list(_read(folder))
-    for family in ("tensorrt", "cpu"):
-        known = [row for row in everything if row.family == family and not row.held_out]
-        held_out = [row for row in everything if row.family == family and row.held_out]
+    for runtime in ("tensorrt", "cpu"):
+        mine = [row for row in everything if row.runtime == runtime]
+        known = [row for row in mine if not row.held_out]
         fit = fit_parameters([row.observation for row in known])
-        spread = _spread(known)
-        print(f"{family}: fitted to {len(known)} rows, spread {spread:.3f}", file=sys.stderr)
-        rows += _judge(family, held_out, fit)
-        rows.append(_summary(f"{family}, fitted rows", np.expm1(-fit.residuals)))
+        spread = float(np.sqrt(np.mean(np.square(_left_out(known, lambda row: row.family)))))
+        print(f"{runtime}: fitted to {len(known)} rows, spread {spread:.3f}", file=sys.stderr)
+        held_out = [row for row in mine if row.held_out]
+        rows += _singles(runtime, held_out, fit)
+        rows += _summary(f"{runtime}: nets held out", _residuals(held_out, fit), spread)
+        rows += _summary(f"{runtime}: families left out", _left_out(mine, lambda row: row.family), spread)
+        rows += _summary(f"{runtime}: devices left out", _left_out(mine, lambda row: row.observation.group), spread)
+        rows += _summary(f"{runtime}: rows fitted to", fit.residuals, spread)
         if write:
-            _write(fit, family, spread=spread, rows=len(known))
+            _write(fit, known, spread=spread)
     return rows
 
 
@@ -100,32 +115,32 @@ def _read(folder: Path) -> Iterator[Published]:
     for table in document["rows"]:
         device = table["device"]
         target, compute = _device(device, document["devices"].get(device))
-        family = "tensorrt" if target.runtime.engine == "tensorrt" else "cpu"
+        runtime = "tensorrt" if target.runtime.engine == "tensorrt" else "cpu"
         for precision in ("fp32", "fp16", "int8"):
             for net, ms in table.get(precision, {}).items():
                 print(f"{device}: {net} {precision}", file=sys.stderr)
-                kind = load_target("jetson-orin-nano-8gb-super" if family == "tensorrt" else "raspberry-pi-5")
+                kind = load_target("jetson-orin-nano-8gb-super" if runtime == "tensorrt" else "raspberry-pi-5")
                 graph = (quantised if precision == "int8" else exported)(net, kind, folder)
                 works = read_workload(outline(graph), batch=table["batch"], engine=target.runtime.engine)
                 yield Published(
                     device=device,
-                    family=family,
+                    runtime=runtime,
                     net=net,
                     precision=f"{precision} batch {table['batch']}",
-                    held_out=net in document["held_out"][family],
+                    held_out=net in document["held_out"][runtime],
                     observation=Observation(
                         works=works,
                         compute=compute,
                         group=GROUPS.get(device, device),
                         ms=ms,
-                        half=_is_half(family, device, precision),
+                        half=_is_half(runtime, device, precision),
                     ),
                 )
 
 
-def _is_half(family: str, device: str, precision: str) -> bool:
+def _is_half(runtime: str, device: str, precision: str) -> bool:
     """Whether tensors that are not int8 have 16 bits: trtexec was told so, ncnn stores them so on Arm."""
-    if family == "tensorrt":
+    if runtime == "tensorrt":
         return precision != "fp32"
     return precision == "fp16" or (precision == "fp32" and device == "raspberry-pi-4")
 
@@ -142,53 +157,60 @@ def _device(device: str, own: dict[str, Any] | None) -> tuple[Target, Compute]:
     return target, compute
 
 
-def _spread(rows: Sequence[Published]) -> float:
-    """Root mean square of ln(measured / predicted) where each net is left out once."""
-    residuals: list[float] = []
-    for net in sorted({row.net for row in rows}):
-        rest = [row.observation for row in rows if row.net != net]
-        left_out = [row.observation for row in rows if row.net == net]
-        predicted = predict_observations(left_out, fit_parameters(rest))
-        residuals += np.log(np.array([observation.ms for observation in left_out]) / predicted).tolist()
-    return float(np.sqrt(np.mean(np.square(residuals))))
+def _left_out(rows: Sequence[Published], part_of: Callable[[Published], str]) -> np.ndarray:
+    """ln(measured / predicted) of every row, by a fit to the rows of all other parts."""
+    found: list[float] = []
+    for part in sorted({part_of(row) for row in rows}):
+        fit = fit_parameters([row.observation for row in rows if part_of(row) != part])
+        found += _residuals([row for row in rows if part_of(row) == part], fit).tolist()
+    return np.array(found)
 
 
-def _judge(family: str, rows: Sequence[Published], fit: Fit) -> list[Row]:
-    predicted = predict_observations([row.observation for row in rows], fit)
-    measured = np.array([row.observation.ms for row in rows])
-    single = [
-        Row(
-            what=f"{row.device}: {row.net} {row.precision}",
+def _residuals(rows: Sequence[Published], fit: Fit) -> np.ndarray:
+    """ln(measured / predicted)."""
+    observations = [row.observation for row in rows]
+    return np.log([one.ms for one in observations] / predict_observations(observations, fit))
+
+
+def _singles(runtime: str, rows: Sequence[Published], fit: Fit) -> Iterator[Row]:
+    for row, value in zip(rows, predict_observations([row.observation for row in rows], fit), strict=True):
+        yield Row(
+            what=f"{runtime}: {row.device}, {row.net} {row.precision}: predicted",
             value=float(value),
-            unit="ms, predicted",
+            unit="ms",
             n=0,
             against=f"published {row.observation.ms:g}",
             ratio=float(value / row.observation.ms),
         )
-        for row, value in zip(rows, predicted, strict=True)
-    ]
-    return [*single, _summary(f"{family}, held-out rows", predicted / measured - 1)]
 
 
-def _summary(what: str, errors: np.ndarray) -> Row:
-    sizes = np.abs(errors)
-    return Row(what=what, value=float(np.median(sizes)), unit="median error", n=len(sizes), high=float(sizes.max()))
+def _summary(what: str, residuals: np.ndarray, spread: float) -> Iterator[Row]:
+    """Errors in the median and at worst, and the shares of rows within 10 % and within the 95 % interval."""
+    errors = np.abs(np.expm1(-residuals))
+    yield Row(what=f"{what}: median error", value=float(np.median(errors)), unit="share", n=len(errors))
+    yield Row(what=f"{what}: worst error", value=float(errors.max()), unit="share", n=len(errors))
+    hits = {"within 10 %": errors <= HIT, "within the interval": np.abs(residuals) <= NORMAL_95 * spread}
+    for name, hit in hits.items():
+        low, high = wilson_interval(int(hit.sum()), len(hit))
+        yield Row(what=f"{what}: {name}", value=float(hit.mean()), unit="share", n=len(hit), low=low, high=high)
 
 
-def _write(fit: Fit, family: str, *, spread: float, rows: int) -> None:
-    """The fitted figures into the profiles of a family; comments and everything else there stay."""
+def _write(fit: Fit, known: Sequence[Published], *, spread: float) -> None:
+    """The fitted figures into the profiles of a runtime; comments and everything else there stay."""
+    gmacs = [sum(work.macs for work in row.observation.works) / 1e9 for row in known]
+    fitted = Fitted(least_gmacs=min(gmacs), most_gmacs=max(gmacs))
     for name in PROFILES:
         group = GROUPS.get(name, name)
         target = load_target(name)
         if group not in fit.parameters or target.compute is None:
             continue
-        compute = fit.compute(group, target.compute, spread=spread)
+        compute = fit.compute(group, target.compute, spread=spread).model_copy(update={"fitted": fitted})
         path = HERE.parent / "targets" / f"{name}.toml"
         text = path.read_text(encoding="utf-8")
         tables = toml_text("compute", compute)
         before, after = re.split(r"\[compute\]\n.*?(?=\n\[\[sources\]\])", text, maxsplit=1, flags=re.DOTALL)
         path.write_text(f"{before}{tables}\n{after}", encoding="utf-8")
-        print(f"wrote {path.name}: {family}, {rows} rows", file=sys.stderr)
+        print(f"wrote {path.name}: {len(known)} rows", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def main() -> None:
     for outcome in outcomes:
         if outcome.verdict != "refused" or outcome.escapes:
             print(f"{outcome.kind}: {outcome.verdict} {outcome.escapes} {outcome.said}", file=sys.stderr)
-    show(_rows(outcomes), as_json=given.json)
+    show(_rows(outcomes), as_json=given.json, output=given.output)
 
 
 def run(bundle: Path, folder: Path, *, count: int, seed: int) -> Iterator[Outcome]:
@@ -224,12 +224,20 @@ def _rows(outcomes: list[Outcome]) -> list[Row]:
         if mine:
             codes = Counter(outcome.exit_code for outcome in mine if outcome.verdict == "refused")
             said = ", ".join(f"{number} with exit {code}" for code, number in sorted(codes.items(), reverse=True))
-            rows.append(Row(what=kind, value=sum(codes.values()), unit="refused", n=len(mine), against=said or None))
+            rows.append(
+                Row(
+                    what=f"{kind}: refused",
+                    value=sum(codes.values()),
+                    unit="mutants",
+                    n=len(mine),
+                    against=said or None,
+                )
+            )
     for verdict in ("refused", "accepted", "crashed"):
         found = sum(outcome.verdict == verdict for outcome in outcomes)
-        rows.append(Row(what="all", value=found, unit=verdict, n=len(outcomes)))
+        rows.append(Row(what=f"all: {verdict}", value=found, unit="mutants", n=len(outcomes)))
     escaped = sum(bool(outcome.escapes) for outcome in outcomes)
-    rows.append(Row(what="all", value=escaped, unit="wrote outside or ran code", n=len(outcomes)))
+    rows.append(Row(what="all: wrote outside or ran code", value=escaped, unit="mutants", n=len(outcomes)))
     seconds = sorted(outcome.seconds for outcome in outcomes)
     rows.append(Row(what="slowest", value=seconds[-1], unit="s", n=len(seconds), low=seconds[0], high=seconds[-1]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -141,7 +141,7 @@ def main() -> None:
             outcomes[name].append(outcome)
     versions = {outcome.version for tried in outcomes.values() for outcome in tried} - {""}
     print(f"{markdown(outcomes)}\n\n{', '.join(sorted(versions))}\n")
-    show(rows_of(outcomes), as_json=given.json)
+    show(rows_of(outcomes), as_json=given.json, output=given.output)
 
 
 def _case(name: str, settings: dict[str, Any], work: Path) -> Case:

@@ -162,7 +162,7 @@ def main() -> None:
         bundles = [pack(Path(folder) / name, sizes_of(given), name) for name in ("first", "second")]
         size = sum(path.stat().st_size for path in bundles[0].rglob("*") if path.is_file())
         seen = asyncio.run(measure(port, bundles, quick=given.quick, size_bytes=size))
-    show(rows(seen), as_json=given.json)
+    show(rows(seen), as_json=given.json, output=given.output)
 
 
 def sizes_of(given: argparse.Namespace) -> dict[str, int]:

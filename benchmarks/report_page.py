@@ -63,7 +63,7 @@ def main() -> None:
             ]
             if CHROMIUM:
                 rows += painted(path, what, runs)
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def painted(path: Path, what: str, runs: int) -> list[Row]:

@@ -59,7 +59,7 @@ def main() -> None:
             if "folder" in given.only:
                 images = _images(Path(folder) / "images", count=200 if given.quick else 2000)
                 rows.append(_folder(net, load_model(bundle, threads=1), images, turns=3 if given.quick else 5))
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def made_bundle(net: str, folder: Path) -> Path:

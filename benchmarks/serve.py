@@ -64,7 +64,7 @@ def main() -> None:
             if "overload" in given.only:
                 with _server([*ours, "--queue", str(WAITING), *shlex.split(given.serve)]) as port:
                     rows += _overload(net, port, request, seconds=3 * given.seconds)
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _bundle(net: str, folder: Path) -> Path:

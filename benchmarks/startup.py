@@ -40,7 +40,7 @@ def main() -> None:
     if given.install:
         with tempfile.TemporaryDirectory() as folder:
             rows += _install(Path(folder), *map(Path.resolve, given.install), runs=3 if given.quick else 10)
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _times(

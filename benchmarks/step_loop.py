@@ -41,7 +41,7 @@ def main() -> None:
     turns, steps = (2, 5) if given.quick else (given.turns, given.steps)
     fabric = open_fabric(Device.AUTO)
     rows = [row for name in given.nets for row in _compare(name, fabric, steps=steps, turns=turns)]
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _compare(name: str, fabric: Fabric, *, steps: int, turns: int) -> list[Row]:

@@ -39,7 +39,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows += _proved(net, target, Path(folder))
         print(f"{net}: {time.perf_counter() - started:.0f} s in all", file=sys.stderr, flush=True)
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _proved(net: str, target: Target, folder: Path) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Writes the parts of README.md and docs/ that follow from the code: commands, settings, profiles, JSON Schemas.
+"""Writes the parts of README.md and docs/ that follow from the code, and the figures that benchmarks measured.
 
     python docs/generate.py            writes them anew
     python docs/generate.py --check    names the files that are stale, and exits 1
@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
 import click
+import measured
+from figures import markdown
 from pydantic import BaseModel
 from settings import Section, Tables, settings_of
 
@@ -88,7 +90,7 @@ def main(*, check: bool) -> None:
 
 def _commands() -> str:
     rows = [(f"`edgec {name}`", text) for name, text in sorted(COMMANDS.items())]
-    return _table(("command", "what it does"), rows)
+    return markdown(("command", "what it does"), rows)
 
 
 def _reference() -> str:
@@ -106,7 +108,7 @@ def _command(command: click.Command, parent: str) -> Iterator[str]:
     yield "\n\n".join(" ".join(line.split()) for line in (command.help or "").split("\n\n"))
     options = [option for option in command.params if isinstance(option, click.Option)]
     if options:
-        yield _table(("option", "what it does"), ((_spelling(option), _help(option)) for option in options))
+        yield markdown(("option", "what it does"), ((_spelling(option), _help(option)) for option in options))
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             yield from _command(inner, name)
@@ -142,12 +144,12 @@ def _section(section: Section) -> Iterator[str]:
     meant = any(row.meaning for row in section.rows)
     rows = [(f"`{row.key}`", row.kind, row.default, row.meaning)[: 3 + meant] for row in section.rows]
     if rows:
-        yield _table(("key", "value", "default", "meaning")[: 3 + meant], rows)
+        yield markdown(("key", "value", "default", "meaning")[: 3 + meant], rows)
 
 
 def _recipes() -> str:
     rows = [(f"`{name}`", recipe.title) for name, recipe in known_recipes().items()]
-    return _table(("recipe", "what it does"), rows)
+    return markdown(("recipe", "what it does"), rows)
 
 
 def _targets() -> str:
@@ -160,7 +162,7 @@ def _targets() -> str:
         scheme = "what its CPU is fast at" if here else target.quantization.scheme.value
         latency = "predicted" if target.compute else "measured where it is built"
         rows.append((f"`{name}`", aliases, title, runtime, scheme, latency))
-    return _table(("name", "aliases", "device", "runtime", "scheme", "latency on it"), rows)
+    return markdown(("name", "aliases", "device", "runtime", "scheme", "latency on it"), rows)
 
 
 def _exits() -> str:
@@ -168,13 +170,7 @@ def _exits() -> str:
     for kind in sorted(EdgecError.__subclasses__(), key=lambda kind: kind.__name__):
         if kind.exit_code > 1:
             codes.setdefault(kind.exit_code, []).append((kind.__doc__ or "").rstrip("."))
-    return _table(("exit code", "meaning"), ((str(code), "; ".join(said)) for code, said in sorted(codes.items())))
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table; a pipe inside a cell would end it."""
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return markdown(("exit code", "meaning"), ((str(code), "; ".join(said)) for code, said in sorted(codes.items())))
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -186,6 +182,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "recipe": lambda: _settings(Recipe),
     "recipes": _recipes,
     "targets": _targets,
+    **measured.PARTS,
 }
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.core.target import Compute, Efficiency, Fill, load_target
+from edgec.core.target import Compute, Efficiency, Fill, Fitted, load_target
 from edgec.evaluate.advice import advice_of, advise
 from edgec.evaluate.roofline import predict_latency
 
@@ -46,6 +46,21 @@ def test_a_chain_of_tiny_layers_is_mostly_floor(told):
     whole, single = told([8] * 5, size=2, floor_us=20)
     assert whole == ("100% of the time is the floor of 4 operators, 20 µs each: fewer, wider layers",)
     assert single[0].startswith("mostly launch, 20 of 20 µs")
+
+
+def test_a_net_far_smaller_than_those_fitted_to_is_said_to_be(told):
+    fitted = Fitted(least_gmacs=0.3, most_gmacs=20)
+    (first, *rest), _ = told([8] * 5, size=2, floor_us=20, fitted=fitted)
+    assert first == (
+        "the net is smaller than any that the prediction was fitted to, with 0.0092 million multiply-adds beside "
+        "300 to 20,000: its interval is wider, measure it on the device"
+    )
+    assert rest == ["100% of the time is the floor of 4 operators, 20 µs each: fewer, wider layers"]
+
+
+def test_nothing_is_said_of_a_net_as_large_as_those_fitted_to(told):
+    whole, _ = told([64] * 3, fitted=Fitted(least_gmacs=0.001, most_gmacs=20))
+    assert not any("fitted to" in text for text in whole)
 
 
 def test_depthwise_convolutions_far_below_the_peak_are_named(told):

@@ -97,7 +97,7 @@ def observed(*run, ms=1.0, group="one", half=False):
 @settings(deadline=None, max_examples=40)
 @given(run=st.lists(works, min_size=1, max_size=5), half=st.booleans())
 def test_a_fit_predicts_what_the_roofline_adds_up(run, half):
-    fit = Fit(parameters={"one": TRUE}, residuals=np.zeros(1), seen=EVERY)
+    fit = Fit(parameters={"one": TRUE}, family=TRUE, residuals=np.zeros(1), seen=EVERY)
     (together,) = predict_observations([observed(*run, half=half)], fit)
     compute = fit.compute("one", NOMINAL)
     one_by_one = sum(cost_of(work, compute, half=half).latency_ms for work in run)
@@ -113,7 +113,7 @@ def test_the_parameters_that_made_the_latencies_are_found():
         for _ in range(40)
     ]
     probes += [observed(elementwise(int(size))) for size in np.geomspace(10, 10**7, 20)]
-    truth = predict_observations(probes, Fit(parameters={"one": TRUE}, residuals=np.zeros(1), seen=EVERY))
+    truth = predict_observations(probes, Fit(parameters={"one": TRUE}, family=TRUE, residuals=np.zeros(1), seen=EVERY))
     probes = [observed(*probe.works, ms=float(ms)) for probe, ms in zip(probes, truth, strict=True)]
     fit = fit_parameters(probes, Priors(noise=0.01))
     found = fit.parameters["one"]
@@ -127,11 +127,22 @@ def test_a_device_of_few_rows_takes_after_its_family():
     sizes = [(100, 64, 64), (1000, 128, 128), (3000, 256, 256), (50, 512, 512)]
     many = [observed(product(OperatorClass.POINTWISE, *size), group="known") for size in sizes]
     fast = {**TRUE, "pointwise": 0.9}
-    truth = predict_observations(many, Fit(parameters={"known": fast}, residuals=np.zeros(1), seen=EVERY))
+    truth = predict_observations(many, Fit(parameters={"known": fast}, family=TRUE, residuals=np.zeros(1), seen=EVERY))
     rows = [observed(*probe.works, ms=float(ms), group="known") for probe, ms in zip(many, truth, strict=True)]
     other = observed(elementwise(1000), ms=0.01, group="unknown")
     fit = fit_parameters([*rows, other])
     assert fit.parameters["unknown"]["pointwise"] == pytest.approx(fit.parameters["known"]["pointwise"], rel=0.2)
+
+
+def test_a_device_that_was_not_seen_is_predicted_with_the_family_s_parameters():
+    sizes = [(100, 64, 64), (1000, 128, 128), (3000, 256, 256), (50, 512, 512)]
+    rows = [
+        observed(product(OperatorClass.POINTWISE, *size), ms=size[0] / 1e4, group=g) for size in sizes for g in "ab"
+    ]
+    fit = fit_parameters(rows)
+    unseen = [observed(*row.works, group="c") for row in rows[::2]]
+    of_family = Fit(parameters={"c": fit.family}, family={}, residuals=fit.residuals, seen=EVERY)
+    assert predict_observations(unseen, fit) == pytest.approx(predict_observations(unseen, of_family))
 
 
 def test_permuting_the_rows_changes_nothing():
@@ -141,7 +152,7 @@ def test_permuting_the_rows_changes_nothing():
 
 
 def test_a_device_without_int8_gets_no_int8_efficiencies():
-    fit = Fit(parameters={"one": TRUE}, residuals=np.zeros(1), seen=EVERY)
+    fit = Fit(parameters={"one": TRUE}, family=TRUE, residuals=np.zeros(1), seen=EVERY)
     plain = NOMINAL.model_copy(update={"int8_tops": None})
     assert fit.compute("one", plain).int8_efficiency is None
     own = fit.compute("one", NOMINAL, spread=0.2)

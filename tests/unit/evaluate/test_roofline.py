@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgec.core.errors import UnsupportedError
 from edgec.core.measurement import Kind, Stage
-from edgec.core.target import Compute, Efficiency, Fill, Scheme, known_targets, load_target
+from edgec.core.target import Compute, Efficiency, Fill, Fitted, Scheme, known_targets, load_target
 from edgec.evaluate.roofline import Precision, padded, predict_latency
 from edgec.evaluate.workload import OperatorClass
 
@@ -300,6 +300,28 @@ def test_the_interval_follows_from_the_spread(path):
     assert row.high == pytest.approx(row.value * np.exp(0.196))
 
 
-def test_every_fitted_profile_says_how_far_its_predictions_spread():
+SIZE_GMACS = 16 * 16 * 8 * 3 * 9 / 1e9
+"""Of `chain(path, [8])`."""
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "widths"),
+    [
+        (0.1, 10, 0),
+        (1, 1, 0),
+        (10, 100, 1),
+        (100, 1000, 2),
+        (0.01, 0.1, 1),
+        (8, 8, 3),  # a single net has no range: a factor of two stands for one
+    ],
+)
+def test_the_interval_widens_with_the_distance_to_the_nets_fitted_to(path, least, most, widths):
+    fitted = Fitted(least_gmacs=least * SIZE_GMACS, most_gmacs=most * SIZE_GMACS)
+    prediction = predict_latency(chain(path, [8]), on(PLAIN.model_copy(update={"spread": 0.1, "fitted": fitted})))
+    assert np.log(prediction.high_ms / prediction.latency_ms) == pytest.approx(0.196 * (1 + widths), rel=1e-3)
+    assert np.log(prediction.latency_ms / prediction.low_ms) == pytest.approx(0.196 * (1 + widths), rel=1e-3)
+
+
+def test_every_fitted_profile_says_how_far_its_predictions_spread_and_for_which_nets():
     fitted = [target for target in known_targets().values() if target.family in ("jetson", "raspberry-pi")]
-    assert all(target.compute.spread for target in fitted)
+    assert all(target.compute.spread and target.compute.fitted for target in fitted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -20,6 +21,7 @@ __all__ = [
     "Efficiency",
     "EngineName",
     "Fill",
+    "Fitted",
     "Gpu",
     "Quantization",
     "Resident",
@@ -227,6 +229,18 @@ class Resident(_Frozen):
     """At which they come from there."""
 
 
+class Fitted(_Frozen):
+    """Sizes of the nets, or pieces of nets, that the figures were fitted to, in 10^9 multiply-adds of an inference."""
+
+    least_gmacs: float = Field(gt=0)
+    most_gmacs: float = Field(gt=0)
+
+    def widths_outside(self, macs: int) -> float:
+        """How far outside of them a net lies, in widths of their range; both in logarithm. 0 for one inside."""
+        size, least, most = (math.log(gmacs) for gmacs in (max(macs, 1) / 1e9, self.least_gmacs, self.most_gmacs))
+        return max(least - size, size - most, 0.0) / max(most - least, math.log(2))
+
+
 class Compute(_Frozen):
     """Dense peaks and the roofline's parameters; None where the device has no such unit."""
 
@@ -259,6 +273,14 @@ class Compute(_Frozen):
     """What small operators waste in int8, where rounding each value costs, too. None: no other."""
     spread: float | None = Field(default=None, gt=0)
     """Standard deviation of ln(measured / predicted) over whole nets. Predictions get a 95 % interval from it."""
+    fitted: Fitted | None = None
+    """For a net smaller or larger than these the spread grows, by as much again for every width of their range."""
+
+    def spread_at(self, macs: int) -> float | None:
+        """The spread for a net of so many multiply-adds."""
+        if self.spread is None or self.fitted is None:
+            return self.spread
+        return self.spread * (1 + self.fitted.widths_outside(macs))
 
     def for_weights(self, size_bytes: int) -> Compute:
         """The same for a net with so many bytes of weights: the bandwidth is that at which they come."""

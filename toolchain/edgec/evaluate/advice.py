@@ -19,9 +19,22 @@ _SMALL = 1.5
 
 
 def advise(prediction: Prediction, compute: Compute) -> tuple[str, ...]:
-    """The causes that take most of the time, each with what would help; none where no cause stands out."""
+    """How far to trust the prediction, then the causes that take most of the time, each with what would help."""
     causes = sorted(_causes(prediction, compute), reverse=True)
-    return tuple(text for share, text in causes if share >= _TELLING)[:_MOST]
+    return (*_distrust(prediction, compute), *[text for share, text in causes if share >= _TELLING][:_MOST])
+
+
+def _distrust(prediction: Prediction, compute: Compute) -> Iterator[str]:
+    """A word where the net lies outside of those that the profile's figures were fitted to."""
+    macs, fitted = sum(cost.macs for cost in prediction.operators), compute.fitted
+    if fitted and fitted.widths_outside(macs):
+        than = "smaller" if macs < fitted.least_gmacs * 1e9 else "larger"
+        millions = (macs / 1e6, fitted.least_gmacs * 1e3, fitted.most_gmacs * 1e3)
+        size, least, most = (f"{count:,.0f}" if count >= 1 else f"{count:.2g}" for count in millions)
+        yield (
+            f"the net is {than} than any that the prediction was fitted to, with {size} million multiply-adds beside "
+            f"{least} to {most}: its interval is wider, measure it on the device"
+        )
 
 
 def _causes(prediction: Prediction, compute: Compute) -> Iterator[tuple[float, str]]:

@@ -95,7 +95,8 @@ class Prediction:
 
     Attributes:
         latency_ms: One inference of the whole batch.
-        low_ms: Lower end of the 95 % interval that the residuals of the fit give; None where the profile has no spread.
+        low_ms: Lower end of the 95 % interval that the residuals of the fit give, wider for a net that is smaller or
+            larger than those fitted to; None where the profile has no spread.
         high_ms: Upper end.
         operators: Slowest first.
         where: The device's title.
@@ -157,7 +158,8 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
     workload = read_workload(model, batch=batch, engine=target.runtime.engine)
     costs = net_costs(workload, compute, half=half)
     latency_ms = sum(cost.latency_ms for cost in costs)
-    factor = math.exp(_NORMAL_95 * compute.spread) if compute.spread else None
+    spread = compute.spread_at(sum(cost.macs for cost in costs))
+    factor = math.exp(_NORMAL_95 * spread) if spread else None
     return Prediction(
         latency_ms=latency_ms,
         low_ms=latency_ms / factor if factor else None,
