@@ -26,7 +26,7 @@ from rich.table import Table
 
 from edgec.core.host import describe_host
 
-__all__ = ["Row", "Run", "arguments", "over_seeds", "read_runs", "record", "show"]
+__all__ = ["Row", "Run", "arguments", "commit", "over_seeds", "read_runs", "record", "show"]
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ("toolchain", "targets", "calibration", "benchmarks", ":(exclude)benchmarks/results")
@@ -91,7 +91,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 def _output(text: str) -> Path:
     """The file, once it is known which code will have been measured: a long run may outlast it."""
-    _commit()
+    commit()
     return Path(text)
 
 
@@ -122,7 +122,7 @@ def record(rows: Sequence[Row], path: Path) -> None:
     """Keeps the rows in a file, beside what it holds already."""
     run = Run(
         commands=(_command(),),
-        commit=_commit(),
+        commit=commit(),
         machine=describe_host(),
         date=datetime.now(timezone.utc).date().isoformat(),
         versions={"python": platform.python_version(), **_versions()},
@@ -188,7 +188,7 @@ def _relative(argument: str) -> str:
 
 
 @cache
-def _commit() -> str:
+def commit() -> str:
     """The commit when this process began, where the code that was imported is the checkout's."""
     import edgec
 

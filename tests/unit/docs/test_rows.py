@@ -19,7 +19,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.setattr(sys, "argv", [str(ROOT / "benchmarks" / "build.py"), "digits", "--seeds", "2"])
     module = import_module("rows")
-    monkeypatch.setattr(module, "_commit", lambda: "c0ffee")
+    monkeypatch.setattr(module, "commit", lambda: "c0ffee")
     return module
 
 
@@ -58,7 +58,7 @@ def test_a_run_of_another_commit_replaces_rows_and_does_not_mix_seeds(
 ) -> None:
     path = tmp_path / "a.json"
     rows.record([rows.over_seeds("a", "share", {0: 0.4}), rows.over_seeds("b", "share", {0: 1.0})], path)
-    monkeypatch.setattr(rows, "_commit", lambda: "decaf")
+    monkeypatch.setattr(rows, "commit", lambda: "decaf")
     rows.record([rows.over_seeds("a", "share", {1: 0.6})], path)
     before, after = rows.read_runs(path)
     assert [(run.commit, [row.what for row in run.rows]) for run in (before, after)] == [
@@ -78,7 +78,7 @@ def test_a_row_of_the_same_name_and_another_unit_is_another_row(rows: ModuleType
 def test_results_of_an_edgec_from_elsewhere_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     module = import_module("rows")
-    module._commit.cache_clear()
+    module.commit.cache_clear()
     monkeypatch.setattr(module, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match="need its own"):
         module.record([module.Row(what="a", value=1.0, unit="s", n=1)], tmp_path / "a.json")
@@ -90,15 +90,15 @@ def test_the_commit_says_when_code_was_changed(monkeypatch: pytest.MonkeyPatch) 
     module = import_module("rows")
     answers = {"rev-parse": "c0ffee", "status": " M toolchain/edgec/cli/build.py"}
     monkeypatch.setattr(module, "_git", lambda command, *_: answers[command])
-    assert module._commit.__wrapped__() == "c0ffee-dirty"
+    assert module.commit.__wrapped__() == "c0ffee-dirty"
     answers["status"] = ""
-    assert module._commit.__wrapped__() == "c0ffee"
+    assert module.commit.__wrapped__() == "c0ffee"
 
 
 def test_seeds_of_code_with_changes_are_not_mixed(
     rows: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "_commit", lambda: "c0ffee-dirty")
+    monkeypatch.setattr(rows, "commit", lambda: "c0ffee-dirty")
     rows.record([rows.over_seeds("a", "share", {0: 0.4})], tmp_path / "a.json")
     rows.record([rows.over_seeds("a", "share", {1: 0.6})], tmp_path / "a.json")
     (run,) = rows.read_runs(tmp_path / "a.json")
