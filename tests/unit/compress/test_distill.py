@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from edgec.compress.config import Budget, DistillConfig, MirConfig, PractiseConf
 from edgec.compress.distill import Pool, Seen, augment, batches, distill, mimic_loss, mixed
 from edgec.compress.prune import prune
 from edgec.core.classifier import Classifier
+from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.models.infer import to_tensor
@@ -254,8 +256,12 @@ def student(teacher: Classifier) -> nn.Module:
 
 @pytest.fixture
 def train(fabric: Fabric) -> Callable[..., nn.Module]:
-    def run(student: nn.Module, teacher: nn.Module, pools: tuple, **fields: Any) -> nn.Module:
+    def run(
+        student: nn.Module, teacher: nn.Module, pools: tuple, *, notes: list[str] | None = None, **fields: Any
+    ) -> nn.Module:
         budget = Budget(steps=fields.pop("steps", 3), flip=False)
+        progress = Silent()
+        progress.note = (notes if notes is not None else []).append  # pyright: ignore[reportAttributeAccessIssue]
         return distill(
             student,
             teacher,
@@ -264,7 +270,7 @@ def train(fabric: Fabric) -> Callable[..., nn.Module]:
             budget=budget,
             fabric=fabric,
             generator=generator(),
-            progress=Silent(),
+            progress=progress,
         )
 
     return run
@@ -319,6 +325,20 @@ def test_the_plain_method_sees_the_few_samples_alone(student, teacher, pools, tr
     joint = train(student, teacher.module, (pools[0], loud))
     first_norm = "features.1.running_var"
     assert joint.state_dict()[first_norm].max() > 100 * plain.state_dict()[first_norm].max()
+
+
+def test_training_that_diverges_begins_again_at_half_the_rate(student, teacher, pools, train) -> None:
+    notes: list[str] = []
+    trained = train(student, teacher.module, pools, steps=40, learning_rate=1e4, notes=notes)
+    (note,) = notes
+    rate = float(re.fullmatch(r"recovery diverged at learning_rate = 10000.0: it went well at ([\d.e+]+)", note)[1])
+    assert np.log2(1e4 / rate) % 1 == 0
+    assert bytes_of(trained) == bytes_of(train(student, teacher.module, pools, steps=40, learning_rate=rate))
+
+
+def test_training_that_diverges_at_every_rate_says_so(student, teacher, pools, train) -> None:
+    with pytest.raises(ConfigError, match=r"diverges at learning_rate = 1e\+30, and still at 1.5625e\+28"):
+        train(student, teacher.module, pools, steps=20, learning_rate=1e30)
 
 
 def test_the_same_seed_gives_the_same_bytes(student, teacher, pools, train) -> None:

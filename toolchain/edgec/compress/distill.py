@@ -28,6 +28,10 @@ __all__ = ["Pool", "Seen", "augment", "batches", "distill", "mimic_loss", "mixed
 
 TINY = 1e-12
 """Keeps the error of a teacher with silent features finite."""
+DIVERGED = 3.0
+"""Training has diverged where the loss is this many times that of its start, and that of a net that shows nothing."""
+HALVINGS = 6
+"""How often the learning rate is halved before giving up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,8 @@ def distill(
 ) -> nn.Module:
     """A copy of the student, trained to do what the teacher does.
 
-    The teacher's head takes the place of the student's and is not trained (MiR's replacing step).
+    The teacher's head takes the place of the student's and is not trained (MiR's replacing step). Where training
+    diverges, it begins again with the same draws at half the learning rate.
 
     Args:
         student: Pruned, with the teacher's feature size.
@@ -76,9 +81,40 @@ def distill(
         budget: Steps and augmentation.
         fabric: Device and precision.
         generator: Draws batches, blends and augmentations.
-        progress: Shown per step.
+        progress: Shown per step, and told of a lower rate.
+
+    Raises:
+        ConfigError: Training diverges at a sixty-fourth of the learning rate, too.
     """
-    student = copy.deepcopy(student)
+    draws = generator.get_state()
+    rate = config.learning_rate
+    for halving in range(HALVINGS + 1):
+        lower = config.model_copy(update={"learning_rate": rate / 2**halving})
+        given = {"budget": budget, "fabric": fabric, "generator": generator.set_state(draws), "progress": progress}
+        trained = _distilled(copy.deepcopy(student), teacher, pools, lower, **given)
+        if trained is not None:
+            if halving:
+                progress.note(f"recovery diverged at learning_rate = {rate}: it went well at {lower.learning_rate:g}")
+            return trained
+    raise ConfigError(
+        f"recovery diverges at learning_rate = {rate}, and still at {rate / 2**HALVINGS:g}",
+        hint="look for weights or activations of the teacher that are far larger than others; compress.method = 'none' "
+        "quantises it alone",
+    )
+
+
+def _distilled(
+    student: nn.Module,
+    teacher: nn.Module,
+    pools: tuple[Pool, Pool | None],
+    config: DistillConfig,
+    *,
+    budget: Budget,
+    fabric: Fabric,
+    generator: torch.Generator,
+    progress: Progress,
+) -> nn.Module | None:
+    """The student itself, trained; None as soon as training diverges."""
     tap = find_tap(teacher, pools[0].images[:2])
     student.get_submodule(tap.head).load_state_dict(teacher.get_submodule(tap.head).state_dict())
     trained = [p for name, p in student.named_parameters() if not name.startswith(f"{tap.head}.")]
@@ -86,6 +122,7 @@ def distill(
     schedule = _schedule(optimiser, config, steps=budget.steps)
     model, optimiser = fabric.setup(_learning(student), optimiser)
     between = common_inputs(student, teacher, tap, pools[0].images[:2]) if config.between_weight else ()
+    limit = None
     with (
         placed(teacher, fabric.device),
         tapped(student, tap, between) as ours,
@@ -97,21 +134,29 @@ def distill(
             with torch.no_grad(), fabric.autocast():
                 wanted = _seen(teacher, images, theirs)
             loss = mimic_loss(_seen(model, images, ours), wanted, share, config=config)
+            if limit is None:
+                nothing = mimic_loss(_silent(wanted), wanted, share, config=config)
+                limit = DIVERGED * max(loss.item(), nothing.item())
+            if not loss.item() <= limit:
+                return None
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimiser.step()
             schedule.step()
-    _require_finite(student, config)
-    return student.eval().to("cpu")
+    return student.eval().to("cpu") if _is_finite(student) else None
 
 
-def _require_finite(student: nn.Module, config: DistillConfig) -> None:
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in student.state_dict().values()):
-        raise ConfigError(
-            f"the student's weights became NaN or infinite: learning_rate = {config.learning_rate} is too high for it",
-            hint="lower learning_rate, in the method's own table for plain compression, else in "
-            "[compress.oefsmc.recovery]",
-        )
+def _silent(teacher: Seen) -> Seen:
+    """What a net would show that gives zeros."""
+    return Seen(
+        features=torch.zeros_like(teacher.features),
+        logits=torch.zeros_like(teacher.logits),
+        between=[torch.zeros_like(part) for part in teacher.between],
+    )
+
+
+def _is_finite(student: nn.Module) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in student.state_dict().values())
 
 
 def _seen(net: nn.Module, images: Tensor, caught: list[Tensor]) -> Seen:
