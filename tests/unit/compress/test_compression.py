@@ -41,7 +41,7 @@ def plain(job: CompressJob, **fields: Any) -> Classifier:
 def ours(job: CompressJob, ood: Images, **fields: Any) -> Classifier:
     recovery = DistillConfig(**{**SMALL, **fields.pop("recovery", {})})
     finetune = FinetuneConfig(**{"steps": 2, "check_every": 1, "batch_size": 8, **fields.pop("finetune", {})})
-    config = OefsmcConfig(**{"without": "nothing", **fields}, recovery=recovery, finetune=finetune)
+    config = OefsmcConfig(**{"without": "nothing", "ood": "always", **fields}, recovery=recovery, finetune=finetune)
     return oefsmc.compress(job, ood, methods["mir"], MirConfig(), config, progress=Silent())
 
 
@@ -372,3 +372,28 @@ class TestUnlabelledImages:
         assert seen[0].auxiliary is not None
         assert seen[0].auxiliary.pool.digests == job.few.digests
         assert len(seen[0].auxiliary.near) == len(job.few) + 60
+
+
+class TestWhetherOodImagesTakePart:
+    """By the gap that the teacher sees; the answer is part of the student's history."""
+
+    def made(self, job: CompressJob, ood: Images | None, **fields: Any) -> Classifier:
+        config = OefsmcConfig(recovery=DistillConfig(**SMALL), **fields)
+        return oefsmc.compress(job, ood, methods["mir"], MirConfig(), config, progress=Silent())
+
+    @pytest.mark.parametrize(("gap", "used"), [(0.29, True), (0.31, False)])
+    def test_near_ones_do_and_far_ones_do_not(
+        self, job: CompressJob, ood: Images, monkeypatch: pytest.MonkeyPatch, gap: float, used: bool
+    ) -> None:
+        monkeypatch.setattr(oefsmc, "domain_gap", lambda *_, **__: gap)
+        student = self.made(job, ood)
+        assert dict(student.history[-1].facts) == {"ood_gap": gap, "ood_used": used}
+        wanted = self.made(job, ood, ood="always") if used else self.made(job, None)
+        assert bytes_of(student.module) == bytes_of(wanted.module)
+
+    def test_never_is_the_control(self, job: CompressJob, ood: Images) -> None:
+        assert bytes_of(self.made(job, ood, ood="never").module) == bytes_of(self.made(job, None).module)
+
+    def test_the_paper_always_takes_them(self) -> None:
+        assert OefsmcConfig(like="paper").ood == "always"
+        assert OefsmcConfig().ood == "auto"

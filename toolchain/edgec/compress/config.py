@@ -108,7 +108,6 @@ class DistillConfig(MimicConfig):
         weight_decay: Of SGD with momentum 0.9.
     """
 
-    ood_share: OodShare = "falls"
     mix: Mix = "within"
     logit_weight: float = Field(default=0.0, ge=0)
     learning_rate: float = Field(default=0.4, gt=0)
@@ -207,6 +206,8 @@ class OefsmcConfig(BaseModel):
         like: Whose values the other settings start from: `ours`, the better by measurement, or the `paper`'s.
         without: A part that is left out: `compression` (plain pruning and recovery), `finetuning`, or `all`, which
             leaves the plain method. Fine-tuning helped no student that was recovered jointly, so ours goes without.
+        ood: Whether OOD images take part: `always`, `never` (our recipe on the few samples alone), or `auto`, if to the
+            teacher they are near the few samples: far ones harm.
         auxiliary: m, how many OOD images get a label; as many as there are few samples where it is not given.
         held_out: Share of the OOD images that nothing is trained on, for fine-tuning's guard.
         labels: How eq. 4's labels are drawn: by largest `remainder`, steadier where m is small, or at `random`.
@@ -226,6 +227,7 @@ class OefsmcConfig(BaseModel):
 
     like: Literal["ours", "paper"] = "ours"
     without: Without = "finetuning"
+    ood: Literal["auto", "always", "never"] = "auto"
     auxiliary: int | None = Field(default=None, ge=2)
     held_out: float = Field(default=0.2, gt=0, lt=1)
     labels: Literal["remainder", "random"] = "remainder"
@@ -253,6 +255,7 @@ class OefsmcConfig(BaseModel):
 
 PAPER = {
     "without": "nothing",
+    "ood": "always",
     "labels": "random",
     "distill_on": "auxiliary",
     "draws": "natural",

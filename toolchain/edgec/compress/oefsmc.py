@@ -6,6 +6,7 @@ pruning and recovery, then fine-tunes behind a guard where that is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from pydantic import BaseModel
 
 from edgec.compress.config import OefsmcConfig
+from edgec.compress.domain import domain_gap
 from edgec.compress.draws import balanced_chances, flattening_chances
 from edgec.compress.finetune import Labelled, finetune
 from edgec.compress.importance import class_weights
@@ -28,6 +30,12 @@ from edgec.models.infer import logits_of, to_tensor
 
 __all__ = ["compress"]
 
+NEAR = 0.3
+"""Nat of domain gap up to which OOD images take part. CIFAR-100 has at most 0.05 beside CIFAR-10 and 0.17 beside
+TrashNet; beside Fashion-MNIST and handwritten digits it has 0.6, and there such images harm (docs/results.md)."""
+Run = Callable[[CompressJob], Classifier]
+"""The method that is wrapped."""
+
 
 def compress(
     job: CompressJob,
@@ -38,14 +46,11 @@ def compress(
     *,
     progress: Progress,
 ) -> Classifier:
-    """Runs a method with OOD images beside the few samples, then fine-tunes where the config says so.
-
-    Without OOD images the few samples stand in the pool's place, and nothing is fine-tuned: the control that shows what
-    the rest of the recipe brings.
+    """Runs a method with OOD images beside the few samples, where they are near enough to help (`config.ood`).
 
     Args:
         job: The compression, without an auxiliary set.
-        ood: The purified pool; None for the few samples alone.
+        ood: The purified pool; None for the few samples alone, the control that shows what the rest brings.
         method: What is wrapped.
         method_config: Its settings.
         config: What is added.
@@ -54,18 +59,47 @@ def compress(
     Raises:
         DataError: Too few OOD images.
     """
-    rng = np.random.default_rng(job.seed)
-    plainly = config.without in ("compression", "all")
-    if ood is None:
-        given = job if plainly else replace(job, auxiliary=_auxiliary(job, job.few, config, rng))
+
+    def run(given: CompressJob) -> Classifier:
         return method.function(given, method_config, progress=progress)
-    order = rng.permutation(len(ood))
+
+    if ood is None or config.ood == "never":
+        return _without(job, run, config)
     if len(ood) < 2:
         raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
+    if config.ood == "always" or _is_plain(config):
+        return _with(job, ood, run, config, progress=progress)
+    near, far = (to_tensor(part.decoded(), job.teacher.input) for part in (_near(job, flat=True)[0], ood))
+    gap = domain_gap(job.teacher.module, near, far, fabric=job.fabric)
+    helps = gap <= NEAR
+    if not helps:
+        progress.note(
+            f"the OOD images are left out: to the teacher they are {gap:.2f} nat from the few samples, and beyond {NEAR} "
+            "such images harm"
+        )
+    student = _with(job, ood, run, config, progress=progress) if helps else _without(job, run, config)
+    return student.after(student.module, Step(method="oefsmc", facts={"ood_gap": round(gap, 4), "ood_used": helps}))
+
+
+def _is_plain(config: OefsmcConfig) -> bool:
+    """Whether pruning and recovery are the method's own."""
+    return config.without in ("compression", "all")
+
+
+def _without(job: CompressJob, run: Run, config: OefsmcConfig) -> Classifier:
+    """The recipe with the few samples in the pool's place; nothing is fine-tuned."""
+    if _is_plain(config):
+        return run(job)
+    return run(replace(job, auxiliary=_auxiliary(job, job.few, config, np.random.default_rng(job.seed))))
+
+
+def _with(job: CompressJob, ood: Images, run: Run, config: OefsmcConfig, *, progress: Progress) -> Classifier:
+    """The recipe with OOD images, then fine-tuning where the config says so."""
+    rng = np.random.default_rng(job.seed)
+    order = rng.permutation(len(ood))
     held_out = min(max(round(config.held_out * len(ood)), 1), len(ood) - 1) if config.finetunes else 0
     auxiliary = _auxiliary(job, ood.take(order[held_out:]), config, rng)
-    given = job if plainly else replace(job, auxiliary=auxiliary)
-    student = method.function(given, method_config, progress=progress)
+    student = run(job if _is_plain(config) else replace(job, auxiliary=auxiliary))
     if not config.finetunes:
         return student
     trained = set(auxiliary.pool.digests)
