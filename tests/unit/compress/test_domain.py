@@ -12,6 +12,8 @@ from edgec.compress.domain import BATCH, domain_gap
 from edgec.core.classifier import Classifier
 from edgec.core.samples import Images, Samples
 from edgec.models.infer import to_tensor
+from edgec.models.load import load_classifier
+from edgec.pipeline.config import read_config
 
 
 class Two(nn.Module):
@@ -52,8 +54,10 @@ def test_images_are_nowhere_nearer_than_to_themselves(teacher: Classifier, few: 
 
 
 def test_other_digits_are_near_and_photographs_are_far(
-    teacher: Classifier, few: Samples, digits: tuple[Samples, Samples], ood: Images, fabric: Fabric
+    few: Samples, digits: tuple[Samples, Samples], ood: Images, fabric: Fabric
 ) -> None:
+    model = read_config(None).model
+    teacher = load_classifier(model, digits[0].classes)
     near, others, photographs = (
         to_tensor(part.decoded(), teacher.input) for part in (few, digits[1].take(np.arange(200)), ood)
     )
