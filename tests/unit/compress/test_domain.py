@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from edgec.compress.domain import BATCH, domain_gap
 from edgec.core.classifier import Classifier
-from edgec.core.samples import Images, Samples
+from edgec.core.progress import Silent
+from edgec.core.samples import Samples
+from edgec.data import load_ood
 from edgec.models.infer import to_tensor
 from edgec.models.load import load_classifier
 from edgec.pipeline.config import read_config
@@ -54,12 +56,13 @@ def test_images_are_nowhere_nearer_than_to_themselves(teacher: Classifier, few: 
 
 
 def test_other_digits_are_near_and_photographs_are_far(
-    few: Samples, digits: tuple[Samples, Samples], ood: Images, fabric: Fabric
+    few: Samples, digits: tuple[Samples, Samples], fabric: Fabric
 ) -> None:
     model = read_config(None).model
     teacher = load_classifier(model, digits[0].classes)
+    built_in = load_ood(None, model.input, count=200, seed=0, progress=Silent())
     near, others, photographs = (
-        to_tensor(part.decoded(), teacher.input) for part in (few, digits[1].take(np.arange(200)), ood)
+        to_tensor(part.decoded(), teacher.input) for part in (few, digits[1].take(np.arange(200)), built_in)
     )
     assert domain_gap(teacher.module, near, others, fabric=fabric) < 0.1
     assert domain_gap(teacher.module, near, photographs, fabric=fabric) > 0.3
