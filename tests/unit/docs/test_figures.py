@@ -21,7 +21,7 @@ MEASURED = re.compile(
     r"\| \**[+−]?\d[\d,.]*\** ?(?:[±(|]|(?:%|×|points|ms|s|kB|MB|GB|a second|periods)\**(?= ?[|(,;]))"
 )
 """A cell that begins with a figure."""
-BY_HAND = re.compile(r"commit `[0-9a-f]{7,40}`")
+BY_HAND = re.compile(r"commit\s`[0-9a-f]{7,40}`")
 """What the section of a table without a file must say."""
 PENDING = {("results.md", name) for name in ("ResNet-20", "ResNet-56", "Other settings", "What brings it")}
 """Sections whose tables are about to be measured anew."""
