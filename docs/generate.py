@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 import measured
-from figures import markdown
+from figures import NotMeasured, markdown
 from pydantic import BaseModel
 from settings import Section, Tables, settings_of
 
@@ -67,12 +67,19 @@ def _json(value: object) -> str:
 
 
 def filled(text: str) -> str:
-    """The text with every generated part written anew.
+    """The text with every generated part written anew, but for figures that were not measured yet.
 
     Raises:
         KeyError: A part of a name that nobody generates.
     """
-    return _PART.sub(lambda part: f"{part[1]}{PARTS[part['name']]()}\n{part[3]}", text)
+    return _PART.sub(_filled, text)
+
+
+def _filled(part: re.Match[str]) -> str:
+    try:
+        return f"{part[1]}{PARTS[part['name']]()}\n{part[3]}"
+    except NotMeasured:
+        return part[0]
 
 
 @click.command()

@@ -129,7 +129,6 @@ def test_a_known_machine_is_found_again(tmp_path):
     assert found.worst_error < 0.5
     assert found.compute.spread < 0.2
     assert found.compute.floor_us == pytest.approx(MACHINE.floor_us, rel=0.1)
-    assert 0 < found.compute.fitted.least_gmacs < found.compute.fitted.most_gmacs
 
 
 def test_weights_of_large_nets_come_from_memory(tmp_path):

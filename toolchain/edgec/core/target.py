@@ -230,7 +230,10 @@ class Resident(_Frozen):
 
 
 class Fitted(_Frozen):
-    """Sizes of the nets, or pieces of nets, that the figures were fitted to, in 10^9 multiply-adds of an inference."""
+    """Sizes of the whole nets that the figures were fitted to, in 10^9 multiply-adds of an inference.
+
+    A profile that was fitted to single operators has none: they are no smaller in a small net.
+    """
 
     least_gmacs: float = Field(gt=0)
     most_gmacs: float = Field(gt=0)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel
 
-from edgec.core.target import Compute, Fitted, Resident, Scheme, Target
+from edgec.core.target import Compute, Resident, Scheme, Target
 from edgec.evaluate.costs import Timed, cross_validated, fit_costs, predicted_ms, weight_bytes
 from edgec.evaluate.probes import EMPTY, HEAVY, Probe, probe_graph, probes
 from edgec.evaluate.workload import Work, read_workload
@@ -87,10 +87,8 @@ def calibrate_machine(target: Target, clock: Clock, *, graphs: Sequence[Probe] |
     compute = memory.applied(near)
     errors = [predicted_ms(works[job], compute) / alone_ms[job] - 1 for job in jobs]
     spread = max(float(np.sqrt(np.mean(np.square(cross_validated(timed, near))))), 0.01)
-    sizes = [size for job in jobs if (size := sum(work.macs for work in works[job]))]
-    fitted = Fitted(least_gmacs=min(sizes) / 1e9, most_gmacs=max(sizes) / 1e9)
     return Calibrated(
-        compute=compute.model_copy(update={"spread": spread, "fitted": fitted}),
+        compute=compute.model_copy(update={"spread": spread}),
         probes=len(jobs),
         median_error=float(np.median(np.abs(errors))),
         worst_error=float(np.max(np.abs(errors))),

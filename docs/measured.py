@@ -1,0 +1,186 @@
+"""What README and docs say that was measured: by part, from which rows of `benchmarks/results`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from figures import (
+    RESULTS,
+    Column,
+    Line,
+    count,
+    figure,
+    lines,
+    markdown,
+    percent,
+    percent_alone,
+    points,
+    require_measured,
+    table,
+)
+
+__all__ = ["COMMANDS", "PARTS"]
+
+COMMANDS = {
+    "digits": "python benchmarks/build.py --seeds 6",
+    "few_sample": "python benchmarks/few_sample.py cifar10-resnet20 --methods mir --seeds 0,1,2",
+    "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
+    "gates": "python benchmarks/gates.py",
+    "latency": "python benchmarks/latency_model.py",
+    "mutations": "python benchmarks/mutations.py",
+}
+"""What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
+_STAGES = {
+    "teacher": "the classifier that was given",
+    "baseline": "plain",
+    "compressed": "compressed",
+    "artifact": "artifact, int8",
+}
+_ACCURACIES = (
+    Column(head="accuracy", quantity="accuracy", form=percent),
+    Column(head="worst class", quantity="worst_class_accuracy", form=percent),
+    Column(head="macro F1", quantity="macro_f1", form=percent),
+)
+
+
+def _demonstration() -> str:
+    """What the command printed, without its notes."""
+    require_measured("digits")
+    printed = (RESULTS / "digits.txt").read_text(encoding="utf-8").partition("\nnote:")[0]
+    text = "\n".join(line.rstrip() for line in printed.splitlines())
+    return f"```text\n{text}\n```"
+
+
+def _seeds() -> str:
+    accuracy, worst = (
+        figure("digits", f"digits: artifact: {name}", percent) for name in ("accuracy", "worst_class_accuracy")
+    )
+    plain, plain_worst = (
+        figure("digits", f"digits: baseline: {name}", percent) for name in ("accuracy", "worst_class_accuracy")
+    )
+    return (
+        f"That is one draw of images. Over several, the artifact has an accuracy of {accuracy}\n"
+        f"and {worst} in the worst class; plain compression has {plain}\n"
+        f"and {plain_worst}."
+    )
+
+
+def _latency_error() -> str:
+    parts = []
+    for runtime, devices in (("tensorrt", "Jetsons"), ("cpu", "Arm and x86 CPUs")):
+        found = {
+            name: figure("latency", f"{runtime}: families left out: {name}", percent_alone)
+            for name in ("median error", "worst error", "within 10 %")
+        }
+        parts.append(
+            f"on {devices} {found['median error']} % in the median and {found['worst error']} % at worst, "
+            f"with {found['within 10 %']} % of the rows within 10 %"
+        )
+    return (
+        "Before, a latency is predicted. For families of nets that the model was not fitted to it is off\n"
+        f"{parts[0]};\n{parts[1]}\n([how it was tested](docs/targets.md#2-latency-that-is-predicted))."
+    )
+
+
+def _gates() -> str:
+    return table("gates", by=("gate, what it allows, policy",), columns=_lost(percent_alone))
+
+
+def _lost(form: Callable) -> tuple[Column, ...]:
+    return tuple(
+        Column(head=f"{lost} points lost", quantity=f"{lost} points lost", form=form) for lost in (0, 2, 5, 10)
+    )
+
+
+def _latency() -> str:
+    columns = (
+        Column(head="median error", quantity="median error", form=percent),
+        Column(head="worst", quantity="worst error", form=percent_alone),
+        Column(head="within 10 %", quantity="within 10 %", form=percent_alone),
+        Column(head="within the 95 % interval", quantity="within the interval", form=percent_alone),
+    )
+    return table(
+        "latency", by=("runtime", "rows"), columns=columns, titles={"tensorrt": "TensorRT", "cpu": "CPU, ncnn"}
+    )
+
+
+def _gate_line(gate: str, what: str) -> Line:
+    return Line(
+        what=f"gate of {what}, policy `confident`, 10 classes of 200 images: blocked when no class is worse; when one "
+        "class lost 10 points",
+        file="gates",
+        figures=[(f"{gate} points allowed, confident: {lost} points lost", percent) for lost in (0, 10)],
+    )
+
+
+_CIFAR = "cifar10-resnet20: 50 at 100: mir"
+HEADLINES = (
+    Line(
+        what="demonstration, int8: accuracy; worst class",
+        file="digits",
+        figures=[(f"digits: artifact: {name}", percent) for name in ("accuracy", "worst_class_accuracy")],
+    ),
+    Line(
+        what="demonstration, plain compression, FP32: accuracy; worst class",
+        file="digits",
+        figures=[(f"digits: baseline: {name}", percent) for name in ("accuracy", "worst_class_accuracy")],
+    ),
+    Line(
+        what="CIFAR-10, ResNet-20, half of the multiply-adds, 50 samples at imbalance 100, FP32: accuracy; worst class",
+        file="few_sample",
+        figures=[(f"{_CIFAR}: ours: {name}", percent) for name in ("accuracy", "worst_class_accuracy")],
+    ),
+    Line(
+        what="CIFAR-10, ResNet-20, the same budget and samples, plain MiR, FP32: accuracy; worst class",
+        file="few_sample",
+        figures=[(f"{_CIFAR}: plain: {name}", percent) for name in ("accuracy", "worst_class_accuracy")],
+    ),
+    Line(
+        what="CIFAR-10, ResNet-56, int8 against its FP32: accuracy lost; most lost by a class",
+        file="exported",
+        figures=[("u8s8: top-1 lost", points), ("u8s8: most lost by a class", points)],
+    ),
+    _gate_line("regression, 0", "no regression"),
+    _gate_line("regression, 5", "at most 5 points of regression"),
+    _gate_line("floor, 0", "a floor at what every class has"),
+    _gate_line("floor, 5", "a floor 5 points below what every class has"),
+    Line(
+        what="bundles that were damaged, cut, swapped or made up: accepted; crashed; wrote outside or ran code",
+        file="mutations",
+        figures=[(f"all: {what}", count) for what in ("accepted", "crashed", "wrote outside or ran code")],
+    ),
+)
+
+
+def _mutations() -> str:
+    columns = [Column(head=what, quantity=what, form=count) for what in ("refused", "accepted", "crashed")]
+    return table("mutations", by=("kind",), columns=columns)
+
+
+def _int8() -> str:
+    columns = (
+        Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
+        Column(head="most lost by a class, points", quantity="most lost by a class", form=percent_alone),
+    )
+    return table("exported", by=("format",), columns=columns)
+
+
+def _commands() -> str:
+    rows = [
+        (f"`{file}.json`", f"`{command} --output benchmarks/results/{file}.json`") for file, command in COMMANDS.items()
+    ]
+    return markdown(("file", "command"), rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "demonstration": _demonstration,
+    "demonstration-seeds": _seeds,
+    "headlines": lambda: lines(HEADLINES),
+    "latency-error": _latency_error,
+    "results-commands": _commands,
+    "results-digits": lambda: table("digits", by=("classifier",), under="digits", columns=_ACCURACIES, titles=_STAGES),
+    "results-gates": _gates,
+    "results-int8": _int8,
+    "results-latency": _latency,
+    "results-mutations": _mutations,
+}
