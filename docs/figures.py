@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from scipy.stats import t
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))  # behind docs/, which has names of its own
 
@@ -142,6 +144,15 @@ def percent_deviation(row: Row) -> str:
     if len(row.values) < 2:
         return _percents(row.value)
     return f"{_percents(row.value)} ± {_percents(statistics.stdev(row.values))}"
+
+
+def interval_over_seeds(row: Row) -> str:
+    """A share in percent with the 95 % interval of its mean over seeds, by Student's t."""
+    n = len(row.values)
+    if n < 2:
+        return _percents(row.value)
+    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(row.values) / n**0.5
+    return f"{_percents(row.value)} ({_percents(row.value - half)} to {_percents(row.value + half)})"
 
 
 def points(row: Row) -> str:
