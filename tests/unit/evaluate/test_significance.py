@@ -23,6 +23,7 @@ from edgec.evaluate.significance import (
     images_for_interval,
     images_for_share,
     prove_by_interval,
+    prove_exactly,
     prove_floor,
     worst_of,
 )
@@ -133,9 +134,21 @@ def test_an_interval_proves_what_all_of_it_says(low: float | None, high: float |
     assert [side for side in ("holds", "breach") if getattr(ceiling, side) <= ALPHA] == ([other] if other else [])
 
 
-def test_a_number_without_an_interval_is_exact() -> None:
-    assert prove_by_interval(measured(0.8), 0.8, floor=True) == Proof(holds=0.0, breach=1.0)
-    assert prove_by_interval(measured(0.79), 0.8, floor=True) == Proof(holds=1.0, breach=0.0)
+@pytest.mark.parametrize("value", [0.0, 0.79, 1.0])
+def test_a_number_without_an_interval_proves_nothing(value: float) -> None:
+    assert prove_by_interval(measured(value), 0.8, floor=True) == Proof(holds=1.0, breach=1.0, is_blind=True)
+
+
+def test_a_number_that_chance_does_not_move_proves_itself() -> None:
+    assert prove_exactly(holds=True) == Proof(holds=0.0, breach=1.0)
+    assert prove_exactly(holds=False) == Proof(holds=1.0, breach=0.0)
+
+
+def test_a_mean_of_shares_proves_no_more_than_whole_images_would() -> None:
+    """8.5 of 10 images: not above a floor that 8 do not prove, not below one that 9 do not break."""
+    found = prove_floor(measured(0.85, n=10), 0.5)
+    below, above = binomial_tails(9, 10, 0.5)[0], binomial_tails(8, 10, 0.5)[1]
+    assert (found.breach, found.holds) == (below, above)
 
 
 def test_all_hold_where_the_weakest_does_and_one_breach_is_corrected_for_their_number() -> None:

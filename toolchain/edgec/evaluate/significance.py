@@ -24,6 +24,7 @@ __all__ = [
     "images_for_share",
     "prove_by_interval",
     "prove_ceiling_of_drop",
+    "prove_exactly",
     "prove_floor",
     "worst_of",
 ]
@@ -34,6 +35,8 @@ POWER = 0.8
 """Chance of settling a question with the number of images that is named for it."""
 _NORMAL = NormalDist()
 _TAIL = 0.025
+_ROUNDING = 1e-6
+"""Of an image: a share times a number of images is that near to a whole number, where it is one."""
 
 
 class Proof(NamedTuple):
@@ -43,16 +46,24 @@ class Proof(NamedTuple):
         holds: One-sided p-value: small where it is proven that the limit is kept.
         breach: One-sided p-value: small where it is proven that it is not.
         images: How many test images would probably settle it; None where no number would.
+        is_blind: Whether nothing tells how far chance moves the number.
     """
 
     holds: float
     breach: float
     images: int | None = None
+    is_blind: bool = False
 
 
 def prove_floor(row: Measurement, floor: float) -> Proof:
-    """That a share of images, counted, reaches a floor."""
-    below, above = binomial_tails(round(row.value * row.n), row.n, floor)
+    """That a share of images reaches a floor.
+
+    A mean of shares, such as an accuracy over several corruptions of each image, spreads at most as a share of images
+    does; where it is no whole number of images, each side gets the one that proves less.
+    """
+    right = row.value * row.n
+    below, _ = binomial_tails(math.ceil(right - _ROUNDING), row.n, floor)
+    _, above = binomial_tails(math.floor(right + _ROUNDING), row.n, floor)
     return Proof(holds=above, breach=below, images=images_for_share(row.value, floor))
 
 
@@ -63,16 +74,19 @@ def prove_ceiling_of_drop(counts: PairedCounts, limit: float) -> Proof:
 
 
 def prove_by_interval(row: Measurement, limit: float, *, floor: bool) -> Proof:
-    """By a measurement's 95 % interval, whose ends are bounds at 2.5 %; one without an interval is taken as exact."""
+    """By a measurement's 95 % interval, whose ends are bounds at 2.5 %; without an interval nothing is proven."""
     low, high = (row.low, row.high) if floor else (row.high, row.low)
     sign = 1 if floor else -1
-    if low is None and high is None:
-        met = sign * row.value >= sign * limit
-        return Proof(holds=float(not met), breach=float(met))
     holds = low is not None and sign * low >= sign * limit
     breach = high is not None and sign * high < sign * limit
     images = images_for_interval(row, limit)
-    return Proof(holds=_TAIL if holds else 1.0, breach=_TAIL if breach else 1.0, images=images)
+    is_blind = low is None and high is None
+    return Proof(holds=_TAIL if holds else 1.0, breach=_TAIL if breach else 1.0, images=images, is_blind=is_blind)
+
+
+def prove_exactly(*, holds: bool) -> Proof:
+    """Of a number that chance does not move, such as a size."""
+    return Proof(holds=float(not holds), breach=float(holds))
 
 
 def worst_of(proofs: Sequence[Proof]) -> Proof:

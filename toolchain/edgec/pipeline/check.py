@@ -160,9 +160,7 @@ def _as_evaluated(model: Model, report: Report) -> tuple[Session, str]:
     from edgec.runtime import Session
 
     where = f"{model.session.engine}, {describe_host()}"
-    built = report.find(Stage.ARTIFACT, "accuracy")
-    here = model.session.providers[0]
-    if built is None or not built.where.startswith(ROUNDED) or here != "CPUExecutionProvider":
+    if report.rounded_to is None or model.session.providers[0] != "CPUExecutionProvider":
         return model.session, where
     manifest = model.bundle.manifest
     session = Session(
