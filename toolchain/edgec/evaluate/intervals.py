@@ -1,20 +1,26 @@
-"""95 % intervals: one proportion (Wilson), two paired proportions (Newcombe), a quantile (order statistics)."""
+"""95 % intervals: one proportion, the lowest of several, a mean, two paired proportions, a quantile."""
 
 from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 __all__ = [
     "Z95",
     "Interval",
     "PairedCounts",
+    "lowest_share_interval",
     "paired_interval",
     "paired_p_value",
     "quantile_ranks",
+    "rare_event_margin",
+    "score_interval",
     "wilson_interval",
 ]
 
@@ -59,6 +65,51 @@ def wilson_interval(successes: int, n: int) -> Interval:
         low=max(0.0, centre - half) if successes else 0.0,
         high=min(1.0, centre + half) if successes < n else 1.0,
     )
+
+
+def lowest_share_interval(successes: Int[np.ndarray, " share"], n: Int[np.ndarray, " share"]) -> Interval:
+    """Of the lowest of several true shares, whichever it is: that of the class that came out lowest was picked for it.
+
+    The lowest share is at least the least of Wilson's lower ends. It is at most every other share, so at most the
+    least of the upper ends, each exact (Clopper and Pearson) at 2.5 % over the number of shares, after Bonferroni.
+
+    Args:
+        successes: Of each share.
+        n: Trials of each, at least one.
+
+    Reference: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934), 404.
+    """
+    from scipy.special import betaincinv
+
+    low = min(wilson_interval(int(count), int(of)).low for count, of in zip(successes, n, strict=True))
+    short = successes < n
+    upper = betaincinv(successes[short] + 1, (n - successes)[short], 1 - _TAIL / len(n))
+    return Interval(low=low, high=float(min(upper, default=1.0)))
+
+
+def score_interval(value: float, variance: float, n: float) -> Interval:
+    """Of a mean of n values from 0 to 1: Wilson's interval with the variance that was found in place of p(1 - p)/n.
+
+    For yes or no it is Wilson's at either end of the scale, and has a width where the values do not differ at all.
+    Nearer to the middle than the value it does not begin: a variance below that of yes or no leaves the middle alone.
+
+    Args:
+        value: The mean.
+        variance: Of the mean, not of the values.
+        n: Values; of a weighted mean as many as would give an even one the same variance.
+    """
+    scale = 1 + Z95**2 / n
+    inward = (2 * value - 1) * Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(max(0.0, variance) + Z95**2 / (4 * n**2))
+    return Interval(
+        low=max(0.0, value - (max(inward, 0.0) + half) / scale),
+        high=min(1.0, value + (max(-inward, 0.0) + half) / scale),
+    )
+
+
+def rare_event_margin(n: float) -> float:
+    """How likely, at most, is at 2.5 % what was seen in none of n trials: the far end of Wilson's interval."""
+    return Z95**2 / (n + Z95**2)
 
 
 def paired_interval(counts: PairedCounts) -> Interval:
