@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ POWER = 0.8
 """Chance of settling a question with the number of images that is named for it."""
 _NORMAL = NormalDist()
 _TAIL = 0.025
+_EQUAL = 1e-9
+"""Scores that are equal but for rounding."""
 _ROUNDING = 1e-6
 """Of an image: a share times a number of images is that near to a whole number, where it is one."""
 
@@ -112,13 +115,14 @@ def binomial_tails(successes: int, n: int, share: float) -> tuple[float, float]:
     if share in (0.0, 1.0):
         return float(successes >= n * share), float(successes <= n * share)
     counts = np.arange(n + 1)
-    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    log_factorials = _log_factorials(n)
     log_chances = log_factorials[n] - log_factorials[counts] - log_factorials[n - counts]
     chances = np.exp(log_chances + counts * math.log(share) + (n - counts) * math.log1p(-share))
     few, many = chances[: successes + 1].sum(), chances[successes:].sum()
     return min(1.0, float(few)), min(1.0, float(many))
 
 
+@lru_cache(maxsize=4096)
 def drop_tails(counts: PairedCounts, limit: float) -> tuple[float, float]:
     """How likely so small a drop, and so large a one, are where the true drop is at the limit.
 
@@ -127,21 +131,56 @@ def drop_tails(counts: PairedCounts, limit: float) -> tuple[float, float]:
 
         z = (b - c - n D) / √(n (2 q + D (1 - D)))
 
-    where q, the share that only the second gets right, is its maximum-likelihood estimate under the limit D.
+    where q, the share that only the second gets right, is its maximum-likelihood estimate under the limit D. How
+    likely a z is follows from the trinomial distribution of b and c at that estimate: the normal distribution, which
+    Tango takes, calls up to three times too many of 100 classes worse, where each is tried at a hundredth of 5 %.
 
     Returns:
         p of "drops less than the limit", p of "drops more than the limit", each one-sided.
 
-    Reference: T. Tango, Statistics in Medicine 17 (1998), 891.
+    References: T. Tango, Statistics in Medicine 17 (1998), 891; C. J. Lloyd, Biometrics 64 (2008), 716 (the estimated
+    p-value).
     """
     if limit == 0:
         return binomial_tails(counts.first, counts.first + counts.second, 0.5)
     n, b, c = sum(counts), counts.first, counts.second
+    q = float(_likeliest(n, np.array(b), np.array(c), limit))
+    # b and c whose chances add up to 1 but for 1e-12.
+    firsts, seconds = _likely(n, q + limit)[:, None], _likely(n, q)
+    chances = _trinomial(n, firsts, seconds, q + limit, q)
+    z, here = _score(n, firsts, seconds, limit), float(_score(n, np.array(b), np.array(c), limit))
+    less, more = chances[z <= here + _EQUAL].sum(), chances[z >= here - _EQUAL].sum()
+    return min(1.0, float(less)), min(1.0, float(more))
+
+
+def _likeliest(n: int, b: np.ndarray, c: np.ndarray, limit: float) -> np.ndarray:
     half = (2 * n - b + c) * limit - b - c
-    q = (math.sqrt(max(0.0, half**2 + 8 * n * c * limit * (1 - limit))) - half) / (4 * n)
-    variance = n * (2 * q + limit * (1 - limit))
-    z = (b - c - n * limit) / math.sqrt(variance) if variance > 0 else 0.0
-    return _NORMAL.cdf(z), _NORMAL.cdf(-z)
+    return (np.sqrt(np.maximum(half**2 + 8 * n * c * limit * (1 - limit), 0)) - half) / (4 * n)
+
+
+def _score(n: int, b: np.ndarray, c: np.ndarray, limit: float) -> np.ndarray:
+    variance = n * (2 * _likeliest(n, b, c, limit) + limit * (1 - limit))
+    return np.divide(b - c - n * limit, np.sqrt(variance), out=np.zeros(variance.shape), where=variance > 0)
+
+
+def _likely(n: int, share: float) -> np.ndarray:
+    """Counts out of n that are not out of the question: within eight deviations, and a few more of rare events."""
+    reach = 8 * math.sqrt(n * share * (1 - share)) + 16
+    return np.arange(max(0, math.floor(n * share - reach)), min(n, math.ceil(n * share + reach)) + 1)
+
+
+def _trinomial(n: int, b: np.ndarray, c: np.ndarray, share_b: float, share_c: float) -> np.ndarray:
+    rest = n - b - c
+    logs = _log_factorials(n)
+    told = logs[n] - logs[b] - logs[c] - logs[np.maximum(rest, 0)]
+    for count, share in ((b, share_b), (c, share_c), (rest, max(1 - share_b - share_c, 0.0))):
+        told = told + (count * math.log(share) if share > 0 else np.where(count == 0, 0.0, -np.inf))
+    return np.where(rest >= 0, np.exp(np.where(rest >= 0, told, -np.inf)), 0.0)
+
+
+@lru_cache(maxsize=64)
+def _log_factorials(n: int) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -21,7 +21,15 @@ from edgec.package import Bundle, open_bundle
 if TYPE_CHECKING:
     from edgec.runtime import Model, Session
 
-__all__ = ["PREDICTIONS", "REPORT", "Evidence", "check_bundle", "evaluate_again", "read_evidence"]
+__all__ = [
+    "PREDICTIONS",
+    "REPORT",
+    "Evidence",
+    "check_bundle",
+    "check_own_gates",
+    "evaluate_again",
+    "read_evidence",
+]
 
 REPORT = "report.json"
 PREDICTIONS = "predictions.npz"
@@ -114,6 +122,23 @@ def check_bundle(
         drops=evidence.predictions.against_teacher(),
         regressions=evidence.predictions.against(deployed.predictions) if deployed else None,
     )
+
+
+def check_own_gates(bundle: Path) -> list[GateResult]:
+    """Holds a bundle against the gates of the config that it was built with, but for those that need a baseline.
+
+    Returns:
+        Nothing where it carries none.
+
+    Raises:
+        DataError: Nothing is there, or it is no bundle.
+        IntegrityError: It is damaged or was edited.
+    """
+    evidence = read_evidence(bundle)
+    carried = evidence.report.gates or Gates()
+    regressions = dict.fromkeys(name for name in carried.limits if name.endswith("regression"))
+    gates = carried.model_copy(update=regressions)
+    return check_gates(evidence.report, gates, drops=evidence.predictions.against_teacher())
 
 
 def evaluate_again(bundle: Path, evidence: Evidence, test: Path, *, progress: Progress) -> Evidence:
