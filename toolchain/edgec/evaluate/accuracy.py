@@ -22,6 +22,7 @@ __all__ = [
     "agreement_measurement",
     "confusion_counts",
     "group_classes",
+    "macro_f1_interval",
     "require_scores",
 ]
 
@@ -89,7 +90,7 @@ class _Rows:
 
         present = np.flatnonzero(confusion.sum(axis=1))
         value = float(f1_score(labels, predictions, labels=present, average="macro"))
-        return self._row("macro_f1", value=value, n=len(labels), interval=_macro_f1_interval(confusion, value))
+        return self._row("macro_f1", value=value, n=len(labels), interval=macro_f1_interval(confusion, value))
 
     def worst(
         self, row: Measurement, right: Int[np.ndarray, " class"], images: Int[np.ndarray, " class"]
@@ -154,7 +155,7 @@ def require_scores(logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray,
         raise DataError(f"labels from {labels.min()} to {labels.max()}: expected 0 to {len(classes) - 1}")
 
 
-def _macro_f1_interval(confusion: Int[np.ndarray, "class class"], value: float) -> Interval:
+def macro_f1_interval(confusion: Int[np.ndarray, "class class"], value: float) -> Interval:
     """Interval of macro F1 by the multivariate delta method, as wide as Wilson's where no two images differ.
 
     The counts are multinomial with shares p_ij. With s_i = p_i. + p_.i, F_i = 2 p_ii / s_i, and the gradient

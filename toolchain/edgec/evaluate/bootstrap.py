@@ -1,6 +1,6 @@
 """What a model lost in means over classes, with an interval by the paired bootstrap, stratified by class.
 
-Macro F1 and a mean over classes are no shares of images, so neither McNemar's test nor Newcombe's interval speaks of
+Macro F1 and a mean over classes are no shares of images, so neither McNemar's test nor Tango's interval speaks of
 them.
 
 Reference: B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval).
@@ -53,7 +53,7 @@ def class_mean_rows(
 
     The interval is the percentile interval of the resamples, seeded: equal answers give equal rows. To its reach on
     either side comes, as the root of squares, what can happen to images of classes so small that none of them shows it:
-    as much as Newcombe's interval has where two models differ on no image at all.
+    as much as Tango's interval has where two models differ on no image at all.
 
     Args:
         pairs: Both models' answers.

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
 
 __all__ = [
     "Z95",
     "Interval",
     "PairedCounts",
+    "likeliest_second",
     "lowest_share_interval",
     "paired_interval",
     "paired_p_value",
+    "paired_score",
     "quantile_ranks",
     "rare_event_margin",
     "score_interval",
@@ -113,40 +115,55 @@ def rare_event_margin(n: float) -> float:
 
 
 def paired_interval(counts: PairedCounts) -> Interval:
-    """Newcombe's interval for the first model's accuracy minus the second's, on the same images.
+    """Tango's score interval for the first model's accuracy minus the second's, on the same images.
 
-    Squares and adds the distances from both proportions to their Wilson limits, less what their correlation φ explains.
+    All differences that his score test does not refuse: those at which |z| of `paired_score` is at most 1.96. It has a
+    width where the models differ on no image, that of Wilson's for a share that was never seen.
 
     Raises:
         ValueError: No image at all.
 
-    Reference: R. G. Newcombe, Statistics in Medicine 17 (1998), 2635, method 10.
+    Reference: T. Tango, Statistics in Medicine 17 (1998), 891.
     """
     n = sum(counts)
-    right_first, right_second = counts.both + counts.first, counts.both + counts.second
-    first, second = wilson_interval(right_first, n), wilson_interval(right_second, n)
-    share_first, share_second = right_first / n, right_second / n
-    phi = _correlation(counts)
-    difference = share_first - share_second
-    return Interval(
-        low=difference - _joint(share_first - first.low, second.high - share_second, phi),
-        high=difference + _joint(first.high - share_first, share_second - second.low, phi),
-    )
+    if not n:
+        raise ValueError("no pairs: expected at least one image")
+    difference = (counts.first - counts.second) / n
+    return Interval(low=_end(counts, difference, -1.0, Z95), high=_end(counts, difference, 1.0, -Z95))
 
 
-def _joint(one: float, other: float, phi: float) -> float:
-    """Length of the third side; rounding may take the square below 0 when φ is 1."""
-    return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
+def _end(counts: PairedCounts, inside: float, outside: float, score: float) -> float:
+    """Where the score, which falls as the difference grows, is this; halving finds it to the last bit."""
+    n, b, c = sum(counts), np.array(counts.first), np.array(counts.second)
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        within = abs(float(paired_score(n, b, c, middle))) <= abs(score)
+        inside, outside = (middle, outside) if within else (inside, middle)
+    return inside
 
 
-def _correlation(counts: PairedCounts) -> float:
-    """φ of the two models' outcomes, with Newcombe's continuity correction where it is positive; 0 when undefined."""
-    both, first, second, neither = counts
-    scale = math.sqrt((both + first) * (second + neither) * (both + second) * (first + neither))
-    product = both * neither - first * second
-    if product > 0:
-        product = max(product - sum(counts) / 2, 0)
-    return product / scale if scale else 0.0
+def paired_score(
+    n: int, first: Int[np.ndarray, "*counts"], second: Int[np.ndarray, "*counts"], difference: float
+) -> Float[np.ndarray, "*counts"]:
+    """How far what was found lies from a difference D between two paired shares, in standard deviations.
+
+        z = (b - c - n D) / √(n (2 q + D (1 - D)))
+
+    with b and c the images that only the first and only the second model gets right, and q as in `likeliest_second`.
+    """
+    variance = n * (2 * likeliest_second(n, first, second, difference) + difference * (1 - difference))
+    distance = first - second - n * difference
+    certain = np.where(distance == 0, 0.0, np.copysign(np.inf, distance))
+    return np.divide(distance, np.sqrt(np.maximum(variance, 0)), out=certain, where=variance > 0)
+
+
+def likeliest_second(
+    n: int, first: Int[np.ndarray, "*counts"], second: Int[np.ndarray, "*counts"], difference: float
+) -> Float[np.ndarray, "*counts"]:
+    """The likeliest share of images that only the second model gets right, where the difference is as given."""
+    half = (2 * n - first + second) * difference - first - second
+    root = np.sqrt(np.maximum(half**2 + 8 * n * second * difference * (1 - difference), 0))
+    return np.maximum((root - half) / (4 * n), max(0.0, -difference))
 
 
 def paired_p_value(counts: PairedCounts) -> float:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgec.core.measurement import Measurement
-from edgec.evaluate.intervals import PairedCounts
+from edgec.evaluate.intervals import PairedCounts, likeliest_second, paired_score
 
 __all__ = [
     "ALPHA",
@@ -127,12 +127,8 @@ def drop_tails(counts: PairedCounts, limit: float) -> tuple[float, float]:
     """How likely so small a drop, and so large a one, are where the true drop is at the limit.
 
     With b and c the images that only the first and only the second model gets right, at a limit of 0 the exact
-    McNemar test, X ~ binomial(b + c, 1/2); elsewhere Tango's score test,
-
-        z = (b - c - n D) / √(n (2 q + D (1 - D)))
-
-    where q, the share that only the second gets right, is its maximum-likelihood estimate under the limit D. How
-    likely a z is follows from the trinomial distribution of b and c at that estimate: the normal distribution, which
+    McNemar test, X ~ binomial(b + c, 1/2); elsewhere Tango's score test (`paired_score`). How likely a score is follows
+    from the trinomial distribution of b and c at the likeliest shares under the limit: the normal distribution, which
     Tango takes, calls up to three times too many of 100 classes worse, where each is tried at a hundredth of 5 %.
 
     Returns:
@@ -144,23 +140,13 @@ def drop_tails(counts: PairedCounts, limit: float) -> tuple[float, float]:
     if limit == 0:
         return binomial_tails(counts.first, counts.first + counts.second, 0.5)
     n, b, c = sum(counts), counts.first, counts.second
-    q = float(_likeliest(n, np.array(b), np.array(c), limit))
+    q = float(likeliest_second(n, np.array(b), np.array(c), limit))
     # b and c whose chances add up to 1 but for 1e-12.
     firsts, seconds = _likely(n, q + limit)[:, None], _likely(n, q)
     chances = _trinomial(n, firsts, seconds, q + limit, q)
-    z, here = _score(n, firsts, seconds, limit), float(_score(n, np.array(b), np.array(c), limit))
+    z, here = paired_score(n, firsts, seconds, limit), float(paired_score(n, np.array(b), np.array(c), limit))
     less, more = chances[z <= here + _EQUAL].sum(), chances[z >= here - _EQUAL].sum()
     return min(1.0, float(less)), min(1.0, float(more))
-
-
-def _likeliest(n: int, b: np.ndarray, c: np.ndarray, limit: float) -> np.ndarray:
-    half = (2 * n - b + c) * limit - b - c
-    return (np.sqrt(np.maximum(half**2 + 8 * n * c * limit * (1 - limit), 0)) - half) / (4 * n)
-
-
-def _score(n: int, b: np.ndarray, c: np.ndarray, limit: float) -> np.ndarray:
-    variance = n * (2 * _likeliest(n, b, c, limit) + limit * (1 - limit))
-    return np.divide(b - c - n * limit, np.sqrt(variance), out=np.zeros(variance.shape), where=variance > 0)
 
 
 def _likely(n: int, share: float) -> np.ndarray:

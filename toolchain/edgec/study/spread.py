@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,16 @@ class Spread:
     mean: float
     deviation: float | None
     n: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's 95 % interval of the true mean; None of a single value."""
+        if self.deviation is None:
+            return None
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(self.n - 1, 0.975)) * self.deviation / math.sqrt(self.n)
+        return self.mean - half, self.mean + half
 
 
 def spread_of(values: Sequence[float]) -> Spread:
