@@ -102,6 +102,7 @@ def worst_of(proofs: Sequence[Proof]) -> Proof:
     )
 
 
+@lru_cache(maxsize=4096)
 def binomial_tails(successes: int, n: int, share: float) -> tuple[float, float]:
     """How likely so few successes, and so many, are where the true share is at the limit.
 
