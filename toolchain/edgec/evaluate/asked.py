@@ -120,16 +120,16 @@ def _about(name: str, row: Measurement | None, limit: float, what: str, label: s
 def _about_the_worst(report: Report, name: str, limit: float) -> Asked:
     """Every class must reach the limit, so one without an image leaves the question open."""
     rows = report.by_class(Stage.ARTIFACT, _OF_THE_WORST[name])
-    absent = [label for label in report.labels if label not in rows]
-    worst = min(rows, key=lambda label: rows[label].value, default=None)
     if not rows:
         return _about(name, None, limit, name.removeprefix("min_"))
+    worst = min(rows, key=lambda label: rows[label].value)
+    absent = [label for label in report.labels if label not in rows]
     missing = None
     if absent:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
         missing = f"no test image of class '{absent[0]}'{more}: every class must reach the limit"
     family = tuple(rows.values())
-    return Asked(name=name, limit=limit, row=rows[worst or ""], label=worst, family=family, missing=missing)
+    return Asked(name=name, limit=limit, row=rows[worst], label=worst, family=family, missing=missing)
 
 
 def _about_the_device(report: Report, name: str, limit: float, what: str, *, allow_predicted: bool) -> Asked:

@@ -44,8 +44,8 @@ def calibration_error(confidence: Float[np.ndarray, " n"], right: Bool[np.ndarra
     References: Guo et al., ICML 2017 (the error); A. Kumar et al., Verified Uncertainty Calibration, NeurIPS 2019,
     section 4 and appendix (debiasing, there for bins' accuracies alone).
     """
-    order = np.lexsort((right, confidence))
     # In one order, whatever that of the images is: sums of floats depend on it.
+    order = np.lexsort((right, confidence))
     confidence, right = confidence[order], right[order]
     excess, n = right - confidence, len(right)
     bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
