@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -114,6 +115,7 @@ def rare_event_margin(n: float) -> float:
     return Z95**2 / (n + Z95**2)
 
 
+@lru_cache(maxsize=4096)
 def paired_interval(counts: PairedCounts) -> Interval:
     """Tango's score interval for the first model's accuracy minus the second's, on the same images.
 
@@ -128,22 +130,21 @@ def paired_interval(counts: PairedCounts) -> Interval:
     n = sum(counts)
     if not n:
         raise ValueError("no pairs: expected at least one image")
-    difference = (counts.first - counts.second) / n
-    return Interval(low=_end(counts, difference, -1.0, Z95), high=_end(counts, difference, 1.0, -Z95))
-
-
-def _end(counts: PairedCounts, inside: float, outside: float, score: float) -> float:
-    """Where the score, which falls as the difference grows, is this; halving finds it to the last bit."""
-    n, b, c = sum(counts), np.array(counts.first), np.array(counts.second)
-    for _ in range(60):
+    first, second = np.array(counts.first), np.array(counts.second)
+    inside, outside = np.full(2, (counts.first - counts.second) / n), np.array([-1.0, 1.0])
+    # The score falls as the difference grows, so halving finds both ends, to the last bit.
+    for _ in range(52):
         middle = (inside + outside) / 2
-        within = abs(float(paired_score(n, b, c, middle))) <= abs(score)
-        inside, outside = (middle, outside) if within else (inside, middle)
-    return inside
+        within = np.abs(paired_score(n, first, second, middle)) <= Z95
+        inside, outside = np.where(within, middle, inside), np.where(within, outside, middle)
+    return Interval(*map(float, inside))
 
 
 def paired_score(
-    n: int, first: Int[np.ndarray, "*counts"], second: Int[np.ndarray, "*counts"], difference: float
+    n: int,
+    first: Int[np.ndarray, "*counts"],
+    second: Int[np.ndarray, "*counts"],
+    difference: float | Float[np.ndarray, "*counts"],
 ) -> Float[np.ndarray, "*counts"]:
     """How far what was found lies from a difference D between two paired shares, in standard deviations.
 
@@ -158,12 +159,15 @@ def paired_score(
 
 
 def likeliest_second(
-    n: int, first: Int[np.ndarray, "*counts"], second: Int[np.ndarray, "*counts"], difference: float
+    n: int,
+    first: Int[np.ndarray, "*counts"],
+    second: Int[np.ndarray, "*counts"],
+    difference: float | Float[np.ndarray, "*counts"],
 ) -> Float[np.ndarray, "*counts"]:
     """The likeliest share of images that only the second model gets right, where the difference is as given."""
     half = (2 * n - first + second) * difference - first - second
     root = np.sqrt(np.maximum(half**2 + 8 * n * second * difference * (1 - difference), 0))
-    return np.maximum((root - half) / (4 * n), max(0.0, -difference))
+    return np.maximum((root - half) / (4 * n), np.maximum(0.0, -difference))
 
 
 def paired_p_value(counts: PairedCounts) -> float:
