@@ -70,7 +70,7 @@ def test_markdown_has_a_row_a_gate_and_what_blocks_first() -> None:
 
 def test_annotations_cannot_be_forged_by_a_name() -> None:
     lines = github_annotations(RESULTS).splitlines()
-    assert [line.partition(" ")[0] for line in lines] == ["::error", "::warning", "::error"]
+    assert [line.partition(" ")[0] for line in lines] == ["::error", "::error", "::warning"]
     assert "%0A::error::" in lines[0]
     assert github_annotations(RESULTS[:1]) == ""
 
@@ -95,7 +95,7 @@ def test_github_is_told_the_worst_first_and_no_more_than_it_shows() -> None:
     lines = github_annotations(results).splitlines()
     errors = [line for line in lines if line.startswith("::error ")]
     assert len(errors) == 10
-    assert errors[0].endswith("::Class (class 099): 24.5 %, asked for at least 75.0 %")
+    assert errors[0].endswith("::Class (class 099): 24.5 %25, asked for at least 75.0 %25")
     assert errors[-1] == "::error title=edgec check::and 91 more: the job's summary has them all"
     assert lines[10:] == [line for line in lines if line.startswith("::warning ")]
     assert len(lines) == 13
