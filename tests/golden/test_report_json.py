@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gates import Gates
 from edgec.evaluate.report import (
     CalibrationFacts,
@@ -51,8 +51,17 @@ REPORT = Report(
         row("accuracy_drop", 0.05, "dog", low=-0.12, high=0.23),
         row("accuracy_drop", 0.1, "Käfer", low=-0.11, high=0.3),
         row("size_bytes", 20480, unit="bytes", n=1, where="on disk"),
-        row("latency_ms_p50", 0.25, unit="ms", n=0, kind=Kind.PREDICTED, where="A small board"),
+        row(
+            "latency_ms_p50",
+            0.25,
+            unit="ms",
+            n=0,
+            kind=Kind.PREDICTED,
+            where="A small board",
+            machine=Machine.TARGET,
+        ),
     ),
+    rounded_to="float16",
     confusion={Stage.ARTIFACT: ((20, 0, 0), (2, 18, 0), (1, 3, 16))},
     operators=(OperatorLatency(name="conv1", op="Conv", ms=0.2),),
     curves=(LatencyCurve(stage=Stage.ARTIFACT, where="here", n=400, quantiles_ms=(0.2, 0.25, 0.9)),),

@@ -47,25 +47,37 @@ def steps() -> list[dict[str, Any]]:
     return workflow["jobs"]["candidate"]["steps"]
 
 
-def run(script: str, folder: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """As a runner does: bash, ending at the first failure, `edgec` on the path."""
+EDGEC = f'#!/bin/sh\nexec "{sys.executable}" -m edgec "$@"\n'
+ECHO = f"""#!{sys.executable}
+import json, sys
+print(json.dumps(sys.argv[1:]))
+"""
+"""An `edgec` that tells what it was given."""
+SHELLS = {"bash": ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c"), None: ("bash", "-e", "-c")}
+"""As GitHub's runner starts them; the second for a step that names no shell, where a pipe hides a failure."""
+
+
+def run(
+    script: str, folder: Path, variables: Mapping[str, str], *, shell: str | None = None, edgec: str = EDGEC
+) -> subprocess.CompletedProcess[str]:
+    """As a runner does, with `edgec` on the path."""
     binaries = folder / "bin"
     binaries.mkdir(exist_ok=True)
-    edgec = binaries / "edgec"
-    edgec.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m edgec "$@"\n')
-    edgec.chmod(0o755)
+    program = binaries / "edgec"
+    program.write_text(edgec)
+    program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", **variables}
-    command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script]
+    command = [*SHELLS[shell], script]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def github(folder: Path, **inputs: str) -> subprocess.CompletedProcess[str]:
+def github(folder: Path, *, edgec: str = EDGEC, **inputs: str) -> subprocess.CompletedProcess[str]:
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     values = {name: str(field.get("default", "")) for name, field in action["inputs"].items()} | inputs
     variables = {"GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
     for step in action["runs"]["steps"]:
         given = {name: fill(text, values) for name, text in step.get("env", {}).items()}
-        done = run(step["run"], folder, variables | given)
+        done = run(step["run"], folder, variables | given, shell=step["shell"], edgec=edgec)
         if done.returncode:
             break
     return done
@@ -87,6 +99,67 @@ def test_the_action_stops_a_bad_one_and_says_why(bundle: Path, tmp_path: Path) -
     assert done.returncode == 3
     assert "::error title=min_worst_class_accuracy fail::Worst class" in done.stdout
     assert "1 of 1 gates block" in (tmp_path / "summary.md").read_text()
+
+
+OPTIONS = """--min-accuracy 0.5
+  --class-floor 'police car=0.8' --class-floor "a \\"b\\" $HOME *=0.7"
+
+--max-class-drop 0.1"""
+GIVEN = ["--min-accuracy", "0.5", "--class-floor", "police car=0.8", "--class-floor", 'a "b" $HOME *=0.7']
+GIVEN += ["--max-class-drop", "0.1"]
+
+
+def test_the_action_passes_on_every_line_of_its_options_as_quoted(tmp_path: Path) -> None:
+    """A second line that vanishes is a gate that is not checked, and exit code 0."""
+    done = github(tmp_path, edgec=ECHO, bundle="my bundle", options=OPTIONS)
+    assert done.returncode == 0, done.stderr
+    given = json.loads(done.stdout)
+    assert given[:2] == ["check", "my bundle"]
+    assert given[-len(GIVEN) :] == GIVEN
+
+
+def test_the_gitlab_template_passes_on_every_line_of_its_options_as_quoted(tmp_path: Path) -> None:
+    job = yaml.safe_load((ROOT / "docs" / "ci-templates" / "gitlab.yml").read_text())[".edgec-check"]
+    variables = job["variables"] | {"BUNDLE": "my bundle", "OPTIONS": OPTIONS}
+    done = run("\n".join(job["script"]), tmp_path, variables, edgec=ECHO)
+    assert done.returncode == 0, done.stderr
+    given = json.loads(done.stdout)
+    assert given[:2] == ["check", "my bundle"]
+    assert given[-len(GIVEN) :] == GIVEN
+
+
+@pytest.mark.parametrize("options", ["", "\n"])
+def test_without_options_there_are_none(tmp_path: Path, options: str) -> None:
+    done = github(tmp_path, edgec=ECHO, bundle="b", options=options, junit="out.xml")
+    assert json.loads(done.stdout)[-2:] == ["--junit", "out.xml"]
+
+
+def test_options_whose_quotes_do_not_close_end_the_step(tmp_path: Path) -> None:
+    done = github(tmp_path, edgec=ECHO, bundle="b", options="--class-floor 'cat=0.8")
+    assert done.returncode != 0
+    assert "No closing quotation" in done.stderr
+    assert not done.stdout
+
+
+def scripts() -> list[str]:
+    """What the docs and the example tell a runner to do, step by step."""
+    text = (ROOT / "docs" / "ci.md").read_text()
+    blocks = [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    ]
+    jobs = [block["steps"] for block in blocks if isinstance(block, dict)]
+    return [
+        step["run"] for job in [*jobs, steps()] for step in job if re.search("edgec (build|check)", step.get("run", ""))
+    ]
+
+
+@pytest.mark.parametrize("script", scripts())
+def test_a_step_fails_where_edgec_does_also_without_pipefail(tmp_path: Path, script: str) -> None:
+    program = tmp_path / ".venv" / "bin" / "edgec"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    assert run(script, tmp_path, {}, edgec="#!/bin/sh\nexit 3\n").returncode == 3
 
 
 def test_an_input_is_no_shell_code(bundle: Path, tmp_path: Path) -> None:

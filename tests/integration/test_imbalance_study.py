@@ -92,7 +92,7 @@ def test_the_table_follows_from_the_runs(studied: tuple[Any, Any]) -> None:
         assert row["gap"]["mean"] == pytest.approx(gaps[row["compression"]], abs=1e-12)
         if row["compression"] != "none" and gaps["none"] > 0:
             assert row["ratio"] == pytest.approx(gaps[row["compression"]] / gaps["none"], abs=1e-9)
-            assert row["robust"] == (row["ratio"] <= 1)
+            assert row["robust"] == "not settled"  # one seed
 
 
 def test_an_unchanged_study_trains_nothing_and_says_the_same(

@@ -343,3 +343,16 @@ def test_an_unknown_gate_is_refused_with_the_nearest_name(checked: Path, tmp_pat
 def test_a_class_that_is_not_there_is_refused_before_images_are_run(checked: Path, tmp_path: Path) -> None:
     error = failure(run(checked, "--class-floor", "dgo=0.5", "--test", tmp_path / "absent"))
     assert (str(error).partition(";")[0], error.hint) == ("unknown class 'dgo'", "did you mean 'dog'?")
+
+
+@pytest.mark.parametrize(("floor", "code"), [(0.5, 0), (0.99, 3)])
+def test_the_record_goes_into_a_file_whatever_the_verdict_and_the_exit_code_stays(
+    checked: Path, tmp_path: Path, floor: float, code: int
+) -> None:
+    """A pipe to tee would end with tee's exit code where the shell has no pipefail."""
+    result = run(checked, "--min-accuracy", floor, "--output", tmp_path / "out" / "gates.json")
+    assert result.exit_code == 0 if code == 0 else failure(result).exit_code == code
+    printed = run(checked, "--min-accuracy", floor, "--json").stdout
+    assert (tmp_path / "out" / "gates.json").read_text() == printed
+    assert "min_accuracy" in result.stdout
+    assert not result.stdout.startswith("{")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from edgec.cli.summary import print_summary
 from edgec.core.measurement import Measurement, Stage
+from edgec.evaluate.gates import GateResult, Gates, check_gates
 from edgec.evaluate.report import Report, write_report
 from edgec.pipeline.build import Built
 
@@ -40,9 +42,11 @@ def report() -> Report:
     )
 
 
-def lines_of(report: Report, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def lines_of(
+    report: Report, folder: Path, capsys: pytest.CaptureFixture[str], gates: Sequence[GateResult] = ()
+) -> list[str]:
     write_report(folder / "report.json", report)
-    print_summary(Built(bundle=folder, seconds=1.0, cached=()))
+    print_summary(Built(bundle=folder, seconds=1.0, cached=()), gates)
     return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 
 
@@ -84,3 +88,20 @@ def test_latency_and_size_have_units(report: Report, tmp_path: Path, capsys: pyt
     assert "Latency, median: 0.0503 ms, measured on here" in lines
     assert "Size: 1.25 MB, 5.00 MB in FP32" in lines
     assert lines[-1] == "note: a note"
+
+
+def test_gates_that_block_are_the_last_words(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gates = check_gates(report, Gates(min_accuracy=0.95, max_latency_ms_p50=5, max_size_bytes=2_000_000))
+    lines = lines_of(report, tmp_path, capsys, gates)
+    last = " ".join(lines[lines.index("note: a note") + 1 :])
+    assert last.startswith(
+        "gates: 2 of 3 block this bundle: edgec check will stop it gates: accuracy: 90.0 %, asked ≥ 95.0 %"
+    )
+    assert "gates: latency, median: unknown, asked ≤ 5.00 ms; measured on here, not on This machine" in last
+
+
+def test_gates_that_are_met_are_counted(report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gates = check_gates(report, Gates(min_accuracy=0.85))
+    assert lines_of(report, tmp_path, capsys, gates)[-1] == "gates: none of 1 blocks this bundle"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
 from edgec.evaluate.paired import drop_measurements
 from edgec.evaluate.report import (
@@ -69,14 +69,14 @@ def _row(name: str, value: float, unit: str, **more: object) -> Measurement:
 def ten_classes() -> Report:
     """A whole report: predicted and measured latency, calibration, data, lineage, notes."""
     scored = _scored(CIFAR10, COUNTS, 100)
-    host = {"where": "AMD EPYC 7B13, 2 cores, x86_64", "n": 400}
+    host = {"where": "AMD EPYC 7B13, 2 cores, x86_64", "n": 400, "machine": Machine.OTHER}
     title = "Jetson Orin Nano 8 GB"
     rows = [
         *scored["measurements"],
         _row("size_bytes", 106_412, "bytes", where="on disk"),
         _row("size_bytes", 1_092_311, "bytes", where="on disk").model_copy(update={"stage": Stage.TEACHER}),
-        _row("peak_memory_mb", 71.3, "MB", where=host["where"]),
-        _row("latency_ms_p50", 0.4127, "ms", n=0, kind=Kind.PREDICTED, where=title),
+        _row("peak_memory_mb", 71.3, "MB", where=host["where"], machine=Machine.OTHER),
+        _row("latency_ms_p50", 0.4127, "ms", n=0, kind=Kind.PREDICTED, where=title, machine=Machine.TARGET),
         _row("latency_ms_p50", 0.3391, "ms", low=0.3372, high=0.3411, **host),
         _row("latency_ms_p90", 0.3604, "ms", low=0.3551, high=0.3702, **host),
         _row("latency_ms_p99", 0.5121, "ms", low=0.4402, high=0.8116, **host),

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from edgec.core.errors import DataError
 from edgec.core.measurement import Kind, Measurement, Stage
@@ -84,7 +82,8 @@ def test_the_worst_class_is_that_with_the_lowest_accuracy_and_has_no_label() -> 
     rows = measure(*scores(300))
     lowest = min((row for row in rows if row.label), key=lambda row: row.value)
     worst = value(rows, "worst_class_accuracy")
-    assert worst == lowest.model_copy(update={"name": "worst_class_accuracy", "label": None})
+    ends = {"low": worst.low, "high": worst.high}
+    assert worst == lowest.model_copy(update={"name": "worst_class_accuracy", "label": None, **ends})
 
 
 def test_groups_pool_the_images_of_their_classes() -> None:
@@ -128,10 +127,21 @@ def test_the_interval_of_macro_f1_is_that_of_the_bootstrap() -> None:
     assert row.high - row.low == pytest.approx(2 * 1.96 * spread, rel=0.06)
 
 
-def test_a_perfect_model_has_a_macro_f1_without_interval() -> None:
-    labels = np.arange(5).repeat(3)
+@pytest.mark.parametrize(("images", "share"), [(1, 0.5655), (3, 0.7961), (200, 0.99617)])
+def test_a_perfect_models_macro_f1_is_as_certain_as_its_accuracy(images: int, share: float) -> None:
+    """Of five classes with as many images each: Wilson's interval of all of them right."""
+    labels = np.arange(5).repeat(images)
     row = value(measure(np.eye(5, dtype=np.float32)[labels], labels), "macro_f1")
-    assert (row.value, row.low, row.high) == (1.0, None, None)
+    assert (row.value, row.high) == (1.0, 1.0)
+    assert row.low == pytest.approx(share, abs=1e-3)
+    assert row.low == pytest.approx(wilson_interval(len(labels), len(labels)).low)
+
+
+def test_a_class_of_one_image_leaves_macro_f1_uncertain_however_many_the_others_have() -> None:
+    labels = np.repeat(np.arange(5), (400, 400, 400, 400, 1))
+    row = value(measure(np.eye(5, dtype=np.float32)[labels], labels), "macro_f1")
+    # That class is a fifth of the mean: where it is never right, macro F1 is 0.8, and one image may not show it.
+    assert row.low < 0.9
 
 
 def test_agreement_counts_equal_answers_right_or_wrong() -> None:
@@ -158,13 +168,3 @@ def test_scores_from_which_no_accuracy_follows_are_refused(logits: np.ndarray, l
 def test_agreement_with_other_images_is_refused() -> None:
     with pytest.raises(DataError, match="expected equal shapes"):
         agreement_measurement(np.zeros((2, 3)), np.zeros((3, 3)), stage=Stage.ARTIFACT, where="here")
-
-
-def test_the_calibration_error_is_torchmetrics() -> None:
-    logits, labels = scores(500)
-    expected = multiclass_calibration_error(torch.tensor(logits).softmax(1), torch.tensor(labels), num_classes=5)
-    (row,) = (row for row in measure(logits, labels) if row.name == "calibration_error")
-    assert row.value == pytest.approx(float(expected), abs=1e-6)
-    assert row.low is not None
-    assert row.high is not None
-    assert 0 <= row.low < row.value < row.high

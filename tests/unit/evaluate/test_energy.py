@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.core.measurement import Stage
+from edgec.core.measurement import Machine, Stage
 from edgec.evaluate.energy import energy_measurement
 from edgec.evaluate.machine import EnergyMeter
 
@@ -30,7 +30,7 @@ class Device:
 def test_energy_is_that_of_the_runs_over_their_number(tmp_path: Path) -> None:
     device = Device(tmp_path)
     meter, clock = EnergyMeter(tmp_path, clock=lambda: device.now), lambda: device.now
-    row = energy_measurement(device.run, where="here", seconds=1.0, meter=meter, clock=clock)
+    row = energy_measurement(device.run, where="here", machine=Machine.TARGET, seconds=1.0, meter=meter, clock=clock)
     assert row is not None
     assert (row.stage, row.name, row.unit, row.where) == (Stage.ARTIFACT, "energy_j", "J", "here")
     assert row.value == pytest.approx(0.2)
@@ -43,4 +43,4 @@ def test_where_the_machine_does_not_tell_nothing_runs(tmp_path: Path, monkeypatc
     def run() -> None:
         pytest.fail("nobody asked for it")
 
-    assert energy_measurement(run, where="here", meter=EnergyMeter(tmp_path)) is None
+    assert energy_measurement(run, where="here", machine=Machine.TARGET, meter=EnergyMeter(tmp_path)) is None

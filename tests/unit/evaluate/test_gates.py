@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from edgec.core.declaration import bind
 from edgec.core.errors import ConfigError
-from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gates import GateResult, Gates, Policy, Verdict, check_gates, fold_passes
 from edgec.evaluate.intervals import PairedCounts
 from edgec.evaluate.report import Report
@@ -19,6 +19,11 @@ DEVICE = "A small board"
 def row(name: str, value: float, label: str | None = None, **more: object) -> Measurement:
     fields = {"stage": Stage.ARTIFACT, "unit": "share", "n": 100, "where": "here"} | more
     return Measurement(name=name, value=value, label=label, **fields)
+
+
+def timed(name: str, value: float, machine: Machine | None = Machine.TARGET, **more: object) -> Measurement:
+    where = DEVICE if machine is Machine.TARGET else "AMD EPYC"
+    return row(name, value, **{"unit": "ms", "n": 400, "where": where, "machine": machine} | more)
 
 
 def report(*rows: Measurement, **more: object) -> Report:
@@ -34,7 +39,6 @@ def verdicts(found: list[GateResult]) -> list[str]:
     ("gate", "name", "limit", "passing", "failing"),
     [
         ("min_accuracy", "accuracy", 0.9, 0.9, 0.8999),
-        ("min_worst_class_accuracy", "worst_class_accuracy", 0.7, 0.7, 0.6),
         ("min_tail_accuracy", "tail_accuracy", 0.7, 0.71, 0.6),
         ("min_macro_f1", "macro_f1", 0.8, 1.0, 0.0),
         ("max_accuracy_drop", "accuracy_drop", 0.02, 0.02, 0.021),
@@ -62,7 +66,8 @@ def test_a_gate_bounds_the_measurement_of_its_name(
 ) -> None:
     for value, expected in ((passing, "pass"), (failing, "fail")):
         asked = Gates(**{gate: limit}, policy="strict")
-        (found,) = check_gates(report(row(name, value, low=0.1, high=9.0)), asked)
+        told = row(name, value, low=0.1, high=9.0, machine=Machine.TARGET)
+        (found,) = check_gates(report(told), asked)
         assert (found.name, found.limit, found.value, found.verdict.value) == (gate, limit, value, expected)
         assert (found.low, found.high) == (0.1, 9.0)
 
@@ -88,10 +93,47 @@ def test_the_class_drop_is_held_against_every_class_also_those_without_images() 
     assert found[2].reason == "the report holds no accuracy_drop of class 'eel'"
 
 
-def test_the_worst_class_is_named() -> None:
-    rows = (row("accuracy", 0.9, "cat"), row("accuracy", 0.4, "eel"), row("worst_class_accuracy", 0.4))
-    (found,) = check_gates(report(*rows), Gates(min_worst_class_accuracy=0.5))
-    assert found.label == "eel"
+@pytest.mark.parametrize("corrupted", ["", "corrupted_"])
+def test_the_worst_class_is_named(corrupted: str) -> None:
+    shares = {"cat": 0.9, "dog": 0.8, "eel": 0.4}
+    rows = [row(f"{corrupted}accuracy", value, label) for label, value in shares.items()]
+    gates = Gates(**{f"min_{corrupted}worst_class_accuracy": 0.5})
+    (found,) = check_gates(report(*rows), gates)
+    assert (found.label, found.value, found.verdict) == ("eel", 0.4, Verdict.FAIL)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("corrupted", ["", "corrupted_"])
+def test_a_class_without_images_leaves_open_whether_every_class_reaches_a_floor(policy: Policy, corrupted: str) -> None:
+    gates = Gates(**{f"min_{corrupted}worst_class_accuracy": 0.5}, policy=policy)
+    rows = [row(f"{corrupted}accuracy", 1.0, "cat"), row(f"{corrupted}accuracy", 1.0, "eel")]
+    (found,) = check_gates(report(*rows), gates)
+    assert (found.verdict, found.blocks) == (Verdict.INCONCLUSIVE, True)
+    assert found.reason == "no test image of class 'dog': every class must reach the limit"
+    (found,) = check_gates(report(rows[0], row(f"{corrupted}accuracy", 0.1, "eel")), gates)
+    assert (found.label, found.verdict) == ("eel", Verdict.FAIL)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("gates", "rows"),
+    [
+        ({"min_accuracy": 0.5}, ["accuracy"]),
+        ({"min_worst_class_accuracy": 0.5}, ["accuracy cat", "accuracy dog", "accuracy eel"]),
+        ({"min_class_accuracy": {"dog": 0.5}}, ["accuracy dog"]),
+        ({"max_accuracy_drop": 0.5}, ["accuracy_drop"]),
+        ({"max_calibration_error": 0.5}, ["calibration_error"]),
+        ({"max_size_bytes": 5}, ["size_bytes"]),
+    ],
+)
+def test_what_is_no_number_fails_and_says_so(
+    gates: dict[str, object], rows: list[str], value: float, policy: Policy
+) -> None:
+    told = [row(name.split()[0], value if name.endswith(rows[-1]) else 0.9, *name.split()[1:]) for name in rows]
+    (found,) = check_gates(report(*told), Gates.model_validate({**gates, "policy": policy}))
+    assert (found.verdict, found.blocks, found.value) == (Verdict.FAIL, True, None)
+    assert f"is {value}, which is no number" in str(found.reason)
 
 
 def test_only_the_artifact_counts() -> None:
@@ -107,14 +149,45 @@ def test_a_predicted_latency_decides_only_where_that_is_allowed() -> None:
     assert verdicts(check_gates(report(predicted), Gates(max_latency_ms_p50=5, allow_predicted=True))) == ["pass"]
 
 
-def test_what_another_machine_measured_does_not_stand_for_the_device() -> None:
-    here = row("latency_ms_p50", 1.0, unit="ms")
-    predicted = row("latency_ms_p50", 9.0, unit="ms", kind=Kind.PREDICTED, where=DEVICE)
-    there = row("latency_ms_p50", 8.0, unit="ms", where=DEVICE)
+MACHINES = {
+    "max_latency_ms_p50": "latency_ms_p50",
+    "max_latency_ms_p90": "latency_ms_p90",
+    "max_latency_ms_p95": "latency_ms_p95",
+    "max_latency_ms_p99": "latency_ms_p99",
+    "max_peak_memory_mb": "peak_memory_mb",
+    "max_energy_j": "energy_j",
+}
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("machine", [Machine.OTHER, None])
+@pytest.mark.parametrize("gate", MACHINES)
+def test_another_machines_figure_never_decides(gate: str, machine: Machine | None, policy: Policy) -> None:
+    """Neither for nor against the device, and it is not shown as the device's."""
+    for value in (1.0, 100.0):
+        told = timed(MACHINES[gate], value, machine, low=value, high=value)
+        for allowed in (False, True):
+            (found,) = check_gates(report(told), Gates(**{gate: 5}, policy=policy, allow_predicted=allowed))
+            assert (found.verdict, found.blocks, found.value) == (Verdict.INCONCLUSIVE, True, None)
+            assert found.reason == (
+                f"measured on AMD EPYC, not on {DEVICE}: run edgec bench there, name its file by --bench"
+            )
+
+
+@pytest.mark.parametrize("gate", MACHINES)
+def test_the_devices_own_figure_decides(gate: str) -> None:
+    for value, expected in ((4.0, "pass"), (6.0, "fail")):
+        rows = (timed(MACHINES[gate], 1.0, Machine.OTHER), timed(MACHINES[gate], value))
+        assert verdicts(check_gates(report(*rows), Gates(**{gate: 5}))) == [expected]
+
+
+def test_a_prediction_goes_before_another_machines_figure_and_a_measurement_before_both() -> None:
+    here = timed("latency_ms_p50", 1.0, Machine.OTHER)
+    predicted = timed("latency_ms_p50", 9.0, kind=Kind.PREDICTED)
+    there = timed("latency_ms_p50", 8.0)
     gates = Gates(max_latency_ms_p50=5, allow_predicted=True)
     assert [result.value for result in check_gates(report(here, predicted), gates)] == [9.0]
     assert [result.value for result in check_gates(report(here, predicted, there), gates)] == [8.0]
-    assert [result.value for result in check_gates(report(here), gates)] == [1.0]
 
 
 def test_an_unknown_class_is_refused_with_the_nearest_name() -> None:
@@ -253,7 +326,38 @@ def test_a_drop_of_a_mean_over_classes_rests_on_its_own_interval_not_on_all_imag
 
 
 def test_an_open_question_of_a_latency_counts_runs() -> None:
-    latency = row("latency_ms_p95", 5.1, unit="ms", n=400, low=4.8, high=5.4)
+    latency = timed("latency_ms_p95", 5.1, low=4.8, high=5.4)
     (found,) = check_gates(report(latency), Gates(max_latency_ms_p95=5.0, policy="confident"))
     assert found.images == images_for_interval(latency, 5.0)
     assert found.reason == f"400 runs do not tell; about {found.images:,} would"
+
+
+@pytest.mark.parametrize("policy", ["confident", "prove"])
+def test_a_number_without_an_interval_decides_nothing_but_that_it_meets_a_limit(policy: str) -> None:
+    """Beyond the limit it blocks: nobody knows whether that is chance."""
+    for value, passes in ((70.0, policy == "confident"), (90.0, False)):
+        told = timed("peak_memory_mb", value, unit="MB", n=1)
+        (found,) = check_gates(report(told), Gates(max_peak_memory_mb=80, policy=policy))
+        assert found.blocks is not passes
+        assert found.verdict is (Verdict.PASS if passes else Verdict.INCONCLUSIVE)
+        assert passes or found.reason == (
+            "one measurement without an interval proves nothing: judge it by the policy strict"
+        )
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_size_is_exact(policy: Policy) -> None:
+    for limit, expected in ((1000, "pass"), (999, "fail")):
+        told = row("size_bytes", 1000, unit="bytes", n=1)
+        assert verdicts(check_gates(report(told), Gates(max_size_bytes=limit, policy=policy))) == [expected]
+
+
+def test_one_odd_class_of_many_is_no_proof_under_corruption_either() -> None:
+    labels = tuple(f"c{i}" for i in range(100))
+    rows = [counted(80, 100, label, "corrupted_accuracy") for label in labels]
+    rows[3] = counted(71, 100, "c3", "corrupted_accuracy")
+    gates = Gates(min_corrupted_worst_class_accuracy=0.8, policy="confident")
+    (found,) = check_gates(report(*rows, labels=labels), gates)
+    assert (found.label, found.verdict, found.blocks) == ("c3", Verdict.INCONCLUSIVE, False)
+    (alone,) = check_gates(report(rows[3], rows[4], labels=("c3", "c4")), gates)
+    assert alone.verdict is Verdict.FAIL

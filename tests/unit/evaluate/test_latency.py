@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgec.core.measurement import Kind, Stage
+from edgec.core.measurement import Machine as MeasuredMachine
 from edgec.evaluate.latency import Latency, Turns, latency_measurements, measure_in_turns, measure_latency
 
 
@@ -127,7 +128,7 @@ def test_every_model_has_a_turn_whatever_the_limit() -> None:
 
 def test_rows_are_measured_and_carry_the_number_of_runs() -> None:
     latency = Machine(itertools.repeat(1.5)).measure(warmup_s=0, min_runs=400, max_seconds=10)
-    rows = latency_measurements(latency, where="this machine")
+    rows = latency_measurements(latency, where="this machine", machine=MeasuredMachine.OTHER)
     assert [row.name for row in rows] == [f"latency_ms_p{share}" for share in (50, 90, 95, 99)]
     assert {(row.stage, row.kind, row.unit, row.n) for row in rows} == {(Stage.ARTIFACT, Kind.MEASURED, "ms", 400)}
     assert all(row.low == pytest.approx(1.5) and row.high == pytest.approx(1.5) for row in rows)

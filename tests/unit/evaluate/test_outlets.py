@@ -70,7 +70,7 @@ def test_markdown_has_a_row_a_gate_and_what_blocks_first() -> None:
 
 def test_annotations_cannot_be_forged_by_a_name() -> None:
     lines = github_annotations(RESULTS).splitlines()
-    assert [line.partition(" ")[0] for line in lines] == ["::error", "::warning", "::error"]
+    assert [line.partition(" ")[0] for line in lines] == ["::error", "::error", "::warning"]
     assert "%0A::error::" in lines[0]
     assert github_annotations(RESULTS[:1]) == ""
 
@@ -81,3 +81,33 @@ def test_code_quality_has_lasting_fingerprints() -> None:
     assert all(entry.keys() >= {"description", "fingerprint", "severity", "location"} for entry in entries)
     again = json.loads(code_quality(RESULTS[1:2], bundle="digits"))
     assert again[0]["fingerprint"] == entries[0]["fingerprint"] != entries[1]["fingerprint"]
+
+
+def of_class(number: int, value: float, *, blocks: bool = True) -> GateResult:
+    verdict = "fail" if blocks else "inconclusive"
+    return result(verdict, label=f"class {number:03}", blocks=blocks).model_copy(update={"value": value})
+
+
+def test_github_is_told_the_worst_first_and_no_more_than_it_shows() -> None:
+    """Ten errors and ten warnings a step; the rest would vanish unsaid."""
+    doubts = [of_class(i, 0.7, blocks=False) for i in range(3)]
+    results = [*doubts, *(of_class(i, 0.74 - i / 200) for i in range(100))]
+    lines = github_annotations(results).splitlines()
+    errors = [line for line in lines if line.startswith("::error ")]
+    assert len(errors) == 10
+    assert errors[0].endswith("::Class (class 099): 24.5 %25, asked for at least 75.0 %25")
+    assert errors[-1] == "::error title=edgec check::and 91 more: the job's summary has them all"
+    assert lines[10:] == [line for line in lines if line.startswith("::warning ")]
+    assert len(lines) == 13
+
+
+def test_ten_errors_are_all_told() -> None:
+    lines = github_annotations([of_class(i, 0.5) for i in range(10)]).splitlines()
+    assert len(lines) == 10
+    assert "more" not in lines[-1]
+
+
+def test_a_failure_goes_before_a_doubt_that_blocks() -> None:
+    unknown = result("inconclusive", blocks=True, reason="unknown")
+    lines = github_annotations([unknown, of_class(1, 0.749)]).splitlines()
+    assert ["fail" in line for line in lines] == [True, False]

@@ -21,7 +21,7 @@ def test_a_report_survives_its_file(tmp_path: Path, ten_classes: Report) -> None
 def test_the_file_has_the_fields_that_scripts_rely_on(ten_classes: Report) -> None:
     fields = json.loads(encode_report(ten_classes))
     assert fields["schema"] == 1
-    expected = ["stage", "name", "label", "value", "unit", "n", "low", "high", "kind", "where"]
+    expected = ["stage", "name", "label", "value", "unit", "n", "low", "high", "kind", "where", "machine"]
     assert all(list(row) == expected for row in fields["measurements"])
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest, multinomial
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
@@ -23,6 +23,7 @@ from edgec.evaluate.significance import (
     images_for_interval,
     images_for_share,
     prove_by_interval,
+    prove_exactly,
     prove_floor,
     worst_of,
 )
@@ -70,8 +71,39 @@ def test_the_score_test_uses_the_likeliest_share_under_the_limit(limit: float) -
 
     share = minimize_scalar(unlikelihood, bounds=(1e-9, (1 - limit) / 2), method="bounded", options={"xatol": 1e-12}).x
     z = (first - second - n * limit) / math.sqrt(n * (2 * share + limit * (1 - limit)))
-    expected = 0.5 * math.erfc(-z / math.sqrt(2)), 0.5 * math.erfc(z / math.sqrt(2))
+    told = trinom_of_scores(n, limit, share)
+    # The search ends within 1e-8 of the likeliest share, and so near to the score; no two counts are that near.
+    expected = sum(p for score, p in told if score <= z + 1e-5), sum(p for score, p in told if score >= z - 1e-5)
     assert drop_tails(COUNTS, limit) == pytest.approx(expected, abs=1e-6)
+
+
+def trinom_of_scores(n: int, limit: float, share: float) -> list[tuple[float, float]]:
+    """Of every pair of counts its score, and how likely it is where the drop is at the limit."""
+    shares = [share + limit, share, 1 - 2 * share - limit]
+    found = []
+    for first in range(n + 1):
+        for second in range(n + 1 - first):
+            half = (2 * n - first + second) * limit - first - second
+            q = (math.sqrt(half**2 + 8 * n * second * limit * (1 - limit)) - half) / (4 * n)
+            score = (first - second - n * limit) / math.sqrt(n * (2 * q + limit * (1 - limit)))
+            found.append((score, float(multinomial.pmf([first, second, n - first - second], n, shares))))
+    return found
+
+
+@pytest.mark.parametrize(("n", "limit", "share"), [(50, 0.1, 0.005), (200, 0.1, 0.0), (200, 0.05, 0.005)])
+@pytest.mark.parametrize("classes", [1, 100])
+def test_of_classes_at_the_limit_none_is_called_worse_more_often_than_promised(
+    n: int, limit: float, share: float, classes: int
+) -> None:
+    """Exactly, over all counts that occur; by the normal distribution it is 6 and up to 14 %."""
+    proven = 0.0
+    for first in range(math.ceil(n * limit), round(4 * n * limit) + 20):
+        for second in range(round(n * share) + 12):
+            p = binom.pmf(second, n, share) * binom.pmf(first, n - second, (share + limit) / (1 - share))
+            counts = PairedCounts(both=n - first - second, first=first, second=second, neither=0)
+            if p > 1e-9 and drop_tails(counts, limit)[1] <= ALPHA / classes:
+                proven += p
+    assert 1 - (1 - proven) ** classes <= 0.06
 
 
 def test_holms_correction_is_statsmodels() -> None:
@@ -133,9 +165,21 @@ def test_an_interval_proves_what_all_of_it_says(low: float | None, high: float |
     assert [side for side in ("holds", "breach") if getattr(ceiling, side) <= ALPHA] == ([other] if other else [])
 
 
-def test_a_number_without_an_interval_is_exact() -> None:
-    assert prove_by_interval(measured(0.8), 0.8, floor=True) == Proof(holds=0.0, breach=1.0)
-    assert prove_by_interval(measured(0.79), 0.8, floor=True) == Proof(holds=1.0, breach=0.0)
+@pytest.mark.parametrize("value", [0.0, 0.79, 1.0])
+def test_a_number_without_an_interval_proves_nothing(value: float) -> None:
+    assert prove_by_interval(measured(value), 0.8, floor=True) == Proof(holds=1.0, breach=1.0, is_blind=True)
+
+
+def test_a_number_that_chance_does_not_move_proves_itself() -> None:
+    assert prove_exactly(holds=True) == Proof(holds=0.0, breach=1.0)
+    assert prove_exactly(holds=False) == Proof(holds=1.0, breach=0.0)
+
+
+def test_a_mean_of_shares_proves_no_more_than_whole_images_would() -> None:
+    """8.5 of 10 images: not above a floor that 8 do not prove, not below one that 9 do not break."""
+    found = prove_floor(measured(0.85, n=10), 0.5)
+    below, above = binomial_tails(9, 10, 0.5)[0], binomial_tails(8, 10, 0.5)[1]
+    assert (found.breach, found.holds) == (below, above)
 
 
 def test_all_hold_where_the_weakest_does_and_one_breach_is_corrected_for_their_number() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from edgec.evaluate.gates import GateResult
     from edgec.pipeline.build import Built
     from edgec.pipeline.plan import Plan
     from edgec.pipeline.store import Store
@@ -56,6 +58,7 @@ FLAGS = {
 @click.option(
     "--cache", type=click.Path(path_type=Path), default=Path(".edgec/cache"), show_default=True, help="Stage cache."
 )
+@click.option("--fail-on-gates", is_flag=True, help="Exit 3 when one of the config's [gates] blocks the bundle.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
@@ -65,6 +68,7 @@ def command(
     settings: tuple[str, ...],
     device: str,
     cache: Path,
+    fail_on_gates: bool,
     dry_run: bool,
     as_json: bool,
     **flags: Any,
@@ -74,7 +78,10 @@ def command(
     Without a model and data, the embedded digits demonstration is built.
     """
     from edgec.cli.console import ConsoleProgress
+    from edgec.core.errors import GateFailed
+    from edgec.evaluate.headline import gate_text
     from edgec.pipeline.build import build
+    from edgec.pipeline.check import check_own_gates
     from edgec.pipeline.config import read_config
     from edgec.pipeline.device import Device
     from edgec.pipeline.plan import plan_build
@@ -90,7 +97,14 @@ def command(
     for line in _announcements(plan):
         progress.note(line)
     built = build(plan, store=store, output=output or _default_output(plan), progress=progress)
-    _print_result(built, as_json=as_json)
+    gates = check_own_gates(built.bundle)
+    _print_result(built, gates, as_json=as_json)
+    blocking = [gate for gate in gates if gate.blocks]
+    if blocking and fail_on_gates:
+        raise GateFailed(
+            f"{len(blocking)} of {len(gates)} gates not passed, first: {gate_text(blocking[0])}",
+            hint=f"the bundle was written: edgec report {built.bundle} shows every class",
+        )
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -136,17 +150,18 @@ def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
     Console().print(Text(f"plan for {plan.target.title}"), table, sep="\n")
 
 
-def _print_result(built: Built, *, as_json: bool) -> None:
+def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -> None:
     if as_json:
         answer = {
             "bundle": str(built.bundle),
             "report": str(built.bundle / "report.json"),
             "seconds": round(built.seconds, 3),
             "cached": list(built.cached),
+            "passed": not any(gate.blocks for gate in gates) if gates else None,
         }
         click.echo(json.dumps(answer))
         return
     from edgec.cli.summary import print_summary
 
-    print_summary(built)
+    print_summary(built, gates)
     click.echo(built.bundle)

@@ -98,6 +98,7 @@ class FloorType(click.ParamType):
 )
 @click.option("--allow-predicted", is_flag=True, default=None, help="Let a predicted latency decide.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write what --json prints to a file.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a table for a job's summary.")
 @click.option("--code-quality", type=click.Path(path_type=Path), metavar="FILE", help="Write GitLab's report.")
@@ -111,6 +112,7 @@ def command(
     bench: Path | None,
     floors: Sequence[tuple[str, float]],
     as_json: bool,
+    output: Path | None,
     junit: Path | None,
     markdown: Path | None,
     code_quality: Path | None,
@@ -133,8 +135,10 @@ def command(
     progress = _progress() if test else Silent()
     results = check_bundle(bundle, asked, baseline=baseline, test=test, bench=bench, progress=progress)
     name = bundle.resolve().name
+    told = Check.of(results).model_dump_json()
     _write(
         {
+            output: f"{told}\n".encode(),
             junit: outlets.junit(results, bundle=name),
             markdown: outlets.markdown(results, bundle=name).encode(),
             code_quality: outlets.code_quality(results, bundle=name).encode(),
@@ -144,7 +148,7 @@ def command(
         click.echo(outlets.github_annotations(results), nl=False)
     blocking = [result for result in results if result.blocks]
     if as_json:
-        click.echo(Check.of(results).model_dump_json())
+        click.echo(told)
     else:
         _print_table(results)
     if blocking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,21 +12,30 @@ from rich.text import Text
 
 from edgec.cli.console import print_paragraph
 from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.evaluate.headline import gate_text
 from edgec.evaluate.report import Report, parse_report
 from edgec.evaluate.wording import STAGES, format_amount, format_interval, format_share, measure_title
 
 if TYPE_CHECKING:
+    from edgec.evaluate.gates import GateResult
     from edgec.pipeline.build import Built
 
 __all__ = ["print_summary"]
 
 MOST = 20
 """Classes in the table; of more, those with the lowest accuracy."""
+MOST_GATES = 5
+"""Gates that block and are named."""
 _KINDS = {Kind.MEASURED: "measured on", Kind.PREDICTED: "predicted for"}
 
 
-def print_summary(built: Built) -> None:
-    """Prints a bundle's accuracy class by class, sorted by training count, with latency and size."""
+def print_summary(built: Built, gates: Sequence[GateResult]) -> None:
+    """Prints a bundle's accuracy class by class, sorted by training count, with latency and size, and its gates last.
+
+    Args:
+        built: The bundle.
+        gates: The verdicts of its own gates; nothing is said where it carries none.
+    """
     report = parse_report((built.bundle / "report.json").read_bytes(), where=str(built.bundle / "report.json"))
     console = Console(highlight=False)
     console.print(_table(report), "", sep="\n")
@@ -33,6 +43,19 @@ def print_summary(built: Built) -> None:
         print_paragraph(console, text, lead=f"{lead}: ")
     for note in report.notes:
         print_paragraph(console, note, lead="note: ", style="dim")
+    for text, style in _verdict(gates):
+        print_paragraph(console, text, lead="gates: ", style=style)
+
+
+def _verdict(gates: Sequence[GateResult]) -> Iterator[tuple[str, str]]:
+    """What the gates say, and how it looks: a line for all that pass, or one for each of those that block."""
+    blocking = [gate for gate in gates if gate.blocks]
+    if gates and not blocking:
+        yield f"none of {len(gates)} blocks this bundle", "green"
+    if blocking:
+        yield f"{len(blocking)} of {len(gates)} block this bundle: edgec check will stop it", "bold red"
+    for gate in blocking[:MOST_GATES]:
+        yield f"{gate_text(gate)}{f'; {gate.reason}' if gate.reason else ''}", "red"
 
 
 def _table(report: Report) -> Table:

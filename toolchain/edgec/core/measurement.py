@@ -6,7 +6,7 @@ from enum import Enum
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Kind", "Measurement", "Stage"]
+__all__ = ["Kind", "Machine", "Measurement", "Stage"]
 
 
 class Stage(str, Enum):
@@ -26,6 +26,15 @@ class Kind(str, Enum):
     PREDICTED = "predicted"
 
 
+class Machine(str, Enum):
+    """Whose speed, memory or energy a number is."""
+
+    TARGET = "target"
+    """The device that the bundle is for."""
+    OTHER = "other"
+    """Another one, such as the one that built the bundle."""
+
+
 class Measurement(BaseModel):
     """One row of `report.json`.
 
@@ -35,7 +44,8 @@ class Measurement(BaseModel):
         n: Images, runs or whatever was counted.
         low: Lower end of the 95 % interval, where there is one.
         high: Upper end.
-        where: The machine or runtime that the number speaks of.
+        where: The machine or runtime that the number speaks of, for people.
+        machine: Whose speed, memory or energy it is; None for what is not a machine's, such as accuracy and size.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,3 +60,4 @@ class Measurement(BaseModel):
     high: float | None = None
     kind: Kind = Kind.MEASURED
     where: str
+    machine: Machine | None = None

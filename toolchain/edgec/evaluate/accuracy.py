@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ import numpy as np
 
 from edgec.core.errors import DataError
 from edgec.core.measurement import Measurement, Stage
-from edgec.evaluate.intervals import Z95, Interval, wilson_interval
+from edgec.evaluate.intervals import Interval, lowest_share_interval, score_interval, wilson_interval
+from edgec.evaluate.reliability import calibration_error
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -22,13 +22,9 @@ __all__ = [
     "agreement_measurement",
     "confusion_counts",
     "group_classes",
+    "macro_f1_interval",
     "require_scores",
 ]
-
-_BINS = 15
-"""Of confidence, equally wide, for the calibration error."""
-_ROUNDING = 1e-14
-"""Variance of macro F1 that is 0 but for rounding: a spread of 1e-7, while one image in a million moves it by 1e-6."""
 
 
 def accuracy_measurements(
@@ -45,7 +41,7 @@ def accuracy_measurements(
     `accuracy` (whole, then per class), `worst_class_accuracy`, `macro_f1`, `calibration_error` and, where the training
     counts differ, `head_accuracy`, `medium_accuracy` and `tail_accuracy` over the images of the group. Intervals are
     Wilson's, that of macro F1 follows from the delta method. A class without test images has no row, and cannot be the
-    worst. The worst class's interval is its own: it does not allow for having been picked as the lowest.
+    worst. The worst class's interval is that of the lowest true accuracy, whichever class has it.
 
     Args:
         logits: One row of scores per test image.
@@ -66,7 +62,7 @@ def accuracy_measurements(
     return [
         row.share("accuracy", right.sum(), images.sum()),
         *per_class,
-        worst.model_copy(update={"name": "worst_class_accuracy", "label": None}),
+        row.worst(worst, right, images),
         row.macro_f1(logits.argmax(axis=1), labels, confusion),
         row.calibration_error(logits, labels),
         *_group_rows(row, right, images, train_counts),
@@ -94,32 +90,23 @@ class _Rows:
 
         present = np.flatnonzero(confusion.sum(axis=1))
         value = float(f1_score(labels, predictions, labels=present, average="macro"))
-        return self._row("macro_f1", value=value, n=len(labels), interval=_macro_f1_interval(confusion, value))
+        return self._row("macro_f1", value=value, n=len(labels), interval=macro_f1_interval(confusion, value))
+
+    def worst(
+        self, row: Measurement, right: Int[np.ndarray, " class"], images: Int[np.ndarray, " class"]
+    ) -> Measurement:
+        """The lowest class's row as that of all classes."""
+        low, high = lowest_share_interval(right[images > 0], images[images > 0])
+        return row.model_copy(update={"name": "worst_class_accuracy", "label": None, "low": low, "high": high})
 
     def calibration_error(self, logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray, " n"]) -> Measurement:
-        """How far confidence lies from accuracy: Σ_b n_b/n |accuracy_b - confidence_b| over 15 bins of confidence.
-
-        With the bins' signs as they are this is a mean over images, whose spread gives the interval.
-
-        Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
-        """
         from edgec.runtime.session import softmax
 
         scores = softmax(logits.astype(np.float64))
-        confidence = scores.max(axis=1)
-        excess = (scores.argmax(axis=1) == labels) - confidence
-        bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
-        n, parts = len(labels), np.sign(np.bincount(bins, weights=excess))[bins] * excess
-        # Exact sums: the order of the images does not matter.
-        value = math.fsum(parts) / n
-        half = Z95 * math.sqrt(max(0.0, math.fsum(parts**2) / n - value**2) / n)
-        interval = Interval(low=max(0.0, value - half), high=min(1.0, value + half))
-        return self._row("calibration_error", value=value, n=n, interval=interval)
+        value, interval = calibration_error(scores.max(axis=1), scores.argmax(axis=1) == labels)
+        return self._row("calibration_error", value=value, n=len(labels), interval=interval)
 
-    def _row(
-        self, name: str, *, value: float, n: int, interval: Interval | None, label: str | None = None
-    ) -> Measurement:
-        low, high = interval or (None, None)
+    def _row(self, name: str, *, value: float, n: int, interval: Interval, label: str | None = None) -> Measurement:
         return Measurement(
             stage=self.stage,
             name=name,
@@ -127,8 +114,8 @@ class _Rows:
             value=value,
             unit="share",
             n=int(n),
-            low=low,
-            high=high,
+            low=interval.low,
+            high=interval.high,
             where=self.where,
         )
 
@@ -168,26 +155,24 @@ def require_scores(logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray,
         raise DataError(f"labels from {labels.min()} to {labels.max()}: expected 0 to {len(classes) - 1}")
 
 
-def _macro_f1_interval(confusion: Int[np.ndarray, "class class"], value: float) -> Interval | None:
-    """Interval of macro F1 by the multivariate delta method; None where the sample shows no spread.
+def macro_f1_interval(confusion: Int[np.ndarray, "class class"], value: float) -> Interval:
+    """Interval of macro F1 by the multivariate delta method, as wide as Wilson's where no two images differ.
 
     The counts are multinomial with shares p_ij. With s_i = p_i. + p_.i, F_i = 2 p_ii / s_i, and the gradient
-    g_ij = (2 [i = j] / s_i - F_i / s_i - F_j / s_j) / K, the variance is (Σ p g² - (Σ p g)²) / n.
+    g_ij = (2 [i = j] / s_i - F_i / s_i - F_j / s_j) / K, the variance is (Σ p g² - (Σ p g)²) / n. A mean over K classes
+    of n_i images is worth one of K² / Σ 1/n_i images: a class with few images decides how much can be known.
 
     Reference: Takahashi et al., Applied Intelligence 52 (2022), 4961.
     """
-    n = confusion.sum()
+    n, images = confusion.sum(), confusion.sum(axis=1)
     shares = confusion / n
-    present = confusion.sum(axis=1) > 0
+    present = images > 0
     totals = shares.sum(axis=0) + shares.sum(axis=1)
     scale = np.divide(1, totals, out=np.zeros_like(totals), where=present)
     slope = 2 * shares.diagonal() * scale**2
     gradient = (2 * np.diag(scale) - slope[:, None] - slope[None, :]) / present.sum()
     variance = ((shares * gradient**2).sum() - (shares * gradient).sum() ** 2) / n
-    if variance < _ROUNDING:
-        return None
-    half = Z95 * math.sqrt(variance)
-    return Interval(low=max(0.0, value - half), high=min(1.0, value + half))
+    return score_interval(value, float(variance), float(present.sum() ** 2 / (1 / images[present]).sum()))
 
 
 @dataclass(frozen=True, kw_only=True)

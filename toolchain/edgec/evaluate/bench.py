@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgec.core.host import describe_host
-from edgec.evaluate.footprint import memory_measurement
+from edgec.evaluate.footprint import peak_memory_mb
 from edgec.evaluate.latency import Latency, measure_latency
 from edgec.evaluate.machine import EnergyMeter, MachineState, machine_state, power_mode
 
@@ -136,8 +136,7 @@ def _memory_mb(model: Model, threads: int | None) -> float:
         file = Path(folder) / "model.onnx"
         file.write_bytes(model.bundle.read_bytes(manifest.model.file))
         raw = manifest.preprocessing_in_graph
-        given = {"where": describe_host(), "preprocessing_in_graph": raw, "threads": threads}
-        return memory_measurement(file, manifest.input, **given).value
+        return peak_memory_mb(file, manifest.input, preprocessing_in_graph=raw, threads=threads)
 
 
 def _notes(results: Sequence[BatchResult], before: MachineState, after: MachineState, meter: EnergyMeter) -> list[str]:

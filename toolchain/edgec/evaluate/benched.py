@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgec.core.errors import DataError
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.evaluate.latency import Latency, latency_measurements
 
 __all__ = ["Benched", "parse_bench"]
@@ -38,7 +38,7 @@ class Benched(BaseModel):
     batches: tuple[_BatchRecord, ...]
 
     def measurements(self) -> Iterator[Measurement]:
-        """Latency and energy of one image at a time, and memory.
+        """Latency and energy of one image at a time, and memory; whoever hands them over says that it is the target.
 
         Raises:
             DataError: Single images were not measured.
@@ -46,8 +46,8 @@ class Benched(BaseModel):
         single = next((record for record in self.batches if record.batch == 1), None)
         if single is None:
             raise DataError("the measurement holds no batch of 1 image", hint="edgec bench BUNDLE --batch 1 --json")
-        yield from latency_measurements(single.latency, where=self.where)
-        common = {"stage": Stage.ARTIFACT, "where": self.where}
+        yield from latency_measurements(single.latency, where=self.where, machine=Machine.TARGET)
+        common = {"stage": Stage.ARTIFACT, "where": self.where, "machine": Machine.TARGET}
         yield Measurement(name="peak_memory_mb", value=self.memory_mb, unit="MB", n=1, **common)
         if single.energy_j is not None:
             runs = single.latency.runs + single.latency.warmup_runs

@@ -1,6 +1,6 @@
 """What a model lost in means over classes, with an interval by the paired bootstrap, stratified by class.
 
-Macro F1 and a mean over classes are no shares of images, so neither McNemar's test nor Newcombe's interval speaks of
+Macro F1 and a mean over classes are no shares of images, so neither McNemar's test nor Tango's interval speaks of
 them.
 
 Reference: B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile interval).
@@ -8,6 +8,7 @@ Reference: B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, 1993, c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.accuracy import group_classes
-from edgec.evaluate.intervals import Interval, paired_interval
+from edgec.evaluate.intervals import rare_event_margin
 from edgec.evaluate.paired import Pairs
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ def class_mean_rows(
 ) -> list[Measurement]:
     """`macro_f1_drop` and `tail_drop`: what the second model has less, in macro F1 and in the mean over tail classes.
 
-    The interval is the percentile interval of the resamples, seeded: equal answers give equal rows. Where the models
-    differ on no image, or on all of them alike, nothing is spread out, and the interval is Newcombe's for accuracy.
+    The interval is the percentile interval of the resamples, seeded: equal answers give equal rows. To its reach on
+    either side comes, as the root of squares, what can happen to images of classes so small that none of them shows it:
+    as much as Tango's interval has where two models differ on no image at all.
 
     Args:
         pairs: Both models' answers.
@@ -83,36 +85,40 @@ def _tail(pairs: Pairs, train_counts: Int[np.ndarray, " class"] | None) -> Itera
 def _row(
     name: str, value: float, drawn: Float[np.ndarray, " resample"], pairs: Pairs, *, stage: Stage, where: str
 ) -> Measurement:
-    interval = Interval(*map(float, np.quantile(drawn, (0.025, 0.975))))
-    if np.ptp(drawn) == 0:
-        interval = paired_interval(pairs.outcomes()[None])
+    images = np.unique(pairs.truth, return_counts=True)[1]
+    margin = rare_event_margin(len(images) ** 2 / (1 / images).sum())
+    low, high = map(float, np.quantile(drawn, (0.025, 0.975)))
+    below, above = (math.hypot(max(reach, 0.0), margin) for reach in (value - low, high - value))
     return Measurement(
         stage=stage,
         name=name,
         value=value,
         unit="share",
         n=len(pairs.truth),
-        low=min(interval.low, value),
-        high=max(interval.high, value),
+        low=max(-1.0, value - below),
+        high=min(1.0, value + above),
         where=where,
     )
 
 
 def resampled_losses(pairs: Pairs, *, resamples: int, generator: np.random.Generator) -> Losses:
-    """Losses over test sets drawn from the given one with replacement, image by image, as many of every class.
+    """Losses over test sets drawn from the given one with replacement, of every class one image less than it has.
 
+    As many as it has would spread too little, by a factor of (n - 1)/n in variance: half where a class has two images.
     Images of a class to which both models gave the same pair of answers are alike, so a draw is multinomial over such
     pairs: the result is that of drawing images, and needs no image of its own.
     """
     size = len(pairs.classes)
     # A row more, for answers that are none of the classes.
-    given = np.zeros((2, size + 1, resamples), dtype=np.int64)
-    right = np.zeros((2, size, resamples), dtype=np.int64)
+    given = np.zeros((2, size + 1, resamples))
+    right = np.zeros((2, size, resamples))
     for label in map(int, np.unique(pairs.truth)):
         part = pairs.truth == label
         answers = np.stack([pairs.first[part], pairs.second[part]], axis=1)
         kinds, counts = np.unique(answers, axis=0, return_counts=True)
-        drawn = generator.multinomial(counts.sum(), counts / counts.sum(), size=resamples).T
+        n = counts.sum()
+        few = max(n - 1, 1)
+        drawn = generator.multinomial(few, counts / n, size=resamples).T * (n / few)
         for kind, times in zip(kinds.tolist(), drawn, strict=True):
             for model, answer in enumerate(kind):
                 given[model, answer] += times
@@ -130,11 +136,11 @@ def _observed(pairs: Pairs) -> Losses:
 
 
 def _losses(
-    given: Int[np.ndarray, "2 class+1 resample"],
-    right: Int[np.ndarray, "2 class resample"],
+    given: Float[np.ndarray, "2 class+1 resample"],
+    right: Float[np.ndarray, "2 class resample"],
     images: Int[np.ndarray, " class"],
 ) -> Losses:
-    """Of counts: F1 of a class is 2 right / (images + given)."""
+    """Of counts, whole or not: F1 of a class is 2 right / (images + given)."""
     present = images > 0
     totals = images[present, None] + given[:, :-1][:, present]
     f1 = (2 * right[:, present] / totals).mean(axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.evaluate.machine import EnergyMeter
 
 __all__ = ["energy_measurement"]
@@ -15,6 +15,7 @@ def energy_measurement(
     run: Callable[[], object],
     *,
     where: str,
+    machine: Machine,
     seconds: float = 1.0,
     meter: EnergyMeter | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -26,6 +27,7 @@ def energy_measurement(
     Args:
         run: One inference of the artifact, batch 1.
         where: This machine.
+        machine: Whether it is the target.
         seconds: How long it runs; nothing does where the machine does not tell.
         meter: What tells.
         clock: Seconds that only ever grow.
@@ -43,4 +45,6 @@ def energy_measurement(
     if meter.joules is None or not runs:
         return None
     value = meter.joules / runs
-    return Measurement(stage=Stage.ARTIFACT, name="energy_j", value=value, unit="J", n=runs, where=where)
+    return Measurement(
+        stage=Stage.ARTIFACT, name="energy_j", value=value, unit="J", n=runs, where=where, machine=machine
+    )

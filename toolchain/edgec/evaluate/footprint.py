@@ -8,9 +8,9 @@ from pathlib import Path
 
 from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Machine, Measurement, Stage
 
-__all__ = ["memory_measurement", "size_measurement"]
+__all__ = ["memory_measurement", "peak_memory_mb", "size_measurement"]
 
 
 def size_measurement(path: Path, *, stage: Stage) -> Measurement:
@@ -20,16 +20,35 @@ def size_measurement(path: Path, *, stage: Stage) -> Measurement:
 
 
 def memory_measurement(
-    model: Path, spec: InputSpec, *, where: str, preprocessing_in_graph: bool = False, threads: int | None = None
+    model: Path, spec: InputSpec, *, where: str, machine: Machine, preprocessing_in_graph: bool = False
 ) -> Measurement:
-    """`peak_memory_mb`: the most memory that a fresh process holds while it loads the artifact and runs one image.
+    """The row `peak_memory_mb` of the artifact, on the machine that this is.
+
+    Args:
+        model: The ONNX file.
+        spec: The images that it takes.
+        where: This machine.
+        machine: Whether it is the target.
+        preprocessing_in_graph: As `edgec.runtime.Session`.
+
+    Raises:
+        UnsupportedError: The process failed.
+    """
+    value = peak_memory_mb(model, spec, preprocessing_in_graph=preprocessing_in_graph)
+    row = {"name": "peak_memory_mb", "value": value, "unit": "MB", "n": 1, "where": where, "machine": machine}
+    return Measurement(stage=Stage.ARTIFACT, **row)
+
+
+def peak_memory_mb(
+    model: Path, spec: InputSpec, *, preprocessing_in_graph: bool = False, threads: int | None = None
+) -> float:
+    """The most memory that a fresh process holds while it loads a model and runs one image.
 
     Python and onnxruntime are counted, torch is not there: it is what a device has to spare.
 
     Args:
         model: The ONNX file.
         spec: The images that it takes.
-        where: This machine.
         preprocessing_in_graph: As `edgec.runtime.Session`.
         threads: As `edgec.runtime.Session`.
 
@@ -43,5 +62,4 @@ def memory_measurement(
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise UnsupportedError(f"memory of '{model}' could not be measured: {reason[0]}")
-    value = int(done.stdout) / 1e6
-    return Measurement(stage=Stage.ARTIFACT, name="peak_memory_mb", value=value, unit="MB", n=1, where=where)
+    return int(done.stdout) / 1e6

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import Enum
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,17 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from typing_extensions import Self
 
 from edgec.core.errors import unknown_name
-from edgec.core.measurement import Kind, Measurement, Stage
-from edgec.evaluate.paired import Outcomes, drop_row
-from edgec.evaluate.significance import (
-    ALPHA,
-    Proof,
-    holm,
-    prove_by_interval,
-    prove_ceiling_of_drop,
-    prove_floor,
-    worst_of,
-)
+from edgec.core.measurement import Measurement
+from edgec.evaluate.asked import Asked, ask, prove
+from edgec.evaluate.paired import Outcomes
+from edgec.evaluate.significance import ALPHA, Proof
 
 if TYPE_CHECKING:
     from edgec.evaluate.report import Report
@@ -211,9 +203,10 @@ def check_gates(
     - `prove`: pass where it is proven at 5 % that the gate holds (that all classes hold needs no correction); fail
       where a breach is proven; else inconclusive, and blocking.
 
-    A gate is inconclusive, and blocks, under any policy where there is no such number for the artifact, or only a
-    predicted one while `allow_predicted` is off. A gate over classes gives a result per class, so a class without test
-    images shows.
+    A gate is inconclusive, and blocks, under any policy where there is no such number for the artifact; where a class
+    that it speaks of has no test image; and where a latency, memory or energy was not measured on the target: that of
+    another machine never decides, a predicted one does while `allow_predicted` is on. What is no number (NaN) fails. A
+    gate over classes gives a result per class, so a class without test images shows.
 
     Args:
         report: What was measured.
@@ -226,76 +219,49 @@ def check_gates(
     """
     gates.require_classes(report.labels)
     results: list[GateResult] = []
-    for name, group in groupby(_asked(report, gates, regressions), key=lambda asked: asked.name):
+    for name, group in groupby(ask(report, gates, regressions), key=lambda asked: asked.name):
         pairs = regressions if name.endswith("regression") else drops
-        results += _judge(list(group), report, gates, pairs)
+        results += _judge(list(group), gates, pairs)
     return results
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A gate, the row that it bounds, and the class that it speaks of."""
-
-    name: str
-    row: Measurement | None
-    limit: float
-    what: str
-    label: str | None = None
-
-    @property
-    def is_met(self) -> bool:
-        """By the estimate."""
-        value = self.row.value if self.row else math.nan
-        return value >= self.limit if self.name.startswith("min_") else value <= self.limit
-
-
-def _asked(report: Report, gates: Gates, regressions: Outcomes | None) -> Iterator[_Asked]:
-    """The gates that are set, in the order of the config's fields."""
-
-    def of(measurement: str, label: str | None) -> Measurement | None:
-        if measurement != "regression":
-            return report.find(Stage.ARTIFACT, measurement, label)
-        counts = (regressions or {}).get(label)
-        return counts and drop_row(counts, label, name=measurement, stage=Stage.ARTIFACT, where="both bundles")
-
-    for name, limit in gates.limits.items():
-        measurement = name.split("_", maxsplit=1)[1]
-        if name == "min_class_accuracy":
-            for label, floor in limit.items():
-                yield _Asked(name=name, row=of("accuracy", label), limit=floor, what="accuracy", label=label)
-        elif name in _OF_EVERY_CLASS:
-            for label in report.labels:
-                what = _OF_EVERY_CLASS[name]
-                yield _Asked(name=name, row=of(what, label), limit=limit, what=what, label=label)
-        else:
-            label = report.worst_class(Stage.ARTIFACT) if name == "min_worst_class_accuracy" else None
-            yield _Asked(name=name, row=of(measurement, None), limit=limit, what=measurement, label=label)
-
-
-_OF_EVERY_CLASS = {"max_class_drop": "accuracy_drop", "max_class_regression": "regression"}
-
-
-def _judge(group: list[_Asked], report: Report, gates: Gates, pairs: Outcomes | None) -> Iterator[GateResult]:
+def _judge(group: list[Asked], gates: Gates, pairs: Outcomes | None) -> Iterator[GateResult]:
     """The verdicts on one gate, over the classes that it speaks of."""
     policy = gates.policy_of(group[0].name)
-    known = [asked for asked in group if _missing(asked, gates) is None]
-    proofs = dict(zip(known, _proofs(known, report, pairs), strict=True)) if policy is not Policy.STRICT else {}
+    known = [asked for asked in group if asked.row is not None and asked.fault is None]
+    proofs = dict(zip(known, prove(known, pairs), strict=True)) if policy is not Policy.STRICT else {}
     for asked in group:
-        reason = _missing(asked, gates)
-        if reason is not None:
-            yield _result(asked, policy, Verdict.INCONCLUSIVE, blocks=True, reason=reason)
-        elif policy is Policy.STRICT:
-            yield _result(asked, policy, Verdict.PASS if asked.is_met else Verdict.FAIL, blocks=not asked.is_met)
+        if asked.fault is not None:
+            yield _failed(asked, asked.fault, policy)
+        elif asked.row is None:
+            yield _result(asked, policy, Verdict.INCONCLUSIVE, blocks=True, reason=asked.missing)
         else:
-            yield _by_proof(asked, policy, proofs[asked])
+            found = _by_proof(asked, policy, proofs[asked]) if asked in proofs else _by_estimate(asked, policy)
+            if asked.missing and found.verdict is not Verdict.FAIL:
+                found = _result(asked, policy, Verdict.INCONCLUSIVE, blocks=True, reason=asked.missing)
+            yield found
 
 
-def _by_proof(asked: _Asked, policy: Policy, proof: Proof) -> GateResult:
+def _failed(asked: Asked, fault: Measurement, policy: Policy) -> GateResult:
+    """No comparison with NaN holds, and none must be what lets a bundle pass."""
+    of = f" of class '{fault.label}'" if fault.label else ""
+    reason = f"{fault.name}{of} is {fault.value}, which is no number: the model or its evaluation is broken"
+    return _result(replace(asked, row=None), policy, Verdict.FAIL, blocks=True, reason=reason)
+
+
+def _by_estimate(asked: Asked, policy: Policy) -> GateResult:
+    return _result(asked, policy, Verdict.PASS if asked.is_met else Verdict.FAIL, blocks=not asked.is_met)
+
+
+def _by_proof(asked: Asked, policy: Policy, proof: Proof) -> GateResult:
     if proof.breach <= ALPHA:
         return _result(asked, policy, Verdict.FAIL, blocks=True)
     if proof.holds <= ALPHA or (policy is Policy.CONFIDENT and asked.is_met):
         return _result(asked, policy, Verdict.PASS, blocks=False)
     row = asked.row
+    if proof.is_blind:
+        reason = "one measurement without an interval proves nothing: judge it by the policy strict"
+        return _result(asked, policy, Verdict.INCONCLUSIVE, blocks=True, reason=reason)
     counted = f"{row.n:,} {'images' if row.unit == 'share' else 'runs'}" if row else "no images"
     needed = f"about {proof.images:,}" if proof.images else "no number"
     reason = f"{counted} do not tell; {needed} would"
@@ -304,44 +270,8 @@ def _by_proof(asked: _Asked, policy: Policy, proof: Proof) -> GateResult:
     )
 
 
-def _proofs(group: list[_Asked], report: Report, pairs: Outcomes | None) -> list[Proof]:
-    """Of each of a gate's questions; a breach in one class out of many is corrected for their number."""
-    if group and group[0].name == "min_worst_class_accuracy":
-        floors = report.by_class(Stage.ARTIFACT, "accuracy").values()
-        return [worst_of([prove_floor(row, group[0].limit) for row in floors])]
-    proofs = [_proof(asked, pairs) for asked in group]
-    corrected = holm([proof.breach for proof in proofs])
-    return [proof._replace(breach=breach) for proof, breach in zip(proofs, corrected, strict=True)]
-
-
-def _proof(asked: _Asked, pairs: Outcomes | None) -> Proof:
-    row = asked.row
-    if row is None:
-        raise ValueError(f"{asked.name}: nothing to prove it by")
-    counts = (pairs or {}).get(asked.label)
-    # Drops of means over classes, such as macro F1, are not counted in images: they have the bootstrap's interval.
-    if counts is not None and row.name in ("accuracy_drop", "regression"):
-        return prove_ceiling_of_drop(counts, asked.limit)
-    if asked.name.startswith("min_") and row.name.endswith(("accuracy", "agreement")):
-        return prove_floor(row, asked.limit)
-    return prove_by_interval(row, asked.limit, floor=asked.name.startswith("min_"))
-
-
-def _missing(asked: _Asked, gates: Gates) -> str | None:
-    """Why there is no number to judge by, if there is none."""
-    row = asked.row
-    if row is None:
-        what = f"{asked.what} of class '{asked.label}'" if asked.label else asked.what
-        if asked.what.endswith("regression"):
-            return f"no {what}: a baseline bundle that was evaluated on the same images is needed"
-        return f"the report holds no {what}"
-    if row.kind is Kind.PREDICTED and not gates.allow_predicted:
-        return f"predicted for {row.where}, not measured: measure there, or allow predictions"
-    return None
-
-
 def _result(
-    asked: _Asked,
+    asked: Asked,
     policy: Policy,
     verdict: Verdict,
     *,
@@ -349,7 +279,7 @@ def _result(
     reason: str | None = None,
     images: int | None = None,
 ) -> GateResult:
-    row = asked.row
+    row = asked.row or asked.forecast
     return GateResult(
         name=asked.name,
         label=asked.label,

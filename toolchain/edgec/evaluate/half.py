@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["ROUNDED", "as_computed_in_float16"]
 
 ROUNDED = "float16, rounded after every operator"
-"""How a measurement's `where` begins that was made so."""
+"""For people, in a measurement's `where`."""
 
 _MOVERS = frozenset(
     {

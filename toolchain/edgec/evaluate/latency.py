@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.evaluate.intervals import quantile_ranks
 
 __all__ = ["Latency", "Percentile", "Turns", "latency_measurements", "measure_in_turns", "measure_latency"]
@@ -209,7 +209,9 @@ def _percentile(ordered_ms: np.ndarray, quantile: float) -> Percentile:
     )
 
 
-def latency_measurements(latency: Latency, *, where: str, stage: Stage = Stage.ARTIFACT) -> list[Measurement]:
+def latency_measurements(
+    latency: Latency, *, where: str, machine: Machine, stage: Stage = Stage.ARTIFACT
+) -> list[Measurement]:
     """`latency_ms_p50`, `latency_ms_p90`, `latency_ms_p95` and `latency_ms_p99`, as rows."""
     percentiles = {"p50": latency.p50, "p90": latency.p90, "p95": latency.p95, "p99": latency.p99}
     return [
@@ -222,6 +224,7 @@ def latency_measurements(latency: Latency, *, where: str, stage: Stage = Stage.A
             low=percentile.low_ms,
             high=percentile.high_ms,
             where=where,
+            machine=machine,
         )
         for name, percentile in percentiles.items()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
 from edgec.evaluate.gates import GateResult, Verdict
@@ -12,6 +12,8 @@ from edgec.evaluate.wording import format_amount, measure_title
 
 __all__ = ["code_quality", "describe", "github_annotations", "junit", "markdown"]
 
+MOST_ANNOTATIONS = 10
+"""Of a level that GitHub shows of a step: https://docs.github.com/actions, limits of workflow commands."""
 _MARKS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔"}
 _CONTROL = dict.fromkeys({*range(32)} - {9, 10, 13}, "\ufffd")
 """Characters that XML cannot hold."""
@@ -56,7 +58,7 @@ def markdown(results: Sequence[GateResult], *, bundle: str) -> str:
     blocked = sum(result.blocks for result in results)
     head = f"{blocked} of {len(results)} gates block" if blocked else f"all {len(results)} gates let it pass"
     lines = [f"### {_cell(bundle)}: {head}", "", "| | gate | limit | found | |", "| --- | --- | ---: | ---: | --- |"]
-    for result in sorted(results, key=lambda result: not result.blocks):
+    for result in _worst_first(results):
         sign = "≥" if result.name.startswith("min_") else "≤"
         label = f" **{_cell(result.label)}**" if result.label else ""
         found = "–" if result.value is None else format_amount(result.name, result.value)
@@ -67,14 +69,33 @@ def markdown(results: Sequence[GateResult], *, bundle: str) -> str:
 
 
 def github_annotations(results: Sequence[GateResult]) -> str:
-    """Workflow commands that GitHub shows beside the run: an error for what blocks, a warning for a doubt."""
-    lines = []
-    for result in results:
-        if result.blocks or _is_doubt(result):
-            level = "error" if result.blocks else "warning"
-            title = f"{result.name} {result.verdict.value}".translate(_WORKFLOW_PROPERTY)
-            lines.append(f"::{level} title={title}::{describe(result).translate(_WORKFLOW_COMMAND)}\n")
-    return "".join(lines)
+    """Workflow commands that GitHub shows beside the run: an error for what blocks, a warning for a doubt.
+
+    Worst first, and no more than GitHub shows: where there are more, the last one says how many.
+    """
+    ordered = _worst_first(results)
+    errors = [result for result in ordered if result.blocks]
+    warnings = [result for result in ordered if _is_doubt(result)]
+    return "".join((*_annotations("error", errors), *_annotations("warning", warnings)))
+
+
+def _annotations(level: str, results: Sequence[GateResult]) -> Iterator[str]:
+    shown = results if len(results) <= MOST_ANNOTATIONS else results[: MOST_ANNOTATIONS - 1]
+    for result in shown:
+        title = f"{result.name} {result.verdict.value}".translate(_WORKFLOW_PROPERTY)
+        yield f"::{level} title={title}::{describe(result).translate(_WORKFLOW_COMMAND)}\n"
+    if len(shown) < len(results):
+        yield f"::{level} title=edgec check::and {len(results) - len(shown)} more: the job's summary has them all\n"
+
+
+def _worst_first(results: Sequence[GateResult]) -> list[GateResult]:
+    """What blocks before what does not, failures before doubts, and of these the farthest beyond their limits."""
+
+    def order(result: GateResult) -> tuple[bool, bool, float]:
+        beyond = 0.0 if result.value is None else abs(result.value - result.limit) / max(1.0, result.limit)
+        return not result.blocks, result.verdict is not Verdict.FAIL, -beyond
+
+    return sorted(results, key=order)
 
 
 def code_quality(results: Sequence[GateResult], *, bundle: str) -> str:

@@ -60,7 +60,7 @@ def drop_measurements(
     """Accuracy lost against the teacher, for the whole and for every class that has test images.
 
     `accuracy_drop` is the teacher's accuracy minus the model's, a share: positive where the model is worse. Pairs make
-    the interval (Newcombe's) far narrower than that of two separate accuracies. `accuracy_drop_p` is the exact McNemar
+    the interval (Tango's) far narrower than that of two separate accuracies. `accuracy_drop_p` is the exact McNemar
     p-value that both are right equally often, not corrected for the number of classes.
 
     Args:
@@ -110,7 +110,7 @@ def _count(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> Pai
 
 
 def drop_row(counts: PairedCounts, label: str | None, *, name: str, stage: Stage, where: str) -> Measurement:
-    """The first model's accuracy minus the second's, a share, with Newcombe's interval."""
+    """The first model's accuracy minus the second's, a share, with Tango's interval."""
     low, high = paired_interval(counts)
     return Measurement(
         stage=stage,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgec.core.host import Host
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.core.target import Scheme
 from edgec.evaluate.intervals import quantile_ranks
 from edgec.evaluate.latency import Turns
@@ -65,9 +65,11 @@ class Payoff:
         return f"{self.speedup:.2f} times FP32's speed ({ends}, {self.turns} turns)"
 
     def measurement(self, *, where: str) -> Measurement:
-        """The row `speedup` of the artifact."""
+        """The row `speedup` of the artifact, on the target."""
         values = {"value": self.speedup, "low": self.low, "high": self.high, "n": self.turns}
-        return Measurement(stage=Stage.ARTIFACT, name="speedup", unit="times", where=where, **values)
+        return Measurement(
+            stage=Stage.ARTIFACT, name="speedup", unit="times", where=where, machine=Machine.TARGET, **values
+        )
 
 
 def compare_turns(fp32: Turns, other: Turns) -> Payoff:

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from edgec.core.errors import IntegrityError
 from edgec.core.files import write_bytes
-from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gates import Gates
 
 __all__ = [
@@ -243,9 +243,11 @@ class Report(_Frozen):
     Attributes:
         title: What was built, for people.
         target: Name of the device profile.
-        target_title: The device, for people; rows whose `where` is this text speak of the device itself.
+        target_title: The device, for people.
         labels: Class names in the order of the model's outputs.
         train_counts: Labelled training images per class.
+        rounded_to: What the results of the artifact's operators were rounded to when it was evaluated, because the
+            target computes in that format and the machine that evaluated does not; None where the file ran as it is.
         confusion: Test images by true class (rows) and given class (columns).
         operators: Where a predicted latency goes, slowest first.
         curves: How measured latencies were spread.
@@ -267,6 +269,7 @@ class Report(_Frozen):
     labels: tuple[str, ...] = Field(min_length=2)
     train_counts: tuple[int, ...] | None = None
     measurements: tuple[Measurement, ...]
+    rounded_to: Literal["float16"] | None = None
     confusion: Mapping[Stage, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
     operators: tuple[OperatorLatency, ...] = ()
     curves: tuple[LatencyCurve, ...] = ()
@@ -304,12 +307,7 @@ class Report(_Frozen):
         A latency may stand there twice, measured on the machine that built and predicted for the target. What was
         measured on the target comes first, then a prediction for it, then what another machine measured.
         """
-        return min(_indexed(_Same(self.measurements)).get((stage, name, label), ()), key=self._distance, default=None)
-
-    def _distance(self, row: Measurement) -> int:
-        if row.kind is Kind.PREDICTED:
-            return 1
-        return 0 if row.where == self.target_title else 2
+        return min(_indexed(_Same(self.measurements)).get((stage, name, label), ()), key=_distance, default=None)
 
     def by_class(self, stage: Stage, name: str) -> dict[str, Measurement]:
         """The rows with this name that are of one class, by class."""
@@ -319,6 +317,13 @@ class Report(_Frozen):
         """The class with the lowest accuracy, the first of several; None where no class was measured."""
         accuracy = self.by_class(stage, "accuracy")
         return min(accuracy, key=lambda label: accuracy[label].value, default=None)
+
+
+def _distance(row: Measurement) -> int:
+    """How far a row is from the device and from having been measured."""
+    if row.kind is Kind.PREDICTED:
+        return 1
+    return 2 if row.machine is Machine.OTHER else 0
 
 
 def write_report(path: Path, report: Report) -> None:

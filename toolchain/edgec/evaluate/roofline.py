@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgec.core.errors import UnsupportedError
-from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.core.target import Compute, Efficiency, Target
 from edgec.evaluate.workload import OperatorClass, Traffic, Work, read_workload
 
@@ -121,6 +121,7 @@ class Prediction:
             high=self.high_ms,
             kind=Kind.PREDICTED,
             where=self.where,
+            machine=Machine.TARGET,
         )
 
 

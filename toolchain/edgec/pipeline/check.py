@@ -21,7 +21,15 @@ from edgec.package import Bundle, open_bundle
 if TYPE_CHECKING:
     from edgec.runtime import Model, Session
 
-__all__ = ["PREDICTIONS", "REPORT", "Evidence", "check_bundle", "evaluate_again", "read_evidence"]
+__all__ = [
+    "PREDICTIONS",
+    "REPORT",
+    "Evidence",
+    "check_bundle",
+    "check_own_gates",
+    "evaluate_again",
+    "read_evidence",
+]
 
 REPORT = "report.json"
 PREDICTIONS = "predictions.npz"
@@ -116,6 +124,23 @@ def check_bundle(
     )
 
 
+def check_own_gates(bundle: Path) -> list[GateResult]:
+    """Holds a bundle against the gates of the config that it was built with, but for those that need a baseline.
+
+    Returns:
+        Nothing where it carries none.
+
+    Raises:
+        DataError: Nothing is there, or it is no bundle.
+        IntegrityError: It is damaged or was edited.
+    """
+    evidence = read_evidence(bundle)
+    carried = evidence.report.gates or Gates()
+    regressions = dict.fromkeys(name for name in carried.limits if name.endswith("regression"))
+    gates = carried.model_copy(update=regressions)
+    return check_gates(evidence.report, gates, drops=evidence.predictions.against_teacher())
+
+
 def evaluate_again(bundle: Path, evidence: Evidence, test: Path, *, progress: Progress) -> Evidence:
     """Runs a bundle's artifact on labelled images; what was measured of speed and size stays as it was.
 
@@ -160,9 +185,7 @@ def _as_evaluated(model: Model, report: Report) -> tuple[Session, str]:
     from edgec.runtime import Session
 
     where = f"{model.session.engine}, {describe_host()}"
-    built = report.find(Stage.ARTIFACT, "accuracy")
-    here = model.session.providers[0]
-    if built is None or not built.where.startswith(ROUNDED) or here != "CPUExecutionProvider":
+    if report.rounded_to is None or model.session.providers[0] != "CPUExecutionProvider":
         return model.session, where
     manifest = model.bundle.manifest
     session = Session(

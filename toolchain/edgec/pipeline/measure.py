@@ -11,7 +11,7 @@ import numpy as np
 
 from edgec.core.errors import UnsupportedError
 from edgec.core.host import describe_host, this_host
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.core.samples import Samples
 from edgec.core.target import Compute, Quantization, Scheme, Target
 from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
@@ -53,7 +53,8 @@ def evaluate(
         folder: Gets `logits.npz`, a row per test image, by stage.
 
     Returns:
-        Measurements, confusion counts, the slowest operators and notes, as `report.json` holds them.
+        Measurements, what results were rounded to, confusion counts, the slowest operators and notes, as `report.json`
+        holds them.
 
     Raises:
         UnsupportedError: A model gives logits that are not finite.
@@ -69,6 +70,7 @@ def evaluate(
     here_rows, curves, here_notes = _on_this_machine(sources, models)
     return {
         "measurements": [row.model_dump(mode="json") for row in (*rows, *robust_rows, *device_rows, *here_rows)],
+        "rounded_to": "float16" if _is_emulated(sources.plan.target) else None,
         "confusion": {
             stage.value: confusion_counts(scores, test.labels, sources.labels).tolist()
             for stage, scores in logits.items()
@@ -198,25 +200,32 @@ def _on_this_machine(
 ) -> tuple[list[Measurement], list[LatencyCurve], list[str]]:
     """Latency of one image, FP32 and as shipped, the memory that a process needs for it, and its energy if known."""
     target, spec = sources.plan.target, sources.plan.model.input
-    where = target.title if target.family == "host" else describe_host()
+    is_target = target.family == "host"
+    here = {
+        "where": target.title if is_target else describe_host(),
+        "machine": Machine.TARGET if is_target else Machine.OTHER,
+    }
     sessions = [sources.session(path) for path in models.values()]
     tensor = sessions[0].feed(sources.test.pixels[np.arange(1)])
     runs = [lambda session=session: session.logits(tensor) for session in sessions]
     turns = dict(zip(models, measure_in_turns(runs, max_seconds=6.0), strict=True))
-    rows = [
-        row for stage, taken in turns.items() for row in latency_measurements(taken.latency, where=where, stage=stage)
-    ]
+    rows = [row for stage, taken in turns.items() for row in latency_measurements(taken.latency, stage=stage, **here)]
     notes: list[str] = []
-    if target.family == "host" and target.quantization.scheme is not Scheme.FLOAT32:
+    if is_target and target.quantization.scheme is not Scheme.FLOAT32:
         payoff = compare_turns(turns[Stage.COMPRESSED], turns[Stage.ARTIFACT])
-        rows.append(payoff.measurement(where=where))
+        rows.append(payoff.measurement(where=target.title))
         notes += _payoff_notes(payoff, target.quantization.scheme, models, tensor)
     raw = sources.plan.config.export.preprocess_in_graph
-    rows.append(memory_measurement(models[Stage.ARTIFACT], spec, where=where, preprocessing_in_graph=raw))
-    energy = energy_measurement(dict(zip(models, runs, strict=True))[Stage.ARTIFACT], where=where)
+    rows.append(memory_measurement(models[Stage.ARTIFACT], spec, preprocessing_in_graph=raw, **here))
+    energy = energy_measurement(dict(zip(models, runs, strict=True))[Stage.ARTIFACT], **here)
     rows += [energy] if energy else []
     curves = [
-        LatencyCurve(stage=stage, where=where, n=taken.latency.runs, quantiles_ms=_rounded(taken.latency.quantiles_ms))
+        LatencyCurve(
+            stage=stage,
+            where=here["where"],
+            n=taken.latency.runs,
+            quantiles_ms=_rounded(taken.latency.quantiles_ms),
+        )
         for stage, taken in turns.items()
     ]
     return rows, curves, notes

@@ -126,6 +126,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         labels=sources.labels,
         train_counts=tuple(data["splits"][0]["counts"]),
         measurements=(*measured["measurements"], *_teacher_size(sources)),
+        rounded_to=measured["rounded_to"],
         confusion=measured["confusion"],
         operators=tuple(OperatorLatency(**operator) for operator in measured["operators"]),
         curves=tuple(LatencyCurve.model_validate(curve) for curve in measured["curves"]),

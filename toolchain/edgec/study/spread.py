@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ class Spread:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Ends of the 95 % interval of the mean, by Student's t; None of a single value."""
+        """Student's 95 % interval of the true mean; None of a single value."""
         if self.deviation is None:
             return None
-        from scipy.stats import t  # starts slowly
+        from scipy.special import stdtrit
 
-        half = float(t.ppf(0.975, self.n - 1)) * self.deviation / self.n**0.5
+        half = float(stdtrit(self.n - 1, 0.975)) * self.deviation / math.sqrt(self.n)
         return self.mean - half, self.mean + half
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from edgec.study.imbalance.findings import Findings, Measured
 from edgec.study.imbalance.grid import BALANCED, Cell, Draw
-from edgec.study.imbalance.table import Row, gap, rows
+from edgec.study.imbalance.table import Robust, Row, gap, rows
+from edgec.study.spread import spread_of
 
 Find = Callable[..., Findings]
 
@@ -61,21 +63,52 @@ def test_the_ratio_is_that_of_mean_gaps_and_the_excess_is_paired(find: Find) -> 
         assert row.excess.deviation == pytest.approx((own - plain).std(ddof=1), abs=1e-12)
 
 
-@pytest.mark.parametrize(("harm", "robust"), [(0.4, False), (0.1, True)])
-def test_a_net_that_loses_more_than_the_uncompressed_one_is_not_robust(find: Find, harm: float, robust: bool) -> None:
+@pytest.mark.parametrize(("harm", "robust"), [(0.4, Robust.NO), (0.1, Robust.YES)])
+def test_a_net_that_loses_more_than_the_uncompressed_one_is_not_robust(find: Find, harm: float, robust: Robust) -> None:
     found = by_cell(find(harm={"a3w3": harm}))
     draw = Draw(profile="linear", imbalance=100)
     row = found[Cell(draw=draw, compression="a3w3")]
     assert row.ratio is not None
-    assert (row.ratio <= 1) is robust
+    assert (row.ratio <= 1) is (robust is Robust.YES)
     assert row.robust is robust
     assert found[Cell(draw=draw, compression="none")].robust is None
 
 
-@pytest.mark.parametrize(("ratio", "robust"), [(0.999, True), (1.0, True), (1.001, False), (None, None)])
-def test_a_ratio_of_one_is_still_robust(ratio: float | None, robust: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("excess", "robust"),
+    [
+        ((0.010, 0.011, 0.012), Robust.NO),
+        ((-0.010, -0.011, -0.012), Robust.YES),
+        # Ratios of 1.1 and of 0.9 by three seeds that differ more among themselves.
+        ((-0.02, 0.01, 0.04), Robust.OPEN),
+        ((0.02, -0.01, -0.04), Robust.OPEN),
+        ((0.3,), Robust.OPEN),
+    ],
+)
+def test_a_verdict_needs_seeds_that_agree(excess: tuple[float, ...], robust: Robust) -> None:
     cell = Cell(draw=Draw(profile="linear", imbalance=2), compression="a8w4")
-    assert Row(cell=cell, spreads={}, ratio=ratio).robust is robust
+    ratio = 1 + sum(excess) / len(excess) / 0.1
+    assert Row(cell=cell, spreads={}, ratio=ratio, excess=spread_of(excess)).robust is robust
+
+
+def test_without_a_ratio_there_is_no_verdict() -> None:
+    cell = Cell(draw=Draw(profile="linear", imbalance=2), compression="a8w4")
+    assert Row(cell=cell, spreads={}, excess=spread_of([0.1, 0.1])).robust is None
+
+
+def test_chance_alone_seldom_settles_a_verdict() -> None:
+    """Nets that are alike, three seeds each: 5 % of 400 are 20 ± 13 (three deviations)."""
+    cell = Cell(draw=Draw(profile="linear", imbalance=2), compression="a8w4")
+    drawn = np.random.default_rng(0).normal(0, 0.05, (400, 3))
+    verdicts = [Row(cell=cell, spreads={}, ratio=1.0, excess=spread_of(row.tolist())).robust for row in drawn]
+    assert sum(verdict is not Robust.OPEN for verdict in verdicts) <= 33
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.06, 0.02, 0.11]
+    low, high = ttest_1samp(values, 0).confidence_interval()
+    assert spread_of(values).interval == pytest.approx((low, high), abs=1e-12)
+    assert spread_of([0.1]).interval is None
 
 
 def test_where_imbalance_costs_the_uncompressed_net_nothing_there_is_no_ratio(find: Find) -> None:

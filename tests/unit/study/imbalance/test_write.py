@@ -76,7 +76,7 @@ def test_the_page_shows_means_gaps_and_verdicts(find: Find) -> None:
         assert line[:3] == [row.cell.draw.name, row.cell.compression, "3"]
         score = row.spreads["macro_f1"]
         assert line[3] == f"{100 * score.mean:.1f} ± {100 * (score.deviation or 0):.1f}"
-        assert line[7] == {None: "–", True: "yes", False: "no"}[row.robust]
+        assert line[7] == (row.robust.value if row.robust else "–")
     assert {line[7] for line in body if line[1] == "a3w3" and line[0] != "balanced"} == {"no"}
     assert "balanced: 98 to 1, 495 in all" in page
     assert "for 200 steps, compressed or not, and trained for as many more" in page

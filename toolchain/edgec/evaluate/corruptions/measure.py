@@ -14,7 +14,7 @@ from edgec.core.progress import Progress
 from edgec.core.samples import Images
 from edgec.evaluate.accuracy import require_scores
 from edgec.evaluate.corruptions.corrupt import KINDS, SEVERITIES, corrupt, require_kind, require_severity
-from edgec.evaluate.intervals import wilson_interval
+from edgec.evaluate.intervals import lowest_share_interval, wilson_interval
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -85,7 +85,7 @@ def corruption_measurements(
     return [
         _row("corrupted_accuracy", overall, **common),
         *per_class,
-        worst.model_copy(update={"name": "corrupted_worst_class_accuracy", "label": None}),
+        _of_the_worst(worst, per_class),
         *(_row(f"accuracy_under_{kind}", part, **common) for kind, part in zip(kinds, shares, strict=True)),
     ]
 
@@ -99,6 +99,15 @@ def _row(
     return Measurement(
         stage=stage, name=name, label=label, value=value, unit="share", n=n, low=low, high=high, where=where
     )
+
+
+def _of_the_worst(worst: Measurement, rows: Sequence[Measurement]) -> Measurement:
+    """The lowest class's row as that of all classes."""
+    images = np.array([row.n for row in rows])
+    right = np.rint([row.value * row.n for row in rows]).astype(int)
+    low, high = lowest_share_interval(right, images)
+    update = {"label": None, "low": low, "high": max(high, worst.value)}
+    return worst.model_copy(update={"name": "corrupted_worst_class_accuracy", **update})
 
 
 def _require_some(kinds: Sequence[str], severities: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edgec.study.imbalance.findings import Findings, Measured
 from edgec.study.imbalance.table import Row, rows
+from edgec.study.spread import Spread
 from edgec.study.wording import (
     format_points,
     format_seconds,
@@ -57,13 +58,21 @@ def _line(row: Row) -> tuple[str, ...]:
     spread = row.spreads.get
     return (
         *(*first, str(row.spreads["macro_f1"].n), format_spread(spread("macro_f1"))),
-        *(format_spread(row.gap), format_points(row.excess) if row.excess else "–"),
-        *(format_ratio(row.ratio), "–" if row.robust is None else "yes" if row.robust else "no"),
+        *(format_spread(row.gap), _excess(row.excess)),
+        *(format_ratio(row.ratio), row.robust.value if row.robust else "–"),
         *(format_spread(spread(name)) for name in ("accuracy", "worst_class_accuracy", "tail_accuracy")),
         f"{row.spreads['weights'].mean:,.0f}",
         f"{row.spreads['size_mibit'].mean:.2f}",
         format_seconds(row.spreads["seconds"].mean),
     )
+
+
+def _excess(spread: Spread | None) -> str:
+    """`+6.0 ± 3.4 (−2.4 to +14.4)`; a dash where there is none."""
+    if spread is None:
+        return "–"
+    ends = [format_points(Spread(mean=end, deviation=None, n=1)) for end in spread.interval or ()]
+    return format_points(spread) + (f" ({' to '.join(ends)})" if ends else "")
 
 
 def format_ratio(ratio: float | None) -> str:
@@ -74,11 +83,12 @@ def format_ratio(ratio: float | None) -> str:
 def notes(findings: Findings) -> Iterator[str]:
     """What a reader should know, the difference to the paper's setting among it."""
     yield "gap: Δ = (F1 balanced − F1 imbalanced) / F1 balanced, of the same compression, in pairs of the same seed"
+    yield ("ratio: mean Δ over that of the uncompressed net. A dash where imbalance costs the uncompressed net nothing")
     yield (
-        "ratio: mean Δ over that of the uncompressed net; robust where it is at most 1. A dash where imbalance "
-        "costs the uncompressed net nothing"
+        "robust: yes where the ratio is at most 1, no where it is above, by the 95 % interval of Δ − uncompressed over "
+        "the seeds (Student's, in brackets); where that holds 0, not settled: more seeds would tell"
     )
-    yield "deviation: of the sample of seeds (n − 1). Where Δ − uncompressed is within it, a ratio may be chance"
+    yield "deviation: of the sample of seeds (n − 1)"
     yield "tail: the third of the classes with the fewest training images. Which these are differs from seed to seed"
     measured = [(o.cell.draw.name, o.result) for o in findings.outcomes if isinstance(o.result, Measured)]
     counts = {name: f"{name}: {max(r.counts)} to {min(r.counts)}, {sum(r.counts):,} in all" for name, r in measured}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from edgec.study.imbalance.findings import Findings, Measured, Outcome
 from edgec.study.imbalance.grid import BALANCED, Cell
 from edgec.study.score import Inapplicable
 from edgec.study.spread import Spread, spread_of, spreads_of
 
-__all__ = ["MEASURES", "Row", "gap", "rows"]
+__all__ = ["MEASURES", "Robust", "Row", "gap", "rows"]
 
 MEASURES = (
     *("macro_f1", "accuracy", "worst_class_accuracy"),
@@ -19,6 +21,15 @@ MEASURES = (
     *("weights", "size_mibit", "seconds"),
 )
 """Fields of `Measured` that are averaged over seeds."""
+
+
+class Robust(str, Enum):
+    """Whether imbalance costs a compressed net no more than the uncompressed one."""
+
+    YES = "yes"
+    NO = "no"
+    OPEN = "not settled"
+    """The seeds do not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +58,18 @@ class Row:
     reason: str | None = None
 
     @property
-    def robust(self) -> bool | None:
-        """Whether imbalance costs the compressed net no more than the uncompressed one: a ratio of at most 1.
+    def robust(self) -> Robust | None:
+        """Whether the ratio is at most 1, by the 95 % interval of the excess: the seeds' gaps differ in pairs.
 
-        The paper's text has it the other way round, its tables and conclusions do not. None where nothing is to be
-        compared.
+        The paper takes the bare ratio, whose sign chance decides where the gaps differ little; its text has it the
+        other way round, its tables and conclusions do not. None where nothing is to be compared.
         """
-        return None if self.ratio is None else self.ratio <= 1
+        if self.ratio is None or self.excess is None:
+            return None
+        low, high = self.excess.interval or (-math.inf, math.inf)
+        if high <= 0:
+            return Robust.YES
+        return Robust.NO if low > 0 else Robust.OPEN
 
 
 def gap(balanced: float, imbalanced: float) -> float:

@@ -46,7 +46,7 @@ def _row(row: Row) -> dict[str, Any]:
         **_cell(row.cell),
         **{name: asdict(spread) for name, spread in row.spreads.items()},
         "gap": row.gap and asdict(row.gap),
-        "excess": row.excess and asdict(row.excess),
+        "excess": row.excess and {**asdict(row.excess), "interval": row.excess.interval},
         "ratio": row.ratio,
         "robust": row.robust,
         "reason": row.reason,
