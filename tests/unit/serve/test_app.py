@@ -211,7 +211,7 @@ def test_what_is_no_image_is_refused(client: TestClient, content: bytes, kind: s
     assert message in response.json()["error"]
 
 
-@pytest.mark.parametrize("query", ["top=0", "top=x", "best=1"])
+@pytest.mark.parametrize("query", ["top=0", "top=x", "best=1", "top=-1", "top=1e3", "top=", "top=1&top=2"])
 def test_a_query_that_is_none_is_refused(client: TestClient, query: str) -> None:
     response = client.post(f"{CLASSIFY}?{query}", content=b"x")
     assert (response.status_code, response.json()["error"]) == (400, f"query '{query}': expected top=K")
@@ -228,11 +228,14 @@ class TestRefusals:
     def test_a_body_beyond_the_limit(self, bundle: Path, start: Callable[..., TestClient]) -> None:
         client = start(bundle, max_body_bytes=100)
         assert client.post(INFER, content=b"x" * 60, headers=BINARY).status_code == 200
-        whole = client.post(INFER, content=b"x" * 101)
-        parts = client.post(INFER, content=iter([b"x" * 60, b"x" * 60]))
-        assert [(answer.status_code, answer.json()["error"]) for answer in (whole, parts)] == [
-            (413, "the body is larger than 100 bytes")
-        ] * 2
+        for length in ("101", "9" * 400):
+            answer = client.post(INFER, content=b"x" * 101, headers={"content-length": length})
+            assert (answer.status_code, answer.json()["error"]) == (413, "the body is larger than 100 bytes")
+
+    def test_a_body_of_unknown_length(self, client: TestClient) -> None:
+        answer = client.post(INFER, content=iter([b"x" * 60, b"x" * 60]))
+        assert answer.status_code == 411
+        assert answer.json()["error"] == "the body's length is not announced: expected Content-Length"
 
     def test_a_compressed_body(self, client: TestClient) -> None:
         response = client.post(INFER, content=b"x", headers={"content-encoding": "gzip"})
@@ -248,8 +251,7 @@ class TestRefusals:
         response = client.post(INFER, json=as_json(pixels))
         assert (response.status_code, response.json()) == (500, {"error": "the model could not be run"})
 
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the fault, in the log
-    def test_a_worker_that_dies_is_replaced(
+    def test_a_fault_ends_no_worker(
         self, client: TestClient, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:

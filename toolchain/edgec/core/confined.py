@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from edgec.core.confined import work; work()"
 _SIZE = struct.Struct("<Q")
-_NICE = 10
+_NICE = 5
 """Less than what answers requests, which goes first where cores are few."""
 _FIRST_TO_GO = "1000"
 """Where memory runs out all the same, the kernel ends this process before any other."""
