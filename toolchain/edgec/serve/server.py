@@ -33,9 +33,7 @@ def serve(settings: Settings) -> None:
         EdgecError: The bundle is damaged, cannot be loaded, or answers differently here.
     """
     _require_guarded(settings)
-    listening = _listen(settings)
     service = Service(settings, ended=lambda: server.handle_exit(signal.SIGTERM, None))
-    warnings.filterwarnings("ignore", module="PIL")  # of what clients send: each would be kept, and told in the log
     limits = Limits(
         connections=open_files(settings.connections),
         head_seconds=settings.head_seconds,
@@ -55,6 +53,8 @@ def serve(settings: Settings) -> None:
         ws="none",
     )
     _require_loadable(config, settings)
+    listening = _listen(settings)
+    warnings.filterwarnings("ignore", module="PIL")  # of what clients send: each would be kept, and told in the log
     server = _Server(config, service)
     host, port = listening.getsockname()[:2]
     scheme, place = "https" if settings.certificate else "http", f"[{host}]" if ":" in host else host
