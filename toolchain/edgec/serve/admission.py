@@ -131,7 +131,7 @@ class Pace:
         saved: Answers.
     """
 
-    def __init__(self, *, each_second: float = 50.0, saved: float = 200.0) -> None:
+    def __init__(self, *, each_second: float = 20.0, saved: float = 50.0) -> None:
         self._each_second = each_second
         self._saved = saved
         self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()

@@ -21,6 +21,8 @@ _LEAST_CHARACTERS = 16
 _OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
 """What asks them is an orchestrator without tokens, and they tell nothing else."""
 _WORK = ("/infer", "/classify")
+"""Routes on which only what is refused counts for a client's pace."""
+_OK = 200
 _REFUSAL = json.dumps({"error": "expected Authorization: Bearer TOKEN, with a token of this server's"}).encode()
 
 
@@ -68,13 +70,15 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_work = scope["path"].endswith(_WORK)
+        client, is_work = client_of(scope), scope["path"].endswith(_WORK)
 
         async def paced(message: Message) -> None:
-            if message["type"] == "http.response.start" and not (is_work and message["status"] == 200):
-                await self._pace.keep(client_of(scope))
+            if is_work and message["type"] == "http.response.start" and message["status"] != _OK:
+                await self._pace.keep(client)
             await send(message)
 
+        if not is_work:
+            await self._pace.keep(client)
         if self._digests and scope["path"] not in _OPEN and not self._knows(scope):
             await _refuse(paced)
         else:
