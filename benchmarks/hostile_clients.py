@@ -2,9 +2,8 @@
 
     python benchmarks/hostile_clients.py [--bundle DIR] [--seconds 5] [--only KIND…] [--same-address] [--quick]
 
-The honest clients each keep a connection and ask for one image 20 times a second, from 127.0.0.1. The hostile ones are a
-process of their own with a lower priority, as they would be elsewhere, and come from 127.0.0.66. Before and after
-each kind the honest ones are alone for a while. Told are the honest requests that were not answered by 200, their 99th
+The honest clients each keep a connection and ask for one image 20 times a second, from 127.0.0.1. The hostile ones
+are a process of their own with a lower priority, as they would be elsewhere, and come from 127.0.0.66. Before each kind, and at the end, the honest ones are alone for a while. Told are the honest requests that were not answered by 200, their 99th
 percentile against the one alone, and the memory of the server with its processes (resident, the most of a sampling
 each 20 ms). Without --bundle, a quick build of the embedded digits is served.
 """
@@ -64,18 +63,18 @@ class Seen:
 
 
 @contextmanager
-def served(bundle: Path, log: Path, *options: str) -> Iterator[tuple[Target, int]]:
-    """A server that is ready, and its process."""
+def served(bundle: Path, log: Path, *options: str, command: Sequence[str] = ()) -> Iterator[tuple[Target, int]]:
+    """A server that is ready, and its process; Python's arguments are `edgec serve`, unless others are given."""
     with log.open("w") as stderr:
-        command = [sys.executable, "-m", "edgec", "serve", str(bundle), "--port", "0", "--no-watch", *options]
-        process = subprocess.Popen(command, stderr=stderr)
+        usual = ("-m", "edgec", "serve", str(bundle), "--port", "0", "--no-watch", *options)
+        process = subprocess.Popen([sys.executable, *(command or usual)], stderr=stderr)
     try:
         deadline = time.monotonic() + READY_S
         while " answers, on " not in log.read_text():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(log.read_text())
             time.sleep(0.05)
-        port = int(log.read_text().partition("http://127.0.0.1:")[2].split()[0])
+        port = int(log.read_text().partition("://127.0.0.1:")[2].split()[0])
         manifest = open_bundle(bundle).manifest
         spec = manifest.input
         shape = (spec.height, spec.width, spec.channels)
