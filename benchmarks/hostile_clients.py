@@ -3,9 +3,10 @@
     python benchmarks/hostile_clients.py [--bundle DIR] [--seconds 5] [--only KIND…] [--same-address] [--quick]
 
 The honest clients each keep a connection and ask for one image 20 times a second, from 127.0.0.1. The hostile ones
-are a process of their own with a lower priority, as they would be elsewhere, and come from 127.0.0.66. Before each kind, and at the end, the honest ones are alone for a while. Told are the honest requests that were not answered by 200, their 99th
-percentile against the one alone, and the memory of the server with its processes (resident, the most of a sampling
-each 20 ms). Without --bundle, a quick build of the embedded digits is served.
+are a process of their own with a lower priority, as they would be elsewhere, and come from 127.0.0.66. Before each
+kind, and at the end, the honest ones are alone for a while. Told are the honest requests that were not answered by
+200, their 99th percentile against the one alone, and the memory of the server with its processes (resident, the most
+of a sampling each 20 ms). Without --bundle, a quick build of the embedded digits is served.
 """
 
 from __future__ import annotations

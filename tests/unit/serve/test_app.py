@@ -197,6 +197,42 @@ def test_a_value_that_is_not_finite_is_refused(client: TestClient, pixels: np.nd
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": ["a" * 3000, *[""] * 359]}, "data is not 360 whole numbers"),
+        ({"data": [True] * 360}, "data is not 360 whole numbers"),
+        ({"data": [10**400] * 360}, "data is not 360 whole numbers"),
+        ({"data": [{}] * 360}, "data is not 360 whole numbers"),
+        ({"data": [[]] * 40_000}, "the JSON holds more than 30000 values"),
+        ({"data": [0] * 30_000}, "the JSON holds more than 30000 values"),
+        ({"name": "n" * 1000}, "inputs.0.name: String should have at most 256 characters"),
+        ({"shape": [1] * 100}, "inputs.0.shape: "),
+        ({"shape": [10**30]}, "inputs.0.shape.0: "),
+    ],
+)
+def test_json_that_would_grow_is_refused(
+    bundle: Path, start: Callable[..., TestClient], pixels: np.ndarray, change: dict[str, Any], message: str
+) -> None:
+    response = start(bundle, json_values=30_000).post(INFER, json=as_json(pixels, **change))
+    assert response.status_code == 400
+    assert message in response.json()["error"]
+    assert len(response.content) < 1000
+
+
+def test_an_output_is_given_once(client: TestClient, pixels: np.ndarray) -> None:
+    response = client.post(INFER, json=as_json(pixels) | {"outputs": [{"name": "scores"}] * 2})
+    assert (response.status_code, response.json()["error"]) == (400, "outputs: one of them is asked for twice")
+
+
+def test_an_image_of_too_many_pixels_is_refused(bundle: Path, start: Callable[..., TestClient]) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (100, 100)).save(file, "PNG")
+    response = start(bundle, most_pixels=9999).post(CLASSIFY, content=file.getvalue())
+    assert response.status_code == 400
+    assert "the body claims 100x100 pixels, at most 9999 are decoded" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
     ("content", "kind", "status", "message"),
     [
         (b"", "image/png", 400, "the body is empty"),
@@ -343,6 +379,25 @@ class TestVersions:
         until(lambda: ("refused",) in figures(client, "edgec_loads_total"))
         assert client.get("/v2/models/linear-host").json()["versions"] == [before]
         assert client.post(INFER, json=as_json(pixels)).status_code == 200
+
+    def test_a_fault_in_loading_ends_no_watch(
+        self,
+        make_bundle: Callable[..., Path],
+        start: Callable[..., TestClient],
+        tmp_path: Path,
+        until: Until,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        current = tmp_path / "current"
+        current.symlink_to(make_bundle("one"))
+        client = start(current)
+        (before,) = client.get("/v2/models/linear-host").json()["versions"]
+        with monkeypatch.context() as patch:
+            patch.setattr("edgec.serve.versions.expected_mix", lambda bundle: 1 / 0)
+            replace(current, make_bundle("two", tools={"python": "3.12"}))
+            until(lambda: ("refused",) in figures(client, "edgec_loads_total"))
+        replace(current, make_bundle("three", tools={"python": "3.13"}))
+        until(lambda: client.get("/v2/models/linear-host").json()["versions"] != [before])
 
 
 def replace(link: Path, to: Path) -> None:
