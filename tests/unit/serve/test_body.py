@@ -25,7 +25,7 @@ def read(messages: Iterable[dict[str, Any]], *, size: int = 10, seconds: float =
         await asyncio.Event().wait()
         raise AssertionError
 
-    return asyncio.run(read_body(receive, arrival, seconds=seconds))  # pyright: ignore[reportArgumentType]
+    return asyncio.run(read_body(receive, arrival, size, seconds=seconds))  # pyright: ignore[reportArgumentType]
 
 
 def test_parts_are_joined() -> None:

@@ -48,7 +48,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--per-client",
     type=click.IntRange(min=1),
-    default=64,
+    default=32,
     show_default=True,
     help="Requests of one address under way; more get 429.",
 )

@@ -16,10 +16,14 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
-__all__ = ["Admission", "Arrival", "NotAdmittedError", "Pace", "client_of"]
+__all__ = ["SMALL_BYTES", "Admission", "Arrival", "NotAdmittedError", "Pace", "client_of"]
 
 _STALLED_S = 0.1
 """A body that has not moved for so long may make room for another; on a network that works, parts come faster."""
+SMALL_BYTES = 64 << 10
+"""Bodies of so many bytes are not counted: connections bound them, and large bodies keep none of them out."""
+_SHARE = 0.5
+"""Of the bytes under way, what one client may take."""
 _CLIENTS = 4096
 """Clients whose pace is remembered."""
 
@@ -42,7 +46,7 @@ class Arrival:
 
     Attributes:
         client: Who sends it.
-        size: Bytes of its body.
+        size: Bytes that are counted of its body.
         moved: When its last part came.
         drop: Ends its reading; None once the body is there.
     """
@@ -64,7 +68,7 @@ class Admission:
     def __init__(self, *, most_bytes: int, per_client: int) -> None:
         self._most_bytes = most_bytes
         self._per_client = per_client
-        self._bytes = 0
+        self._bytes: Counter[str] = Counter()
         self._requests: Counter[str] = Counter()
         self._inside: dict[Arrival, None] = {}
 
@@ -75,15 +79,20 @@ class Admission:
         Raises:
             NotAdmittedError: There is none, 429 where the client itself has taken it, else 503.
         """
-        if self._requests[client] >= self._per_client and not self._make_room(client):
-            raise NotAdmittedError(429, f"{self._per_client} requests of this client are under way")
-        while self._bytes + size > self._most_bytes:
+        while self._requests[client] >= self._per_client:
+            if not self._make_room(client):
+                raise NotAdmittedError(429, f"{self._per_client} requests of this client are under way")
+        size = 0 if size <= SMALL_BYTES else size
+        while size and self._bytes[client] + size > self._most_bytes * _SHARE:
+            if not self._make_room(client):
+                raise NotAdmittedError(429, "too many bytes of this client are under way")
+        while size and self._bytes.total() + size > self._most_bytes:
             if not self._make_room(None):
                 raise NotAdmittedError(503, "too many bytes are under way")
         arrival = Arrival(client=client, size=size)
         self._inside[arrival] = None
         self._requests[client] += 1
-        self._bytes += size
+        self._bytes[client] += size
         try:
             yield arrival
         finally:
@@ -92,7 +101,7 @@ class Admission:
     def hold(self, arrival: Arrival, size: int) -> None:
         """Counts the bytes of its answer in place of its body's."""
         if arrival in self._inside:
-            self._bytes += size - arrival.size
+            self._bytes[arrival.client] += size - arrival.size
             arrival.size = size
 
     def _make_room(self, client: str | None) -> bool:
@@ -115,10 +124,10 @@ class Admission:
         if arrival not in self._inside:  # it had to make room
             return
         del self._inside[arrival]
-        self._bytes -= arrival.size
+        self._bytes[arrival.client] -= arrival.size
         self._requests[arrival.client] -= 1
         if not self._requests[arrival.client]:
-            del self._requests[arrival.client]
+            del self._requests[arrival.client], self._bytes[arrival.client]
 
 
 class Pace:
@@ -136,19 +145,19 @@ class Pace:
         self._saved = saved
         self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait_s(self, client: str, *, now: float) -> float:
-        """How long the next answer has to wait; never more than a second."""
+    def wait_s(self, client: str, *, now: float, cost: float = 1.0) -> float:
+        """How long the next answer has to wait, which counts as so many; never more than a second."""
         left, at = self._known.pop(client, (self._saved, now))
         left = min(self._saved, left + (now - at) * self._each_second)
         wait_s = 0.0 if left >= 1 else min(1.0, (1 - left) / self._each_second)
-        self._known[client] = (max(left - 1, -self._each_second), now)
+        self._known[client] = (max(left - cost, -self._each_second), now)
         if len(self._known) > _CLIENTS:
             self._known.popitem(last=False)
         return wait_s
 
-    async def keep(self, client: str) -> None:
+    async def keep(self, client: str, *, cost: float = 1.0) -> None:
         """Waits where the client is too fast."""
-        wait_s = self.wait_s(client, now=time.monotonic())
+        wait_s = self.wait_s(client, now=time.monotonic(), cost=cost)
         if wait_s:
             await asyncio.sleep(wait_s)
 

@@ -22,7 +22,7 @@ from edgec import __version__
 from edgec.core.errors import DataError, EdgecError
 from edgec.core.images import decode_bytes
 from edgec.core.inputs import InputSpec
-from edgec.serve.admission import Admission, Arrival, NotAdmittedError, Pace, client_of
+from edgec.serve.admission import SMALL_BYTES, Admission, Arrival, NotAdmittedError, Pace, client_of
 from edgec.serve.body import BodyError, body_length, read_body
 from edgec.serve.gate import Gate
 from edgec.serve.metrics import CONTENT_TYPE, Metrics
@@ -52,8 +52,6 @@ _PICTURES = ("image/", "application/octet-stream")
 _TOP_DIGITS = 6
 _SHOWN = 80
 """Characters of what a client sent that an error shows."""
-_SMALL_BYTES = 64 << 10
-"""A body that has most likely arrived with its headers, and an answer that goes out at once."""
 
 
 MakeJob = Callable[[Served, Scope, bytes], Job[tuple[Answer, np.ndarray]]]
@@ -143,7 +141,7 @@ class Classifier:
         try:
             length = body_length(scope, most=service.settings.max_body_bytes)
             with service.admission.admit(client, length) as arrival:
-                answer = await self._answer(scope, receive, arrival)
+                answer = await self._answer(scope, receive, arrival, length)
                 service.metrics.request(self._route, answer.status, time.perf_counter() - began)
                 service.admission.hold(arrival, len(answer.body))
                 await _send(answer, send)
@@ -151,25 +149,25 @@ class Classifier:
         except BodyError as error:
             answer = _refusal(error.status, str(error), closes=True)
         except NotAdmittedError as error:
-            answer = _refusal(error.status, str(error), again=True, closes=length > _SMALL_BYTES)
+            answer = _refusal(error.status, str(error), again=True, closes=length > SMALL_BYTES)
         except HTTPException as error:
             service.metrics.request(self._route, error.status_code, time.perf_counter() - began)
             raise
         service.metrics.request(self._route, answer.status, time.perf_counter() - began)
         await _send(answer, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, arrival: Arrival) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive, arrival: Arrival, length: int) -> Answer:
         service = self._service
         served = service.served(scope)
         try:
             service.pool.require_room()
-            body = await read_body(receive, arrival, seconds=service.settings.body_seconds)
+            body = await read_body(receive, arrival, length, seconds=service.settings.body_seconds)
             job = self._job(served, scope, body)
             job.client = arrival.client
             brief = self._may_be_brief and not job.apart and len(body) <= served.brief_bytes
             answer, classes = await service.pool.run(job, brief=brief)
         except Full:
-            return _refusal(503, "too many requests wait already", again=True, closes=arrival.size > _SMALL_BYTES)
+            return _refusal(503, "too many requests wait already", again=True, closes=length > SMALL_BYTES)
         except DataError as error:
             return _refusal(400, str(error))
         except EdgecError as error:
@@ -184,7 +182,7 @@ class Classifier:
 async def _send(answer: Answer, send: Send) -> None:
     """Sends it; where it is large, returns once the client has taken most of it."""
     length = (b"content-length", str(len(answer.body)).encode())
-    is_large = len(answer.body) > _SMALL_BYTES
+    is_large = len(answer.body) > SMALL_BYTES
     await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
     await send({"type": "http.response.body", "body": answer.body, "more_body": is_large})
     if is_large:

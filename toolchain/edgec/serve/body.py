@@ -46,12 +46,13 @@ def body_length(scope: Scope, *, most: int) -> int:
     return length
 
 
-async def read_body(receive: Receive, arrival: Arrival, *, seconds: float) -> bytes:
+async def read_body(receive: Receive, arrival: Arrival, length: int, *, seconds: float) -> bytes:
     """The whole body.
 
     Args:
         receive: Where its parts come from.
         arrival: Its place among what is under way; told when a part comes.
+        length: The bytes that were announced.
         seconds: Time that it may take.
 
     Raises:
@@ -69,7 +70,7 @@ async def read_body(receive: Receive, arrival: Arrival, *, seconds: float) -> by
     timer = loop.call_later(seconds, end, 408, f"the body did not arrive within {seconds:g} s")
     arrival.drop = lambda: end(408, "the body came too slowly while others waited")
     try:
-        return await _parts(receive, arrival)
+        return await _parts(receive, arrival, length)
     except asyncio.CancelledError as error:
         if ended:
             raise ended[0] from error
@@ -79,7 +80,7 @@ async def read_body(receive: Receive, arrival: Arrival, *, seconds: float) -> by
         arrival.drop = None
 
 
-async def _parts(receive: Receive, arrival: Arrival) -> bytes:
+async def _parts(receive: Receive, arrival: Arrival, length: int) -> bytes:
     parts, taken, more = [], 0, True
     while more:
         message = await receive()
@@ -87,8 +88,8 @@ async def _parts(receive: Receive, arrival: Arrival) -> bytes:
             raise BodyError(400, "the client went away")
         parts.append(message.get("body", b""))
         taken += len(parts[-1])
-        if taken > arrival.size:
-            raise BodyError(400, f"the body is larger than the {arrival.size} bytes that were announced")
+        if taken > length:
+            raise BodyError(400, f"the body is larger than the {length} bytes that were announced")
         more = message.get("more_body", False)
         arrival.moved = time.monotonic()
     return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -16,8 +16,8 @@ __all__ = ["HEAD_BYTES", "Connection", "Limits", "open_files"]
 
 HEAD_BYTES = 16 << 10
 """Most bytes of a request's line and headers."""
-_PIECE_BYTES = 4 << 10
-"""A head is parsed in such pieces: one that is too long is met before all of it was."""
+_PIECE_BYTES = 1 << 10
+"""A head is parsed in such pieces: what is wrong with it is met before much was parsed."""
 _OTHER_FILES = 64
 """Descriptors that are left to all but connections."""
 
@@ -82,10 +82,18 @@ class Connection(H11Protocol):
             size = _PIECE_BYTES if self.conn.their_state is h11.IDLE else len(data)
             piece, data = data[:size], data[size:]
             super().data_received(piece)
+            if self._is_chunked:  # refused by every route: parsing chunks of a byte each would take seconds
+                self.flow.pause_reading()
+                data = b""
         if self.conn.their_state is h11.IDLE:
             self._expect_head()
         else:
             self._forget_head()
+
+    @property
+    def _is_chunked(self) -> bool:
+        """Whether a body of unknown length comes."""
+        return self.conn.their_state is h11.SEND_BODY and any(name == b"transfer-encoding" for name, _ in self.headers)
 
     def send_400_response(self, msg: str) -> None:
         """Says that this is not HTTP, where that can still be said."""
@@ -94,9 +102,11 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def on_response_complete(self) -> None:
-        """Begins to be idle; an answer that the client does not take in time ends the connection."""
+        """Begins to be idle; a body that was not wanted, or an answer that is not taken, ends the connection."""
         super().on_response_complete()
         self.idle_since = self.loop.time()
+        if self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._expect_taking()
 

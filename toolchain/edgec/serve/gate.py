@@ -23,6 +23,8 @@ _OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
 _WORK = ("/infer", "/classify")
 """Routes on which only what is refused counts for a client's pace."""
 _OK = 200
+_COSTS = {"/metrics": 10.0}
+"""What takes longer than other pages."""
 _REFUSAL = json.dumps({"error": "expected Authorization: Bearer TOKEN, with a token of this server's"}).encode()
 
 
@@ -78,7 +80,7 @@ class Gate:
             await send(message)
 
         if not is_work:
-            await self._pace.keep(client)
+            await self._pace.keep(client, cost=_COSTS.get(scope["path"], 1.0))
         if self._digests and scope["path"] not in _OPEN and not self._knows(scope):
             await _refuse(paced)
         else:

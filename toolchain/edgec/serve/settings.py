@@ -66,7 +66,7 @@ class Settings:
     most_pixels: int = 12_500_000
     json_values: int = 1 << 19
     connections: int = 512
-    per_client: int = 64
+    per_client: int = 32
     head_seconds: float = 10.0
     body_seconds: float = 30.0
     answer_seconds: float = 30.0
