@@ -215,6 +215,11 @@ async def requests_in_a_row_without_reading(target: Target) -> None:
 
 
 @kind
+async def small_requests_far_ahead(target: Target) -> None:
+    await drip(target, b"", target.infer(b"{}") * 2000, connections=4, every_s=0.02)
+
+
+@kind
 async def answers_that_nobody_reads(target: Target) -> None:
     many = min(256, 15 * MIB // target.image_bytes)
     await drip(target, b"", target.infer(bytes(many * target.image_bytes), header=0), connections=32, every_s=0.1)

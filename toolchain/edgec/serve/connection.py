@@ -18,6 +18,8 @@ HEAD_BYTES = 16 << 10
 """Most bytes of a request's line and headers."""
 _PIECE_BYTES = 1 << 10
 """A head is parsed in such pieces: what is wrong with it is met before much was parsed."""
+_AHEAD_BYTES = 1 << 20
+"""Of requests that a client sends before the one before them is answered; more end its connection."""
 _OTHER_FILES = 64
 """Descriptors that are left to all but connections."""
 
@@ -56,6 +58,7 @@ class Connection(H11Protocol):
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
+        self._ahead_bytes = 0
         self.idle_since = self.loop.time()
 
     @property
@@ -78,6 +81,13 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parses what came; a head in pieces and against the clock."""
+        if self.conn.their_state is h11.IDLE:
+            self._ahead_bytes = 0
+        elif self.conn.their_state is h11.DONE:
+            self._ahead_bytes += len(data)
+            if self._ahead_bytes > _AHEAD_BYTES:
+                self.transport.abort()
+                return
         while data and not self.transport.is_closing():
             size = _PIECE_BYTES if self.conn.their_state is h11.IDLE else len(data)
             piece, data = data[:size], data[size:]
