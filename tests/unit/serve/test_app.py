@@ -297,6 +297,32 @@ class TestRefusals:
         assert client.post(INFER, json=as_json(pixels)).status_code == 200
 
 
+def test_long_work_is_let_go_with_its_client() -> None:
+    import asyncio
+
+    from edgec.serve.app import _GoneError, _while_awaited
+
+    async def test() -> None:
+        ended: list[str] = []
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("work")
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(_GoneError):
+            await _while_awaited(work(), receive)
+        await asyncio.sleep(0)
+        assert ended == ["work"]
+
+    asyncio.run(test())
+
+
 class TestWhatItTells:
     def test_the_server(self, client: TestClient) -> None:
         told = client.get("/v2").json()

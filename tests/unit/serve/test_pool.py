@@ -283,3 +283,23 @@ def test_what_is_too_large_for_that_process_fails_alone() -> None:
         pool.close()
 
     run(test)
+
+
+def test_what_nobody_awaits_any_more_is_let_go() -> None:
+    async def test() -> None:
+        model, pool = Slow(), Pool(workers=1, waiting=9, batch=1, reading_bytes=256 << 20)
+        many = asyncio.create_task(pool.run(job(model, 1, rows=1000)))
+        await entered(model)
+        large = job(model, 0)
+        large.apart, large.read = True, partial(divmod, 1, 0)  # pyright: ignore[reportAttributeAccessIssue]
+        left = asyncio.create_task(pool.run(large))
+        many.cancel()
+        left.cancel()
+        await asyncio.gather(many, left, return_exceptions=True)
+        model.go.set()
+        assert await pool.run(job(model, 2)) == [2]
+        assert sum(model.calls) < 100
+        assert pool.depth == 0
+        pool.close()
+
+    run(test)

@@ -6,9 +6,10 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.applications import Starlette
@@ -43,6 +44,8 @@ from edgec.serve.versions import Served, Versions
 from edgec.serve.weight import is_light_image, is_light_json
 
 __all__ = ["Service", "make_app"]
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("edgec.serve")
 _JSON = (b"content-type", b"application/json")
@@ -165,7 +168,11 @@ class Classifier:
             job = self._job(served, scope, body)
             job.client = arrival.client
             brief = self._may_be_brief and not job.apart and len(body) <= served.brief_bytes
-            answer, classes = await service.pool.run(job, brief=brief)
+            work = service.pool.run(job, brief=brief)
+            is_long = job.apart or length > SMALL_BYTES
+            answer, classes = await (_while_awaited(work, receive) if is_long else work)
+        except _GoneError:
+            return _refusal(400, "the client went away", closes=True)
         except Full:
             return _refusal(503, "too many requests wait already", again=True, closes=length > SMALL_BYTES)
         except DataError as error:
@@ -177,6 +184,32 @@ class Classifier:
             return _refusal(500, "internal error")  # the log has the traceback
         service.metrics.predicted(classes)
         return answer
+
+
+class _GoneError(Exception):
+    """Nobody awaits the answer any more."""
+
+
+async def _while_awaited(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """What the work gives; it is let go when its client goes, so that nobody leaves a queue of long work behind.
+
+    Raises:
+        _GoneError: The client went.
+    """
+    running, gone = asyncio.ensure_future(work), asyncio.ensure_future(_departure(receive))
+    try:
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise _GoneError
+        return running.result()
+    finally:
+        running.cancel()
+        gone.cancel()
+
+
+async def _departure(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _send(answer: Answer, send: Send) -> None:

@@ -150,6 +150,8 @@ class Pool:
     def _read_apart(self) -> None:
         while jobs := self._unread.take(1):
             (job,) = jobs
+            if job.done.done():  # its client went away
+                continue
             query = _attempt(lambda: self._reader.call(job.read, seconds=_READING_S))  # noqa: B023  # called at once
             if isinstance(query, (EdgecError, WorkerError)):
                 self._loop.call_soon_threadsafe(_deliver, [(job, query)])
@@ -163,7 +165,7 @@ class Pool:
             self._loop.call_soon_threadsafe(_deliver, outcomes)
             ended = {id(job) for job, _ in outcomes}
             for job in jobs:
-                if id(job) not in ended:
+                if id(job) not in ended and not job.done.done():
                     self._ready.put(job, client=job.client)
 
 
