@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -89,3 +90,13 @@ def test_it_ends_with_the_process_that_it_works_for(confined: Confined) -> None:
     confined.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_it_can_be_closed_while_another_thread_waits_for_it(confined: Confined) -> None:
+    confined.call(len, b"abc", seconds=20)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(confined.call, time.sleep, 600, seconds=600)
+        time.sleep(0.3)
+        confined.close()
+        with pytest.raises(OverrunError, match="by SIGKILL"):
+            waiting.result(60)

@@ -83,10 +83,8 @@ class Confined:
     def close(self) -> None:
         """Ends the process, whatever it is at."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.communicate()
+        if process is not None:
+            _end(process)
 
     def _exchange(self, call: bytes, seconds: float) -> Any:
         process = self._process = self._process or self._start()
@@ -100,8 +98,7 @@ class Confined:
             with suppress(pickle.UnpicklingError):
                 return _Answers(answer).load()
         self._process = None
-        process.kill()  # what sends nonsense is not trusted with another call
-        process.communicate()
+        _end(process)  # what sends nonsense is not trusted with another call
         raise OverrunError(_reason(process.returncode, seconds), hint="do not use it: it may be meant to do harm")
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -113,6 +110,16 @@ class Confined:
         if process.stdin is not None:
             _write(process.stdin, pickle.dumps(self._memory_bytes))
         return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kills it and closes its pipes; a thread that waits for its answer finds the end of it."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):  # what was not written yet cannot be
+            if pipe is not None:
+                pipe.close()
 
 
 def _reason(status: int, seconds: float) -> str:
