@@ -62,7 +62,9 @@ def main() -> None:
                     for under_way in (1, 8):
                         rows += _speed(net, (first, second), request, under_way, turns=turns, seconds=given.seconds)
             if "overload" in given.only:
-                with _server([*ours, "--queue", str(WAITING), *shlex.split(given.serve)]) as port:
+                with _server(
+                    [*ours, "--queue", str(WAITING), "--per-client", "1000", *shlex.split(given.serve)]
+                ) as port:
                     rows += _overload(net, port, request, seconds=3 * given.seconds)
     show(rows, as_json=given.json, output=given.output)
 

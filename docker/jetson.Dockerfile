@@ -27,4 +27,4 @@ USER 1000
 WORKDIR /work
 ENTRYPOINT ["edgec"]
 EXPOSE 8000
-CMD ["serve", "/work/current", "--host", "0.0.0.0"]
+CMD ["serve", "/work/current", "--host", "0.0.0.0", "--open"]

@@ -122,3 +122,20 @@ def test_key_and_certificate_together_are_refused(edgec, bundle: Path, keys: tup
     done = edgec("verify", bundle, "--key", keys[1], "--certificate", keys[1])
     assert done.exit_code == 2
     assert done.failure == ("a key and a certificate, expected one of them", "give --key or --certificate")
+
+
+@pytest.mark.parametrize("command", ["predict", "bench", "serve"])
+def test_what_runs_is_verified(command: str, edgec, bundle: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    more = {"predict": (tmp_path / "gone.png",), "bench": ("--seconds", "0.1"), "serve": ("--port", "0")}[command]
+    done = edgec(command, bundle, "--key", keys[1], *more)
+    assert done.exit_code == 4
+    assert done.failure[0].endswith("is not signed, expected a signature")
+    assert edgec(command, bundle, "--key", tmp_path / "none.pem", *more).exit_code == 2
+
+
+def test_a_bundle_with_the_right_signature_runs(edgec, bundle: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
+    edgec("sign", bundle, "--key", keys[0])
+    assert edgec("predict", bundle, "--key", keys[1], tmp_path / "a.png").exit_code == 0

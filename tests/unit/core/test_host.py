@@ -1,7 +1,10 @@
 """The text of /proc/cpuinfo becomes a name, features and an architecture."""
 
+from pathlib import Path
+
 import pytest
 
+from edgec.core import host
 from edgec.core.host import describe_host, parse_host, this_host
 
 EPYC = """\
@@ -67,3 +70,12 @@ def test_this_machine_describes_itself():
     assert host.cores >= 1
     assert describe_host() == host.text
     assert "\n" not in host.text
+
+
+def test_a_containers_limit_is_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_CONTAINER_LIMIT", tmp_path / "memory.max")
+    whole = host.memory_bytes()
+    assert whole > 1 << 20
+    for text, expected in (("max\n", whole), ("1048576\n", 1 << 20)):
+        (tmp_path / "memory.max").write_text(text)
+        assert host.memory_bytes() == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from edgec.core.errors import DataError
-from edgec.core.images import decode_bytes, decode_image
+from edgec.core.images import decode_bytes, decode_image, decode_images
 from edgec.core.inputs import InputSpec
 
 GREY = InputSpec(height=6, width=5, channels=1, mean=(0.5,), std=(0.5,))
@@ -63,3 +64,55 @@ def test_a_truncated_image_is_refused() -> None:
     Image.fromarray(np.random.default_rng(3).integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(file, "PNG")
     with pytest.raises(DataError, match="the body is truncated or damaged"):
         decode_bytes(file.getvalue()[:500], COLOUR, name="the body")
+
+
+def with_exif(exif: bytes) -> bytes:
+    """A JPEG file whose EXIF segment holds these bytes."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(4).integers(0, 256, (8, 12, 3), dtype=np.uint8)).save(file, "JPEG")
+    segment = b"Exif\0\0" + exif
+    return file.getvalue()[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + file.getvalue()[2:]
+
+
+def directory(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """A TIFF directory of entries: tag, type, count and the value in place."""
+    packed = b"".join(struct.pack("<HHI4s", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+
+
+TURNED = (0x0112, 3, 1, b"\x06\0\0\0")
+MALFORMED = {
+    "the maker is many numbers": directory((0x010F, 3, 2, b"\1\0\2\0"), TURNED),
+    "the maker is a fraction": directory((0x010F, 5, 1, b"\x08\0\0\0"), TURNED),
+    "no directory": b"II*\0\xff\xff\xff\x7f",
+    "no TIFF at all": b"malformed",
+    "an entry that leads out of the data": directory((0x010E, 2, 999, b"\xff\xff\xff\x7f"), TURNED),
+    "a directory in a directory in itself": directory((0x8769, 4, 1, b"\x08\0\0\0"), TURNED),
+    "an orientation of text": directory((0x0112, 2, 4, b"abc\0")),
+    "two orientations": directory((0x0112, 3, 2, b"\x06\0\x06\0")),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of corrupt EXIF data
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_exif_data_are_that_images_error_or_nobodys(case: str, tmp_path: Path) -> None:
+    (tmp_path / "malformed.jpg").write_bytes(with_exif(MALFORMED[case]))
+    (tmp_path / "sound.jpg").write_bytes(with_exif(directory(TURNED)))
+    found, sound = decode_images([tmp_path / "malformed.jpg", tmp_path / "sound.jpg"], COLOUR)
+    assert "is truncated or damaged" in str(found) if isinstance(found, DataError) else found.shape == (6, 5, 3)
+    assert not isinstance(sound, DataError)
+
+
+def test_an_image_is_turned_though_other_exif_data_are_malformed() -> None:
+    turned = decode_bytes(with_exif(MALFORMED["the maker is many numbers"]), COLOUR, name="the body")
+    np.testing.assert_array_equal(turned, decode_bytes(with_exif(directory(TURNED)), COLOUR, name="the body"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_more_pixels_than_the_caller_takes_are_refused_before_they_are_decoded(kind: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(5).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(file, kind)
+    cut = file.getvalue()[:-100] if kind != "WEBP" else file.getvalue()  # WebP's header is read with all of it
+    with pytest.raises(DataError, match="the body claims 40x40 pixels, at most 1599 are decoded"):
+        decode_bytes(cut, COLOUR, name="the body", most_pixels=1599)
+    assert decode_bytes(file.getvalue(), COLOUR, name="the body", most_pixels=1600).shape == (6, 5, 3)

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgec.core.errors import DataError, IntegrityError
 from edgec.core.inputs import InputSpec
 from edgec.core.target import Scheme
-from edgec.package import BuildPlan, Golden, ModelEntry, RuntimeEntry, golden_bytes, pack_bundle, write_archive
+from edgec.package import BuildPlan, Golden, ModelEntry, RuntimeEntry, Trust, golden_bytes, pack_bundle, write_archive
 from edgec.runtime import Session, load_model, softmax, tolerance
 
 
@@ -60,6 +60,12 @@ def test_a_changed_file_is_refused_before_anything_runs(bundle: Path) -> None:
     (bundle / "report.html").write_bytes(b"<!doctype html><title>forged</title>\n")
     with pytest.raises(IntegrityError, match=r"'report.html' was changed"):
         load_model(bundle)
+
+
+def test_what_is_not_signed_as_asked_is_not_loaded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgec.runtime.model.Session", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(IntegrityError, match="is not signed, expected a signature"):
+        load_model(bundle, trust=Trust(public_key=b"any"))
 
 
 def test_more_labels_than_logits_are_refused(make_bundle: Callable[..., Path]) -> None:

@@ -197,6 +197,42 @@ def test_a_value_that_is_not_finite_is_refused(client: TestClient, pixels: np.nd
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": ["a" * 3000, *[""] * 359]}, "data is not 360 whole numbers"),
+        ({"data": [True] * 360}, "data is not 360 whole numbers"),
+        ({"data": [10**400] * 360}, "data is not 360 whole numbers"),
+        ({"data": [{}] * 360}, "data is not 360 whole numbers"),
+        ({"data": [[]] * 40_000}, "the JSON holds more than 30000 values"),
+        ({"data": [0] * 30_000}, "the JSON holds more than 30000 values"),
+        ({"name": "n" * 1000}, "inputs.0.name: String should have at most 256 characters"),
+        ({"shape": [1] * 100}, "inputs.0.shape: "),
+        ({"shape": [10**30]}, "inputs.0.shape.0: "),
+    ],
+)
+def test_json_that_would_grow_is_refused(
+    bundle: Path, start: Callable[..., TestClient], pixels: np.ndarray, change: dict[str, Any], message: str
+) -> None:
+    response = start(bundle, json_values=30_000).post(INFER, json=as_json(pixels, **change))
+    assert response.status_code == 400
+    assert message in response.json()["error"]
+    assert len(response.content) < 1000
+
+
+def test_an_output_is_given_once(client: TestClient, pixels: np.ndarray) -> None:
+    response = client.post(INFER, json=as_json(pixels) | {"outputs": [{"name": "scores"}] * 2})
+    assert (response.status_code, response.json()["error"]) == (400, "outputs: one of them is asked for twice")
+
+
+def test_an_image_of_too_many_pixels_is_refused(bundle: Path, start: Callable[..., TestClient]) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (100, 100)).save(file, "PNG")
+    response = start(bundle, most_pixels=9999).post(CLASSIFY, content=file.getvalue())
+    assert response.status_code == 400
+    assert "the body claims 100x100 pixels, at most 9999 are decoded" in response.json()["error"]
+
+
+@pytest.mark.parametrize(
     ("content", "kind", "status", "message"),
     [
         (b"", "image/png", 400, "the body is empty"),
@@ -211,7 +247,7 @@ def test_what_is_no_image_is_refused(client: TestClient, content: bytes, kind: s
     assert message in response.json()["error"]
 
 
-@pytest.mark.parametrize("query", ["top=0", "top=x", "best=1"])
+@pytest.mark.parametrize("query", ["top=0", "top=x", "best=1", "top=-1", "top=1e3", "top=", "top=1&top=2"])
 def test_a_query_that_is_none_is_refused(client: TestClient, query: str) -> None:
     response = client.post(f"{CLASSIFY}?{query}", content=b"x")
     assert (response.status_code, response.json()["error"]) == (400, f"query '{query}': expected top=K")
@@ -228,11 +264,14 @@ class TestRefusals:
     def test_a_body_beyond_the_limit(self, bundle: Path, start: Callable[..., TestClient]) -> None:
         client = start(bundle, max_body_bytes=100)
         assert client.post(INFER, content=b"x" * 60, headers=BINARY).status_code == 200
-        whole = client.post(INFER, content=b"x" * 101)
-        parts = client.post(INFER, content=iter([b"x" * 60, b"x" * 60]))
-        assert [(answer.status_code, answer.json()["error"]) for answer in (whole, parts)] == [
-            (413, "the body is larger than 100 bytes")
-        ] * 2
+        for length in ("101", "9" * 400):
+            answer = client.post(INFER, content=b"x" * 101, headers={"content-length": length})
+            assert (answer.status_code, answer.json()["error"]) == (413, "the body is larger than 100 bytes")
+
+    def test_a_body_of_unknown_length(self, client: TestClient) -> None:
+        answer = client.post(INFER, content=iter([b"x" * 60, b"x" * 60]))
+        assert answer.status_code == 411
+        assert answer.json()["error"] == "the body's length is not announced: expected Content-Length"
 
     def test_a_compressed_body(self, client: TestClient) -> None:
         response = client.post(INFER, content=b"x", headers={"content-encoding": "gzip"})
@@ -248,8 +287,7 @@ class TestRefusals:
         response = client.post(INFER, json=as_json(pixels))
         assert (response.status_code, response.json()) == (500, {"error": "the model could not be run"})
 
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the fault, in the log
-    def test_a_worker_that_dies_is_replaced(
+    def test_a_fault_ends_no_worker(
         self, client: TestClient, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
@@ -257,6 +295,32 @@ class TestRefusals:
             response = client.post(INFER, json=as_json(pixels))
             assert (response.status_code, response.json()) == (500, {"error": "internal error"})
         assert client.post(INFER, json=as_json(pixels)).status_code == 200
+
+
+def test_long_work_is_let_go_with_its_client() -> None:
+    import asyncio
+
+    from edgec.serve.app import _GoneError, _while_awaited
+
+    async def test() -> None:
+        ended: list[str] = []
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("work")
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(_GoneError):
+            await _while_awaited(work(), receive)
+        await asyncio.sleep(0)
+        assert ended == ["work"]
+
+    asyncio.run(test())
 
 
 class TestWhatItTells:
@@ -341,6 +405,25 @@ class TestVersions:
         until(lambda: ("refused",) in figures(client, "edgec_loads_total"))
         assert client.get("/v2/models/linear-host").json()["versions"] == [before]
         assert client.post(INFER, json=as_json(pixels)).status_code == 200
+
+    def test_a_fault_in_loading_ends_no_watch(
+        self,
+        make_bundle: Callable[..., Path],
+        start: Callable[..., TestClient],
+        tmp_path: Path,
+        until: Until,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        current = tmp_path / "current"
+        current.symlink_to(make_bundle("one"))
+        client = start(current)
+        (before,) = client.get("/v2/models/linear-host").json()["versions"]
+        with monkeypatch.context() as patch:
+            patch.setattr("edgec.serve.versions.expected_mix", lambda bundle: 1 / 0)
+            replace(current, make_bundle("two", tools={"python": "3.12"}))
+            until(lambda: ("refused",) in figures(client, "edgec_loads_total"))
+        replace(current, make_bundle("three", tools={"python": "3.13"}))
+        until(lambda: client.get("/v2/models/linear-host").json()["versions"] != [before])
 
 
 def replace(link: Path, to: Path) -> None:

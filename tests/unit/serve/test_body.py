@@ -8,20 +8,24 @@ from typing import Any
 
 import pytest
 
-from edgec.serve.body import BodyError, read_body
+from edgec.serve.admission import Arrival
+from edgec.serve.body import BodyError, body_length, read_body
 
 
-def read(messages: Iterable[dict[str, Any]], *, most: int = 10, seconds: float = 10.0, headers: Any = ()) -> bytes:
-    """Reads what arrives; where nothing more arrives, it waits."""
-    left = iter(messages)
+def read(messages: Iterable[dict[str, Any]], *, size: int = 10, seconds: float = 10.0, drop: bool = False) -> bytes:
+    """Reads what arrives; where nothing more arrives, it waits, or has to make room."""
+    left, arrival = iter(messages), Arrival(client="", size=size)
 
     async def receive() -> dict[str, Any]:
         for message in left:
             return {"type": "http.request"} | message
+        if drop:
+            assert arrival.drop is not None
+            arrival.drop()
         await asyncio.Event().wait()
         raise AssertionError
 
-    return asyncio.run(read_body({"headers": headers}, receive, most=most, seconds=seconds))  # pyright: ignore[reportArgumentType]
+    return asyncio.run(read_body(receive, arrival, size, seconds=seconds))  # pyright: ignore[reportArgumentType]
 
 
 def test_parts_are_joined() -> None:
@@ -29,26 +33,46 @@ def test_parts_are_joined() -> None:
 
 
 def test_the_limit_itself_is_taken() -> None:
+    assert body_length({"headers": [(b"content-length", b"10")]}, most=10) == 10
     assert read([{"body": b"0123456789"}]) == b"0123456789"
 
 
 @pytest.mark.parametrize(
-    ("messages", "headers", "status"),
+    ("header", "status"),
     [
-        ([{"body": b"x" * 11}], (), 413),
-        ([{"body": b"x" * 6, "more_body": True}] * 2, (), 413),
-        ([], ((b"content-length", b"11"),), 413),
-        ([], ((b"content-encoding", b"gzip"),), 415),
-        ([{"body": b"x", "more_body": True}, {"type": "http.disconnect"}], (), 400),
+        ((b"content-length", b"11"), 413),
+        ((b"content-length", b"9" * 5000), 413),
+        ((b"transfer-encoding", b"chunked"), 411),
+        ((b"content-encoding", b"gzip"), 415),
     ],
 )
-def test_what_is_not_taken(messages: Any, headers: Any, status: int) -> None:
+def test_what_is_refused_before_it_is_read(header: tuple[bytes, bytes], status: int) -> None:
     with pytest.raises(BodyError) as caught:
-        read(messages, headers=headers)
+        body_length({"headers": [header]}, most=10)
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"body": b"x" * 11}],
+        [{"body": b"x" * 6, "more_body": True}] * 2,
+        [{"body": b"x", "more_body": True}, {"type": "http.disconnect"}],
+    ],
+)
+def test_more_than_was_announced_and_what_breaks_off_are_not_taken(messages: Any) -> None:
+    with pytest.raises(BodyError) as caught:
+        read(messages)
+    assert caught.value.status == 400
 
 
 def test_a_client_that_sends_too_slowly_is_left() -> None:
     with pytest.raises(BodyError, match=r"did not arrive within 0\.01 s") as caught:
         read([{"body": b"x", "more_body": True}], seconds=0.01)
+    assert caught.value.status == 408
+
+
+def test_a_body_that_has_to_make_room_is_left() -> None:
+    with pytest.raises(BodyError, match="came too slowly while others waited") as caught:
+        read([{"body": b"x", "more_body": True}], drop=True)
     assert caught.value.status == 408

@@ -77,3 +77,27 @@ class TestExpected:
 
     def test_a_bundle_that_tells_neither_has_none(self, bundle: Path) -> None:
         assert expected_mix(open_bundle(bundle)) is None
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        b"no json",
+        b"[1]",
+        b'{"confusion": [1]}',
+        b'{"confusion": {"artifact": 7}}',
+        b'{"confusion": {"artifact": [["a", "b", "c"]]}}',
+        b'{"confusion": {"artifact": [[1, 2, 3], [4]]}}',
+        b'{"confusion": {"artifact": [[-9, 2, 3], [4, 5, 6], [7, 8, 9]]}}',
+        b'{"confusion": {"artifact": [[1' + b"0" * 400 + b", 2, 3]]}}",
+        b"[" * 100_000,
+    ],
+)
+def test_a_malformed_report_tells_of_no_mix(make_bundle: Callable[..., Path], report: bytes) -> None:
+    assert expected_mix(open_bundle(make_bundle(files={"report.json": report}, data={}))) is None
+
+
+@pytest.mark.parametrize("counts", [None, "abc", [1, 2], ["a", "b", "c"], [1, -1, 3], [[1, 2, 3]], {"a": 1}])
+def test_malformed_counts_tell_of_no_mix(make_bundle: Callable[..., Path], counts: object) -> None:
+    data = {"splits": [{"name": "test", "counts": counts}]}
+    assert expected_mix(open_bundle(make_bundle(data=data))) is None

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
     from edgec.deploy.fleet import Device
     from edgec.evaluate.bench import BenchResult
+    from edgec.package import Trust
 
 __all__ = ["command", "find_device", "one_device"]
 
@@ -98,6 +101,7 @@ class BatchesType(click.ParamType):
     show_default=True,
     help="For each batch, warm-up included.",
 )
+@signed_by
 @one_device
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -106,6 +110,8 @@ def command(
     batches: tuple[int, ...],
     threads: int | None,
     seconds: float,
+    key: Path | None,
+    certificate: Path | None,
     device: str,
     as_json: bool,
     **login: Any,
@@ -116,10 +122,9 @@ def command(
     temperature are noted, and a drift over the runs is told. On a device, the bundle is put among the versions at PATH,
     if it is not there, and stays; what runs there is not switched.
     """
-    there = find_device(device, login)
-    record, result = (
-        _on_device(bundle, there, batches, threads, seconds) if there else _here(bundle, batches, threads, seconds)
-    )
+    there, trust = find_device(device, login), find_trust(key, certificate)
+    measure = partial(_on_device, device=there) if there else _here
+    record, result = measure(bundle, batches, threads, seconds, trust=trust)
     if as_json:
         click.echo(json.dumps(record))
     else:
@@ -127,12 +132,12 @@ def command(
 
 
 def _here(
-    bundle: Path, batches: tuple[int, ...], threads: int | None, seconds: float
+    bundle: Path, batches: tuple[int, ...], threads: int | None, seconds: float, *, trust: Trust | None
 ) -> tuple[dict[str, Any], BenchResult]:
     from edgec.evaluate.bench import bench
     from edgec.runtime import load_model
 
-    model = load_model(bundle, threads=threads, batch=max(batches))
+    model = load_model(bundle, trust=trust, threads=threads, batch=max(batches))
     if model.note:
         click.echo(f"note: {model.note}", err=True)
     result = bench(model, batches=batches, seconds=seconds, threads=threads)
@@ -140,7 +145,13 @@ def _here(
 
 
 def _on_device(
-    bundle: Path, device: Device, batches: tuple[int, ...], threads: int | None, seconds: float
+    bundle: Path,
+    batches: tuple[int, ...],
+    threads: int | None,
+    seconds: float,
+    *,
+    trust: Trust | None,
+    device: Device,
 ) -> tuple[dict[str, Any], BenchResult]:
     import asyncio
 
@@ -149,7 +160,10 @@ def _on_device(
     from edgec.deploy.remote import bench_there
     from edgec.deploy.rollout import Payload
     from edgec.evaluate.bench import BenchResult
+    from edgec.package import open_bundle, verify_signature
 
+    if trust is not None:
+        verify_signature(open_bundle(bundle), trust)
     options = ["--batch", ",".join(map(str, batches)), "--seconds", str(seconds)]
     options += ["--threads", str(threads)] if threads else []
     limit_s = DEVICE_S + len(batches) * seconds

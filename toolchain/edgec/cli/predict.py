@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,16 +24,25 @@ __all__ = ["command"]
 @click.command("predict")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@signed_by
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Show the K best labels (table: 1, JSON: all).")
-def command(bundle: Path, files: tuple[Path, ...], *, as_json: bool, top: int | None) -> None:
+def command(
+    bundle: Path,
+    files: tuple[Path, ...],
+    *,
+    key: Path | None,
+    certificate: Path | None,
+    as_json: bool,
+    top: int | None,
+) -> None:
     """Classify images with a BUNDLE, as the device would.
 
     FILE is an image (JPEG, PNG, WebP, BMP) or a folder, which stands for the images below it.
     """
     from edgec.runtime import load_model
 
-    model = load_model(bundle, tell=partial(click.echo, err=True))
+    model = load_model(bundle, trust=find_trust(key, certificate), tell=partial(click.echo, err=True))
     if model.note:
         click.echo(f"note: {model.note}", err=True)
     answers: list[_Answer] = []

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import MissingDependencyError
 
 __all__ = ["command"]
 
 _PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 _MIB = 1 << 20
+FILE = click.Path(path_type=Path)
 
 
 @click.command("serve")
@@ -37,24 +39,64 @@ _MIB = 1 << 20
     "--max-body", type=click.FloatRange(min=0.001), default=16, show_default=True, help="Largest body, in MiB."
 )
 @click.option(
+    "--max-pixels",
+    type=click.FloatRange(min=0.001),
+    default=12.5,
+    show_default=True,
+    help="Of an image, in millions.",
+)
+@click.option(
+    "--per-client",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Requests of one address under way; more get 429.",
+)
+@click.option(
+    "--connections", type=click.IntRange(min=1), default=512, show_default=True, help="Most connections at once."
+)
+@signed_by
+@click.option("--token-file", type=FILE, metavar="FILE", help="Bearer tokens, one a line. EDGEC_SERVE_TOKEN adds one.")
+@click.option("--tls-certificate", type=FILE, metavar="FILE", help="PEM, with those between it and the authority.")
+@click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key, PEM. Default: in the certificate's file.")
+@click.option("--open", is_flag=True, help="Let other machines in without tokens or TLS: a proxy guards the way.")
+@click.option(
     "--watch/--no-watch", default=True, show_default=True, help="Switch when BUNDLE leads to another version."
 )
 @click.option("--access-log", is_flag=True, help="Log every request.")
 @click.option("--json-logs", is_flag=True, help="Log lines of JSON.")
-def command(bundle: Path, *, max_body: float, watch: bool, **options: object) -> None:
+def command(
+    bundle: Path,
+    *,
+    max_body: float,
+    max_pixels: float,
+    key: Path | None,
+    certificate: Path | None,
+    token_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    watch: bool,
+    **options: object,
+) -> None:
     """Answer requests over HTTP with a BUNDLE: Open Inference Protocol v2, and POST of an image file to …/classify.
 
     BUNDLE is a folder, an archive, or a link to one, such as ROOT/current. It is verified and proved by its golden
     images before /v2/health/ready says 200. SIGHUP loads it again; SIGTERM ends it once what waits is answered.
+    Other machines are let in with tokens and TLS.
     """
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise MissingDependencyError(f"serving needs {missing[0]}", hint="pip install 'edgec[serve]'")
-    from edgec.serve import Settings, serve
+    from edgec.serve import Settings, read_tokens, serve
 
     settings = Settings(
         bundle=bundle,
         max_body_bytes=int(max_body * _MIB),
+        most_pixels=int(max_pixels * 1e6),
+        trust=find_trust(key, certificate),
+        tokens=read_tokens(token_file),
+        certificate=tls_certificate,
+        key=tls_key,
         watch_seconds=2.0 if watch else None,
         **options,  # pyright: ignore[reportArgumentType]  # click has checked them
     )

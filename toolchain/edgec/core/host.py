@@ -8,9 +8,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Host", "describe_host", "parse_host", "this_host"]
+__all__ = ["Host", "describe_host", "memory_bytes", "parse_host", "this_host", "usable_cores"]
 
 _CPUINFO = Path("/proc/cpuinfo")
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Names that other systems give to the two architectures of the profiles."""
 _ARM_PARTS = {"0xd03": "Cortex-A53", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72", "0xd0b": "Cortex-A76"}
@@ -57,7 +58,7 @@ def describe_host() -> str:
 def this_host() -> Host:
     """This machine."""
     cpuinfo = _CPUINFO.read_text(encoding="utf-8", errors="replace") if _CPUINFO.is_file() else ""
-    return parse_host(cpuinfo, machine=platform.machine(), cores=_usable_cores())
+    return parse_host(cpuinfo, machine=platform.machine(), cores=usable_cores())
 
 
 def parse_host(cpuinfo: str, *, machine: str, cores: int) -> Host:
@@ -80,6 +81,13 @@ def _shorten(name: str) -> str:
     return " ".join(re.sub(r"\((R|TM|tm)\)| CPU\b| @.*$", " ", name).split())
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Logical CPUs that this process may run on; macOS has no affinity to ask for."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or of the container that this process runs in."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _CONTAINER_LIMIT.read_text(encoding="ascii").strip() if _CONTAINER_LIMIT.is_file() else ""
+    return min(whole, int(limit)) if limit.isdigit() else whole

@@ -35,8 +35,23 @@ SUFFIXES = frozenset({".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"}
 _FORMATS = tuple(str(kind.format) for kind in (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile))
 
 _HINT = "replace the file or take it out"
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
-"""What Pillow's decoders raise on bytes that are not what the header promises."""
+_DAMAGED = (
+    *(ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, LookupError, MemoryError, OSError),
+    *(RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error),
+)
+"""What Pillow raises on bytes that are not what the header promises. Its list is open: what a stranger's file raises is
+that file's error, whatever it is."""
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF 2.32, 4.6.4 A: what brings an image with this orientation upright."""
 
 
 def decode_image(path: Path, spec: InputSpec) -> np.ndarray:
@@ -81,15 +96,21 @@ def decode_images(paths: Sequence[Path], spec: InputSpec) -> list[np.ndarray | D
             return list(pool.map(decode, paths))
 
 
-def decode_bytes(data: bytes, spec: InputSpec, *, name: str) -> np.ndarray:
-    """Reads an image file's bytes as `decode_image` does; `name` stands for them in messages.
+def decode_bytes(data: bytes, spec: InputSpec, *, name: str, most_pixels: int | None = None) -> np.ndarray:
+    """Reads an image file's bytes as `decode_image` does.
+
+    Args:
+        data: The file's contents.
+        spec: Size and channels that are wanted.
+        name: Stands for them in messages.
+        most_pixels: An image with more is refused before it is decoded; None takes Pillow's limit, as for files.
 
     Raises:
         DataError: They are empty, truncated, no such image, or too large to be decoded safely.
     """
     if not data:
         raise DataError(f"{name} is empty (0 bytes)", hint=_HINT)
-    return _read(io.BytesIO(data), spec, name)
+    return _read(io.BytesIO(data), spec, name, most_pixels)
 
 
 def fit_pixels(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -127,31 +148,44 @@ def _decode(path: Path, spec: InputSpec) -> np.ndarray:
         raise DataError(f"{name} cannot be opened: {error.strerror}", hint="check its permissions") from error
 
 
-def _read(file: IO[bytes], spec: InputSpec, name: str) -> np.ndarray:
+def _read(file: IO[bytes], spec: InputSpec, name: str, most_pixels: int | None = None) -> np.ndarray:
+    limits = [limit for limit in (most_pixels, Image.MAX_IMAGE_PIXELS) if limit is not None]
+    most = min(limits, default=None)
     try:
         with Image.open(file, formats=_FORMATS) as image:
-            _require_moderate(image, name)
-            return _fit(_eight_bit(ImageOps.exif_transpose(image)), spec)
+            if most is not None and image.width * image.height > most:
+                raise _too_large(name, f"{image.width}x{image.height}", most)
+            return _fit(_upright(image), spec)
     except UnidentifiedImageError as error:
         raise DataError(f"{name} is not a readable JPEG, PNG, WebP or BMP file", hint=_HINT) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(name, "far too many") from error
+        raise _too_large(name, "far too many", most) from error
     except _DAMAGED as error:
         raise DataError(f"{name} is truncated or damaged: {error}", hint=_HINT) from error
 
 
-def _require_moderate(image: Image.Image, name: str) -> None:
+def _too_large(name: str, size: str, most: int | None) -> DataError:
     """Pillow only warns below twice its limit; a device has little memory, so the limit itself counts here."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise _too_large(name, f"{image.width}x{image.height}")
-
-
-def _too_large(name: str, size: str) -> DataError:
     return DataError(
-        f"{name} claims {size} pixels, at most {Image.MAX_IMAGE_PIXELS} are decoded",
+        f"{name} claims {size} pixels, at most {most} are decoded",
         hint="scale the image down, or take it out if you do not know where it comes from",
     )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As `ImageOps.exif_transpose`, which also writes the EXIF data anew and fails where they are malformed."""
+    orientation = image.getexif().get(_ORIENTATION)
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _fit(image: Image.Image, spec: InputSpec) -> np.ndarray:
+    image, mode = _eight_bit(image), "L" if spec.channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
+    size = (spec.width, spec.height)
+    if image.size != size:
+        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    return np.array(image, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -159,11 +193,3 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-
-
-def _fit(image: Image.Image, spec: InputSpec) -> np.ndarray:
-    image = image.convert("L" if spec.channels == 1 else "RGB")
-    size = (spec.width, spec.height)
-    if image.size != size:
-        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-    return np.array(image, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)

@@ -344,9 +344,9 @@ class Site:
 
 
 def _replay_golden_images(folder: Path) -> None:
-    from edgec.runtime import load_model
+    from edgec.runtime import prove
 
-    load_model(folder).smoke_test()
+    prove(folder)
 
 
 def _user() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgec.runtime.engine import is_installed
 from edgec.runtime.files import predict_files
 from edgec.runtime.model import Model, load_model, tolerance
+from edgec.runtime.proof import prove
 from edgec.runtime.session import Session, softmax
 from edgec.runtime.stream import Frame, Stream, stream
 
@@ -16,6 +17,7 @@ __all__ = [
     "is_installed",
     "load_model",
     "predict_files",
+    "prove",
     "softmax",
     "stream",
     "tolerance",

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from edgec.core.errors import DataError, EdgecError, IntegrityError, MissingDependencyError
+from edgec.core.host import usable_cores
 from edgec.core.target import EngineName, Scheme
-from edgec.package import Bundle, open_bundle, read_golden
+from edgec.package import Bundle, Trust, open_bundle, read_golden, verify_signature
 from edgec.package.manifest import RuntimeEntry
 from edgec.runtime.engine import INSTALL, NAMES, is_installed
 from edgec.runtime.engine_build import Tell
@@ -32,6 +33,7 @@ tolerance over 10,000 images, 0.052 of the largest logit (benchmarks/engines.py 
 def load_model(
     path: Path,
     *,
+    trust: Trust | None = None,
     engine: EngineName | None = None,
     engine_file: Path | None = None,
     engines: Path | None = None,
@@ -47,25 +49,29 @@ def load_model(
 
     Args:
         path: The bundle.
+        trust: Whose signature it must have, before anything of it is loaded; None asks for none.
         engine: What runs it; None takes the manifest's where it is here, else onnxruntime.
         engine_file: A TensorRT engine that was built from the bundle's graph on this very device.
         engines: Where engines that are built here are kept; None takes `edgec.runtime.engine_store.engines_folder`.
         providers: onnxruntime execution providers, best first; None takes the manifest's.
-        threads: Threads within an operator; None takes the manifest's.
+        threads: Threads within an operator; None takes the manifest's, but no more than the machine has cores.
         batch: Most images run at once.
         tell: Told how far the building of an engine is.
 
     Raises:
         MissingDependencyError: The engine that was asked for is not installed.
         DataError: Nothing is there, it is no bundle, or the engine cannot load the model.
-        IntegrityError: The bundle is damaged or was edited.
+        IntegrityError: The bundle is damaged, was edited, or is not signed as asked.
         UnsupportedError: The graph's input or output is not a classifier's, or the engine that was asked for cannot be
             built.
     """
     bundle = open_bundle(path)
+    if trust is not None:
+        verify_signature(bundle, trust)
     bundle.verify()
     manifest = bundle.manifest
     runtime = manifest.runtime
+    planned = None if runtime.threads is None else min(runtime.threads, usable_cores())
 
     def session(name: EngineName, model: bytes | Path) -> Session:
         return Session(
@@ -75,7 +81,7 @@ def load_model(
             engine=name,
             providers=runtime.providers if providers is None else providers,
             device=runtime.device,
-            threads=threads or runtime.threads,
+            threads=threads or planned,
             batch=batch,
         )
 

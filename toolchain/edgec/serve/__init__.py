@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgec.serve.app import Service, make_app
+from edgec.serve.gate import read_tokens
 from edgec.serve.server import serve
 from edgec.serve.settings import Settings
 
-__all__ = ["Service", "Settings", "make_app", "serve"]
+__all__ = ["Service", "Settings", "make_app", "read_tokens", "serve"]

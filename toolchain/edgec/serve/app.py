@@ -6,9 +6,10 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.applications import Starlette
@@ -16,25 +17,44 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgec import __version__
 from edgec.core.errors import DataError, EdgecError
 from edgec.core.images import decode_bytes
-from edgec.serve.body import BodyError, read_body
+from edgec.core.inputs import InputSpec
+from edgec.serve.admission import SMALL_BYTES, Admission, Arrival, NotAdmittedError, Pace, client_of
+from edgec.serve.body import BodyError, body_length, read_body
+from edgec.serve.gate import Gate
 from edgec.serve.metrics import CONTENT_TYPE, Metrics
-from edgec.serve.pool import Full, Job, Pool
+from edgec.serve.pool import Full, Job, Pool, WorkerError
 from edgec.serve.settings import Settings
-from edgec.serve.tensors import HEADER_LENGTH, LABELS, PIXELS, SCORES, Answer, read_query, write_answer
+from edgec.serve.tensors import (
+    HEADER_LENGTH,
+    LABELS,
+    PIXELS,
+    SCORES,
+    Answer,
+    Query,
+    json_length,
+    read_query,
+    write_answer,
+)
 from edgec.serve.versions import Served, Versions
+from edgec.serve.weight import is_light_image, is_light_json
 
 __all__ = ["Service", "make_app"]
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("edgec.serve")
 _JSON = (b"content-type", b"application/json")
 _AGAIN_S = b"1"
 """When a client that was refused may come again: a queue of 64 is empty by then, on most machines."""
 _PICTURES = ("image/", "application/octet-stream")
+_TOP_DIGITS = 6
+_SHOWN = 80
+"""Characters of what a client sent that an error shows."""
 
 
 MakeJob = Callable[[Served, Scope, bytes], Job[tuple[Answer, np.ndarray]]]
@@ -51,6 +71,7 @@ class Service:
 
     versions: Versions
     pool: Pool
+    admission: Admission
     metrics: Metrics
 
     def __init__(self, settings: Settings, *, ended: Callable[[], None]) -> None:
@@ -63,7 +84,13 @@ class Service:
         """Threads, and the loading of versions, around the server's life."""
         del app
         settings = self.settings
-        self.pool = Pool(workers=settings.workers, waiting=settings.waiting, batch=settings.batch)
+        self.pool = Pool(
+            workers=settings.workers,
+            waiting=settings.waiting,
+            batch=settings.batch,
+            reading_bytes=settings.reading_bytes,
+        )
+        self.admission = Admission(most_bytes=settings.in_flight_bytes, per_client=settings.per_client)
         self.metrics = Metrics(depth=lambda: self.pool.depth, window=settings.window)
         self.versions = Versions(settings, self.metrics)
         loading = asyncio.create_task(self._load())
@@ -112,38 +139,87 @@ class Classifier:
         began = time.perf_counter()
         if scope["method"] != "POST":
             raise HTTPException(405, "expected POST", {"allow": "POST"})
-        status = 500
+        service, client = self._service, client_of(scope)
+        length = 0
         try:
-            answer = await self._answer(scope, receive)
-            status = answer.status
+            length = body_length(scope, most=service.settings.max_body_bytes)
+            with service.admission.admit(client, length) as arrival:
+                answer = await self._answer(scope, receive, arrival, length)
+                service.metrics.request(self._route, answer.status, time.perf_counter() - began)
+                service.admission.hold(arrival, len(answer.body))
+                await _send(answer, send)
+                return
+        except BodyError as error:
+            answer = _refusal(error.status, str(error), closes=True)
+        except NotAdmittedError as error:
+            answer = _refusal(error.status, str(error), again=True, closes=length > SMALL_BYTES)
         except HTTPException as error:
-            status = error.status_code
+            service.metrics.request(self._route, error.status_code, time.perf_counter() - began)
             raise
-        finally:
-            self._service.metrics.request(self._route, status, time.perf_counter() - began)
-        length = (b"content-length", str(len(answer.body)).encode())
-        await send({"type": "http.response.start", "status": status, "headers": [*answer.headers, length]})
-        await send({"type": "http.response.body", "body": answer.body})
+        service.metrics.request(self._route, answer.status, time.perf_counter() - began)
+        await _send(answer, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive, arrival: Arrival, length: int) -> Answer:
         service = self._service
         served = service.served(scope)
-        settings = service.settings
         try:
-            body = await read_body(scope, receive, most=settings.max_body_bytes, seconds=settings.body_seconds)
-            brief = self._may_be_brief and len(body) <= served.brief_bytes
-            answer, classes = await service.pool.run(self._job(served, scope, body), brief=brief)
-        except BodyError as error:
-            return _refusal(error.status, str(error), closes=True)
+            service.pool.require_room()
+            body = await read_body(receive, arrival, length, seconds=service.settings.body_seconds)
+            job = self._job(served, scope, body)
+            job.client = arrival.client
+            brief = self._may_be_brief and not job.apart and len(body) <= served.brief_bytes
+            work = service.pool.run(job, brief=brief)
+            is_long = job.apart or length > SMALL_BYTES
+            answer, classes = await (_while_awaited(work, receive) if is_long else work)
+        except _GoneError:
+            return _refusal(400, "the client went away", closes=True)
         except Full:
-            return _refusal(503, "too many requests wait already", again=True)
+            return _refusal(503, "too many requests wait already", again=True, closes=length > SMALL_BYTES)
         except DataError as error:
             return _refusal(400, str(error))
         except EdgecError as error:
             _LOG.error("%s", error)  # expected: no traceback
             return _refusal(500, "the model could not be run")
+        except WorkerError:
+            return _refusal(500, "internal error")  # the log has the traceback
         service.metrics.predicted(classes)
         return answer
+
+
+class _GoneError(Exception):
+    """Nobody awaits the answer any more."""
+
+
+async def _while_awaited(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """What the work gives; it is let go when its client goes, so that nobody leaves a queue of long work behind.
+
+    Raises:
+        _GoneError: The client went.
+    """
+    running, gone = asyncio.ensure_future(work), asyncio.ensure_future(_departure(receive))
+    try:
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise _GoneError
+        return running.result()
+    finally:
+        running.cancel()
+        gone.cancel()
+
+
+async def _departure(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(answer: Answer, send: Send) -> None:
+    """Sends it; where it is large, returns once the client has taken most of it."""
+    length = (b"content-length", str(len(answer.body)).encode())
+    is_large = len(answer.body) > SMALL_BYTES
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": is_large})
+    if is_large:
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _refusal(status: int, text: str, *, again: bool = False, closes: bool = False) -> Answer:
@@ -159,19 +235,20 @@ def _header(scope: Scope, name: str) -> str | None:
 
 def _infer_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer, np.ndarray]]:
     """A request of the protocol."""
-    query: Any = None
+    header_length = _header(scope, HEADER_LENGTH)
 
-    def read() -> np.ndarray:
-        nonlocal query
-        query = read_query(body, _header(scope, HEADER_LENGTH), served.shape)
-        return query.tensor
-
-    def write(scores: np.ndarray) -> tuple[Answer, np.ndarray]:
+    def write(scores: np.ndarray, query: Query) -> tuple[Answer, np.ndarray]:
         labels = served.shape.labels
         answer = write_answer(scores, query, labels=labels, name=served.name, version=served.version)
         return answer, scores.argmax(axis=1)
 
-    return Job(model=served.model, guard=served.guard, read=read, write=write)
+    return Job(
+        model=served.model,
+        guard=served.guard,
+        read=partial(read_query, body, header_length, served.shape),
+        write=write,
+        apart=not is_light_json(json_length(header_length, len(body))),
+    )
 
 
 def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer, np.ndarray]]:
@@ -181,10 +258,8 @@ def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer
         raise HTTPException(415, f"content type '{kind}': expected image/jpeg, image/png, image/webp or image/bmp")
     top = _top(scope["query_string"], len(served.shape.labels))
 
-    def read() -> np.ndarray:
-        return decode_bytes(body, served.shape.spec, name="the body")[None]
-
-    def write(scores: np.ndarray) -> tuple[Answer, np.ndarray]:
+    def write(scores: np.ndarray, query: Query) -> tuple[Answer, np.ndarray]:
+        del query
         best = scores[0].argsort(kind="stable")[::-1][:top]
         named = {served.shape.labels[i]: float(scores[0, i]) for i in best}
         label = served.shape.labels[best[0]]
@@ -192,20 +267,30 @@ def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer
         body = json.dumps(fields | {"scores": named}).encode()
         return Answer(body=body, headers=(_JSON,)), best[:1]
 
-    return Job(model=served.model, guard=served.guard, read=read, write=write)
+    return Job(
+        model=served.model,
+        guard=served.guard,
+        read=partial(_read_image, body, served.shape.spec, served.shape.pixels),
+        write=write,
+        apart=not is_light_image(body),
+    )
+
+
+def _read_image(body: bytes, spec: InputSpec, most_pixels: int) -> Query:
+    return Query(tensor=decode_bytes(body, spec, name="the body", most_pixels=most_pixels)[None])
 
 
 def _top(query: bytes, classes: int) -> int:
     if not query:
         return classes
     name, _, value = query.decode("latin-1").partition("=")
-    if name != "top" or not value.isdigit() or int(value) < 1:
-        raise HTTPException(400, f"query '{query.decode('latin-1')}': expected top=K")
+    if name != "top" or not (value.isascii() and value.isdigit() and len(value) <= _TOP_DIGITS) or int(value) < 1:
+        raise HTTPException(400, f"query '{query.decode('latin-1')[:_SHOWN]}': expected top=K")
     return min(int(value), classes)
 
 
-def make_app(service: Service) -> Starlette:
-    """The application; its lifespan starts and ends the service."""
+def make_app(service: Service) -> ASGIApp:
+    """The application behind its gate; its lifespan starts and ends the service."""
 
     def served_route(path: str, answer: Callable[[Served], Response]) -> list[Route]:
         async def endpoint(request: Request) -> Response:
@@ -236,7 +321,8 @@ def make_app(service: Service) -> Starlette:
         Route("/metrics", metrics),
     ]
     handlers = {HTTPException: _told, Exception: _fault}
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=service.running)
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=service.running)
+    return Gate(app, service.settings.tokens, Pace())
 
 
 async def _server(request: Request) -> Response:

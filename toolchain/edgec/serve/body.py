@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from starlette.types import Receive, Scope
 
-__all__ = ["BodyError", "read_body"]
+from edgec.serve.admission import Arrival
+
+__all__ = ["BodyError", "body_length", "read_body"]
+
+_DIGITS = 15
+"""More than any body's length has."""
 
 
 class BodyError(Exception):
@@ -21,56 +27,69 @@ class BodyError(Exception):
         self.status = status
 
 
-async def read_body(scope: Scope, receive: Receive, *, most: int, seconds: float) -> bytes:
+def body_length(scope: Scope, *, most: int) -> int:
+    """The bytes that a request announces, before one of them is read.
+
+    Raises:
+        BodyError: It announces more than are taken, does not announce how many, or compresses them.
+    """
+    length = 0
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if len(value) > _DIGITS or int(value) > most:
+                raise BodyError(413, f"the body is larger than {most} bytes")
+            length = int(value)
+        elif name == b"transfer-encoding":
+            raise BodyError(411, "the body's length is not announced: expected Content-Length")
+        elif name == b"content-encoding" and value != b"identity":
+            raise BodyError(415, f"content encoding '{value.decode('latin-1')}': expected none")
+    return length
+
+
+async def read_body(receive: Receive, arrival: Arrival, length: int, *, seconds: float) -> bytes:
     """The whole body.
 
     Args:
-        scope: The request.
         receive: Where its parts come from.
-        most: Bytes that are taken.
+        arrival: Its place among what is under way; told when a part comes.
+        length: The bytes that were announced.
         seconds: Time that it may take.
 
     Raises:
-        BodyError: It is larger or slower, is compressed, or its client went away.
+        BodyError: It is slower, larger than it was announced, had to make room for another, or its client went away.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > most:
-            raise _too_large(most)
-        if name == b"content-encoding" and value != b"identity":
-            raise BodyError(415, f"content encoding '{value.decode('latin-1')}': expected none")
     # As asyncio.timeout does it from Python 3.11 on; wait_for would make a task of each body.
-    loop, task, late = asyncio.get_running_loop(), asyncio.current_task(), False
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    ended: list[BodyError] = []
 
-    def end() -> None:
-        nonlocal late
-        late = True
+    def end(status: int, text: str) -> None:
+        ended.append(BodyError(status, text))
         if task is not None:
             task.cancel()
 
-    timer = loop.call_later(seconds, end)
+    timer = loop.call_later(seconds, end, 408, f"the body did not arrive within {seconds:g} s")
+    arrival.drop = lambda: end(408, "the body came too slowly while others waited")
     try:
-        return await _parts(receive, most)
+        return await _parts(receive, arrival, length)
     except asyncio.CancelledError as error:
-        if late:
-            raise BodyError(408, f"the body did not arrive within {seconds:g} s") from error
+        if ended:
+            raise ended[0] from error
         raise
     finally:
         timer.cancel()
+        arrival.drop = None
 
 
-async def _parts(receive: Receive, most: int) -> bytes:
+async def _parts(receive: Receive, arrival: Arrival, length: int) -> bytes:
     parts, taken, more = [], 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise BodyError(400, "the client went away")
-        part, more = message.get("body", b""), message.get("more_body", False)
-        taken += len(part)
-        if taken > most:
-            raise _too_large(most)
-        parts.append(part)
+        parts.append(message.get("body", b""))
+        taken += len(parts[-1])
+        if taken > length:
+            raise BodyError(400, f"the body is larger than the {length} bytes that were announced")
+        more = message.get("more_body", False)
+        arrival.moved = time.monotonic()
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _too_large(most: int) -> BodyError:
-    return BodyError(413, f"the body is larger than {most} bytes")

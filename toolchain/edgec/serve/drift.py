@@ -11,6 +11,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,10 @@ __all__ = ["ClassMix", "Drift", "chance_level", "divergence_bits", "expected_mix
 
 _NORMAL_95 = 1.6448536269514722
 """95th percentile of the standard normal distribution."""
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a report that somebody wrote by hand may raise."""
+_MOST = 1 << 40
+"""Images of any test set."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,19 +59,29 @@ def expected_mix(bundle: Bundle) -> ClassMix | None:
 
 
 def _predicted(bundle: Bundle) -> np.ndarray | None:
-    """Sums over the true classes of the report's confusion matrix."""
+    """Sums over the true classes of the report's confusion matrix; None where the report has none that can be read."""
     if "report.json" not in bundle.manifest.files:
         return None
-    report = json.loads(bundle.read_bytes("report.json"))
-    confusion = report.get("confusion", {}).get("artifact") if isinstance(report, dict) else None
-    return np.array(confusion, dtype=np.int64).sum(axis=0) if confusion else None
+    with suppress(*_MALFORMED):
+        confusion = json.loads(bundle.read_bytes("report.json"))["confusion"]["artifact"]
+        return _counts(confusion, axes=2).sum(axis=0)
+    return None
+
+
+def _counts(values: object, *, axes: int) -> np.ndarray:
+    """Raises one of `_MALFORMED` where they are none."""
+    counts = np.array(values)
+    if counts.dtype.kind not in "iu" or counts.ndim != axes or (counts < 0).any() or counts.sum() > _MOST:
+        raise ValueError("no counts of images")
+    return counts.astype(np.int64)
 
 
 def _test_counts(manifest: Manifest) -> np.ndarray | None:
     splits = manifest.data.get("splits")
     for split in splits if isinstance(splits, list) else ():
-        if isinstance(split, dict) and split.get("name") == "test" and split.get("counts"):
-            return np.array(split["counts"], dtype=np.int64)
+        if isinstance(split, dict) and split.get("name") == "test":
+            with suppress(*_MALFORMED):
+                return _counts(split["counts"], axes=1)
     return None
 
 

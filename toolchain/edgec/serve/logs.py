@@ -9,6 +9,9 @@ from typing import Any
 
 __all__ = ["JsonLines", "log_config"]
 
+_LEVELS = {"uvicorn": "ERROR", "uvicorn.access": "INFO", "asyncio": "ERROR", "edgec.serve": "INFO"}
+"""Warnings of uvicorn and asyncio tell of what clients do, who could fill a disk with them."""
+
 
 class JsonLines(logging.Formatter):
     """A line of JSON: time in UTC, level, where it comes from, text, and a traceback where there is one."""
@@ -27,7 +30,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_config(*, as_json: bool) -> dict[str, Any]:
-    """What `logging.config.dictConfig` takes: uvicorn's loggers and edgec's, all to stderr."""
+    """What `logging.config.dictConfig` takes: those of uvicorn, asyncio and edgec, all to stderr."""
     plain = {"format": "%(asctime)s %(levelname)s %(message)s"}
     return {
         "version": 1,
@@ -35,7 +38,6 @@ def log_config(*, as_json: bool) -> dict[str, Any]:
         "formatters": {"lines": {"()": JsonLines} if as_json else plain},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
         "loggers": {
-            name: {"handlers": ["stderr"], "level": level, "propagate": False}
-            for name, level in (("uvicorn", "WARNING"), ("uvicorn.access", "INFO"), ("edgec.serve", "INFO"))
+            name: {"handlers": ["stderr"], "level": level, "propagate": False} for name, level in _LEVELS.items()
         },
     }

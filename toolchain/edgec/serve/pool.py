@@ -1,26 +1,39 @@
-"""A bounded queue and the threads that run the model: what does not fit is refused, what was taken is answered."""
+"""A bounded queue and the threads that run the model: what does not fit is refused, what was taken is answered.
+
+A request fails alone. A batch that fails is run again one request at a time; a request with many images is run in
+slices, with those of others between them; and what is large or costly to read, an image of many pixels or long JSON,
+is read in a process of its own with a low priority, while small requests pass it by.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar, cast
 
 import numpy as np
 
+from edgec.core.confined import Confined
 from edgec.core.errors import EdgecError
 from edgec.runtime import Model
+from edgec.serve.tensors import Query
+from edgec.serve.turns import Turns
 
 __all__ = ["Full", "Job", "Pool", "WorkerError"]
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger("edgec.serve")
 _LAST_RUN_S = 5.0
 """How long an inference that nobody awaits any more may keep the process from ending."""
+_LEAST_IMAGES = 8
+"""Images that a worker runs at once, at least, where a request has more."""
+_READING_S = 10.0
+"""How long the reading of one request may take."""
 
 
 class Full(Exception):  # noqa: N818  # as in queue.Full
@@ -28,7 +41,7 @@ class Full(Exception):  # noqa: N818  # as in queue.Full
 
 
 class WorkerError(Exception):
-    """A worker ended by a fault of edgec's own; its traceback is in the log."""
+    """A request failed by a fault of edgec's own; its traceback is in the log."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,41 +51,68 @@ class Job(Generic[T]):
     Attributes:
         model: What runs it: the version that was current when the request came.
         guard: Held while the model runs, where its engine takes one thread at a time.
-        read: Makes its input: uint8 or prepared float32, as `Model.predict` takes it. Called in the worker.
-        write: Makes its answer from the scores. Likewise.
+        read: Makes its input. Called in a worker; where it is read apart, in another process: it can be pickled.
+        write: Makes its answer from the scores and what was read. Called in the worker.
+        client: Who asks.
+        apart: Whether it is read in a process of its own.
         done: What the request awaits.
+        query: What was read.
+        scores: Of the images that were run so far.
     """
 
     model: Model
     guard: AbstractContextManager[object]
-    read: Callable[[], np.ndarray]
-    write: Callable[[np.ndarray], T]
+    read: Callable[[], Query]
+    write: Callable[[np.ndarray, Query], T]
+    client: str = ""
+    apart: bool = False
     done: asyncio.Future[T] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    query: Query | None = None
+    scores: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def rest(self) -> np.ndarray:
+        """The images that were not run yet, once it was read."""
+        tensor = cast("Query", self.query).tensor
+        return tensor[sum(map(len, self.scores)) :]
 
 
 class Pool:
-    """Threads that run jobs, oldest first; belongs to one event loop.
+    """Threads that run jobs, each client's in its turn; belongs to one event loop.
 
     Args:
         workers: Threads.
         waiting: Jobs that may wait.
         batch: Most jobs that a worker runs together; it never waits for more to come.
+        reading_bytes: Memory of the process that reads what is large.
     """
 
-    def __init__(self, *, workers: int, waiting: int, batch: int) -> None:
+    def __init__(self, *, workers: int, waiting: int, batch: int, reading_bytes: int) -> None:
         self._waiting = waiting
         self._batch = batch
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._unread: Turns[Job] = Turns()
+        self._ready: Turns[Job] = Turns()
+        self._reader = Confined(memory_bytes=reading_bytes)
         self._loop = asyncio.get_running_loop()
         self._under_way = 0
-        self._threads: list[Thread] = []
-        for _ in range(workers):
-            self._hire()
+        self._threads = [Thread(target=self._work, name="edgec-worker", daemon=True) for _ in range(workers)]
+        self._threads.append(Thread(target=self._read_apart, name="edgec-reader", daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     @property
     def depth(self) -> int:
         """Jobs that wait for a worker."""
-        return self._jobs.qsize()
+        return len(self._ready) + len(self._unread)
+
+    def require_room(self) -> None:
+        """Lets another job come.
+
+        Raises:
+            Full: As many wait as may.
+        """
+        if self.depth >= self._waiting:
+            raise Full
 
     async def run(self, job: Job[T], *, brief: bool = False) -> T:
         """What `job.write` made of the scores.
@@ -93,106 +133,124 @@ class Pool:
                 await asyncio.sleep(0)  # those that came at the same time show themselves
                 if self._under_way == 1:
                     return _now(job)
-            if self._jobs.qsize() >= self._waiting:
-                raise Full
-            self._jobs.put(job)
+            self.require_room()
+            (self._unread if job.apart else self._ready).put(job, client=job.client)
             return await job.done
         finally:
             self._under_way -= 1
 
     def close(self) -> None:
         """Ends the threads; called once nobody awaits a job any more."""
-        with suppress(Empty):
-            while True:
-                self._jobs.get_nowait()
-        for _ in self._threads:
-            self._jobs.put(None)
+        self._unread.end()
+        self._ready.end()
+        self._reader.close()
         for thread in self._threads:
             thread.join(_LAST_RUN_S)
 
-    def _hire(self) -> None:
-        thread = Thread(target=self._work, name="edgec-worker", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _work(self) -> None:
-        while jobs := self._take():
-            outcomes: Sequence[object] = [WorkerError()] * len(jobs)
-            failed = True
-            try:
-                outcomes = _answer(jobs)
-                failed = False
-            finally:  # a fault ends this thread and is logged as such; nobody waits in vain, and another takes over
-                self._loop.call_soon_threadsafe(self._deliver, jobs, outcomes, failed)
-
-    def _take(self) -> list[Job]:
-        """The jobs that wait, as many as run together; none when it is time to go."""
-        first = self._jobs.get()
-        if first is None:
-            return []
-        taken = [first]
-        while len(taken) < self._batch:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                break
-            if job is None:  # the sign to go, which is for the next round
-                self._jobs.put(None)
-                break
-            taken.append(job)
-        return taken
-
-    def _deliver(self, jobs: Sequence[Job], outcomes: Sequence[object], failed: bool) -> None:  # noqa: FBT001  # by the loop
-        for job, outcome in zip(jobs, outcomes, strict=True):
+    def _read_apart(self) -> None:
+        while jobs := self._unread.take(1):
+            (job,) = jobs
             if job.done.done():  # its client went away
                 continue
-            if isinstance(outcome, (EdgecError, WorkerError)):
-                job.done.set_exception(outcome)
+            query = _attempt(lambda: self._reader.call(job.read, seconds=_READING_S))  # noqa: B023  # called at once
+            if isinstance(query, (EdgecError, WorkerError)):
+                self._loop.call_soon_threadsafe(_deliver, [(job, query)])
             else:
-                job.done.set_result(outcome)
-        if failed:
-            self._hire()
+                job.query = query
+                self._ready.put(job, client=job.client)
+
+    def _work(self) -> None:
+        while jobs := self._ready.take(self._batch):
+            outcomes = _step(jobs, images=max(self._batch, _LEAST_IMAGES))
+            self._loop.call_soon_threadsafe(_deliver, outcomes)
+            ended = {id(job) for job, _ in outcomes}
+            for job in jobs:
+                if id(job) not in ended and not job.done.done():
+                    self._ready.put(job, client=job.client)
+
+
+def _deliver(outcomes: Sequence[tuple[Job, object]]) -> None:
+    for job, outcome in outcomes:
+        if job.done.done():  # its client went away
+            continue
+        if isinstance(outcome, (EdgecError, WorkerError)):
+            job.done.set_exception(outcome)
+        else:
+            job.done.set_result(outcome)
 
 
 def _now(job: Job[T]) -> T:
-    (outcome,) = _answer([job])
-    if isinstance(outcome, EdgecError):
+    while not (outcomes := _step([job], images=_LEAST_IMAGES)):
+        pass
+    ((_, outcome),) = outcomes
+    if isinstance(outcome, (EdgecError, WorkerError)):
         raise outcome
     return cast("T", outcome)
 
 
-def _answer(jobs: Sequence[Job]) -> list[object]:
-    """Per job its answer, or why there is none."""
-    outcomes: list[object] = [None] * len(jobs)
-    tensors: dict[int, np.ndarray] = {}
-    for i, job in enumerate(jobs):
-        try:
-            tensor = job.read()
-            tensors[i] = job.model.session.feed(tensor) if tensor.dtype == np.uint8 else tensor
-        except EdgecError as error:
-            outcomes[i] = error
-    for group in _by_model(jobs, tensors):
-        scores = _scores(jobs[group[0]], [tensors[i] for i in group])
-        for i, found in zip(group, scores, strict=True):
-            outcomes[i] = found if isinstance(found, EdgecError) else jobs[i].write(found)
+def _step(jobs: Sequence[Job], *, images: int) -> list[tuple[Job, object]]:
+    """Reads and runs jobs, so many images of all of them together; those that are through, with what became of them."""
+    outcomes: list[tuple[Job, object]] = []
+    running: list[Job] = []
+    for job in jobs:
+        query = job.query or _attempt(job.read)
+        if isinstance(query, (EdgecError, WorkerError)):
+            outcomes.append((job, query))
+        else:
+            job.query = query
+            running.append(job)
+    fair = images if sum(len(job.rest) for job in running) <= images else max(1, images // len(running))
+    for group in _by_model(running):
+        for job, scores in zip(group, _scores(group, [job.rest[:fair] for job in group]), strict=True):
+            if isinstance(scores, (EdgecError, WorkerError)):
+                outcomes.append((job, scores))
+                continue
+            job.scores.append(scores)
+            if not len(job.rest):
+                outcomes.append((job, _attempt(lambda: _written(job))))  # noqa: B023  # called at once
     return outcomes
 
 
-def _by_model(jobs: Sequence[Job], tensors: dict[int, np.ndarray]) -> list[list[int]]:
-    """Positions of the jobs that one call can run: two versions live side by side while they are switched."""
-    groups: dict[int, list[int]] = {}
-    for i in tensors:
-        groups.setdefault(id(jobs[i].model), []).append(i)
+def _written(job: Job) -> object:
+    scores = job.scores[0] if len(job.scores) == 1 else np.concatenate(job.scores)
+    return job.write(scores, cast("Query", job.query))
+
+
+def _by_model(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that one call can run: two versions live side by side while they are switched."""
+    groups: dict[int, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(id(job.model), []).append(job)
     return list(groups.values())
 
 
-def _scores(job: Job, tensors: Sequence[np.ndarray]) -> Sequence[np.ndarray | EdgecError]:
-    """Scores of each tensor, or why there are none."""
+def _scores(jobs: Sequence[Job], parts: Sequence[np.ndarray]) -> Sequence[np.ndarray | EdgecError | WorkerError]:
+    """Scores of each part, or why there are none: a part that fails takes no other with it."""
+    together = _attempt(lambda: _run(jobs[0], [_fed(jobs[0], part) for part in parts]))
+    if isinstance(together, (EdgecError, WorkerError)):
+        if len(jobs) == 1:
+            return [together]
+        return [_scores([job], [part])[0] for job, part in zip(jobs, parts, strict=True)]
+    if len(parts) == 1:
+        return [together]
+    return np.split(together, np.cumsum([len(part) for part in parts])[:-1])
+
+
+def _fed(job: Job, part: np.ndarray) -> np.ndarray:
+    return job.model.session.feed(part) if part.dtype == np.uint8 else part
+
+
+def _run(job: Job, parts: Sequence[np.ndarray]) -> np.ndarray:
+    with job.guard:
+        return job.model.predict(parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+
+def _attempt(action: Callable[[], T]) -> T | EdgecError | WorkerError:
+    """What it gives, or why it fails; a fault of edgec's own ends neither the thread nor another's request."""
     try:
-        with job.guard:
-            scores = job.model.predict(tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
+        return action()
     except EdgecError as error:
-        return [error] * len(tensors)
-    if len(tensors) == 1:
-        return [scores]
-    return np.split(scores, np.cumsum([len(tensor) for tensor in tensors])[:-1])
+        return error
+    except Exception:  # noqa: BLE001  # logged
+        _LOG.exception("a request failed")
+        return WorkerError()

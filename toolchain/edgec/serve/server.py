@@ -6,13 +6,17 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
 from edgec.core.errors import ConfigError
 from edgec.serve.app import Service, make_app
+from edgec.serve.connection import HEAD_BYTES, Connection, Limits, open_files
 from edgec.serve.logs import log_config
 from edgec.serve.settings import Settings
 
@@ -25,13 +29,22 @@ def serve(settings: Settings) -> None:
     """Answers requests until SIGTERM or SIGINT, and then those that it has taken; SIGHUP loads the bundle again.
 
     Raises:
-        ConfigError: The address cannot be listened on.
+        ConfigError: The address cannot be listened on, or not without a token and TLS; these cannot be used.
         EdgecError: The bundle is damaged, cannot be loaded, or answers differently here.
     """
-    listening = _listen(settings)
+    _require_guarded(settings)
     service = Service(settings, ended=lambda: server.handle_exit(signal.SIGTERM, None))
+    limits = Limits(
+        connections=open_files(settings.connections),
+        head_seconds=settings.head_seconds,
+        answer_seconds=settings.answer_seconds,
+    )
     config = uvicorn.Config(
         make_app(service),
+        http=partial(Connection, limits=limits),  # pyright: ignore[reportArgumentType]  # it is called as a class is
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.key,
         log_config=log_config(as_json=settings.json_logs),
         access_log=settings.access_log,
         server_header=False,
@@ -39,13 +52,46 @@ def serve(settings: Settings) -> None:
         lifespan="on",
         ws="none",
     )
+    _require_loadable(config, settings)
+    listening = _listen(settings)
+    warnings.filterwarnings("ignore", module="PIL")  # of what clients send: each would be kept, and told in the log
     server = _Server(config, service)
     host, port = listening.getsockname()[:2]
-    _LOG.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    scheme, place = "https" if settings.certificate else "http", f"[{host}]" if ":" in host else host
+    _LOG.info("listening on %s://%s:%d (%s)", scheme, place, port, _guard(settings))
     with listening:
         server.run(sockets=[listening])
     if service.versions.failure is not None:
         raise service.versions.failure
+
+
+def _guard(settings: Settings) -> str:
+    """What stands between the model and a stranger."""
+    token = "token" if settings.tokens else "no token"
+    tls = "TLS" if settings.certificate else "no TLS"
+    whom = "this machine only" if settings.is_local else "everybody who reaches it"
+    return f"{token}, {tls}: for {whom}"
+
+
+def _require_guarded(settings: Settings) -> None:
+    """Lets nobody but this machine in without tokens and TLS, unless the person says so."""
+    lacking = [name for name, given in (("tokens", settings.tokens), ("TLS", settings.certificate)) if not given]
+    if lacking and not settings.is_local and not settings.open:
+        raise ConfigError(
+            f"{settings.host} is open to other machines, and there is no {' and no '.join(lacking)}",
+            hint="give --token-file and --tls-certificate; or --open, where a proxy or the network keeps strangers out",
+        )
+
+
+def _require_loadable(config: uvicorn.Config, settings: Settings) -> None:
+    """Loads the certificate now, where what is wrong with it can be said."""
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"'{settings.certificate}' cannot be used for TLS: {error}",
+            hint="expected a certificate and its unencrypted private key, PEM; --tls-key names the key's file",
+        ) from error
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -79,6 +125,14 @@ class _Server(uvicorn.Server):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bounds the time of a TLS handshake, too, which uvicorn leaves at a minute."""
+        loop = asyncio.get_running_loop()
+        if self.config.is_ssl:
+            seconds = self._service.settings.head_seconds
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)
+        await super().startup(sockets)
 
     def _reload(self) -> None:
         task = asyncio.get_running_loop().create_task(self._service.versions.load())

@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgec.core.errors import DataError
 from edgec.core.inputs import InputSpec
 
-__all__ = ["HEADER_LENGTH", "PIXELS", "Answer", "Asked", "Query", "Shape", "read_query", "write_answer"]
+__all__ = ["HEADER_LENGTH", "PIXELS", "Answer", "Asked", "Query", "Shape", "json_length", "read_query", "write_answer"]
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are JSON; binary tensors follow."""
@@ -28,6 +28,11 @@ SCORES, LABELS = "scores", "labels"
 _TYPES = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype("<f4")}
 _TO_BINARY = "application/octet-stream"
 _TO_JSON = "application/json"
+_NAME_LENGTH = 256
+"""Of names that clients give: what is wrong with them is said with them."""
+_AXES, _MOST = 8, 1 << 40
+_SIGNS = (b",", b"[", b"{", b":")
+"""What each value of a JSON text stands behind, but for the first."""
 
 
 class _Message(BaseModel):
@@ -35,24 +40,24 @@ class _Message(BaseModel):
 
 
 class _TensorParameters(_Message):
-    binary_data_size: int | None = Field(default=None, ge=0)
+    binary_data_size: int | None = Field(default=None, ge=0, lt=_MOST)
 
 
 class _Tensor(_Message):
-    name: str
-    shape: tuple[int, ...]
-    datatype: str
+    name: str = Field(max_length=_NAME_LENGTH)
+    shape: tuple[Annotated[int, Field(lt=_MOST)], ...] = Field(max_length=_AXES)
+    datatype: str = Field(max_length=_NAME_LENGTH)
     parameters: _TensorParameters = _TensorParameters()
     data: Any = None
 
 
 class _OutputParameters(_Message):
     binary_data: bool | None = None
-    classification: int | None = Field(default=None, ge=1)
+    classification: int | None = Field(default=None, ge=1, lt=_MOST)
 
 
 class _Output(_Message):
-    name: str
+    name: str = Field(max_length=_NAME_LENGTH)
     parameters: _OutputParameters = _OutputParameters()
 
 
@@ -61,7 +66,7 @@ class _RequestParameters(_Message):
 
 
 class _Request(_Message):
-    id: str | None = None
+    id: str | None = Field(default=None, max_length=_NAME_LENGTH)
     parameters: _RequestParameters = _RequestParameters()
     inputs: tuple[_Tensor, ...]
     outputs: tuple[_Output, ...] | None = None
@@ -76,12 +81,16 @@ class Shape:
         tensor: Name of the input that takes prepared values, float32 [n, channels, height, width].
         labels: Its classes, in the order of the scores.
         images: Most images in a request.
+        json_values: Most values in its JSON.
+        pixels: Most pixels of an image file.
     """
 
     spec: InputSpec
     tensor: str
     labels: tuple[str, ...]
     images: int
+    json_values: int
+    pixels: int
 
     def of(self, name: str) -> tuple[str, tuple[int, ...]]:
         """Type of an input, and its shape without the batch.
@@ -146,11 +155,13 @@ def read_query(body: bytes, header_length: str | None, shape: Shape) -> Query:
     Raises:
         DataError: It is not what the protocol or the model asks for.
     """
-    length = len(body) if header_length is None else _length(header_length, len(body))
+    length = json_length(header_length, len(body))
     if header_length is not None and length == 0:
         return Query(tensor=_shaped(np.frombuffer(body, np.uint8), (-1, *shape.of(PIXELS)[1]), shape))
+    header = body[:length]
+    _require_few_values(header, shape)
     try:
-        request = _Request.model_validate_json(memoryview(body)[:length].tobytes() if length < len(body) else body)
+        request = _Request.model_validate_json(header)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -164,15 +175,33 @@ def read_query(body: bytes, header_length: str | None, shape: Shape) -> Query:
     )
 
 
-def _length(text: str, most: int) -> int:
+def json_length(text: str | None, most: int) -> int:
+    """Bytes of JSON in a body of so many, by its `Inference-Header-Content-Length`; all where it has none.
+
+    Raises:
+        DataError: That is no number up to the body's bytes.
+    """
+    if text is None:
+        return most
     if not (text.isascii() and text.isdigit() and len(text) < 16) or int(text) > most:
         raise DataError(f"Inference-Header-Content-Length '{text}': expected a number up to the body's {most} bytes")
     return int(text)
 
 
+def _require_few_values(header: bytes, shape: Shape) -> None:
+    """Counts them before the parser makes objects of them, of which each takes up to 100 times the bytes."""
+    if sum(map(header.count, _SIGNS)) > shape.json_values:
+        raise DataError(
+            f"the JSON holds more than {shape.json_values} values",
+            hint="send tensors as binary data, with Inference-Header-Content-Length",
+        )
+
+
 def _asked(request: _Request) -> tuple[Asked, ...]:
     usual = request.parameters.binary_data_output
     wanted = request.outputs or (_Output(name=SCORES), _Output(name=LABELS))
+    if len({output.name for output in wanted}) < len(wanted):
+        raise DataError("outputs: one of them is asked for twice")
     for output in wanted:
         if output.name not in (SCORES, LABELS):
             raise DataError(f"output '{output.name}': expected '{SCORES}' or '{LABELS}'")
@@ -209,17 +238,30 @@ def _tensor(tensor: _Tensor, binary: memoryview, shape: Shape) -> np.ndarray:
 def _from_json(tensor: _Tensor, dtype: np.dtype) -> np.ndarray:
     wants = "numbers" if dtype.kind == "f" else "whole numbers from 0 to 255"
     wrong = DataError(f"input '{tensor.name}': data is not {math.prod(tensor.shape)} {wants}")
+    kinds = (int, float) if dtype.kind == "f" else (int,)
+    if not _are_numbers(tensor.data, kinds):  # of anything else NumPy would make texts, all as long as the longest
+        raise wrong
     try:
         values = np.array(tensor.data)
-    except ValueError as error:  # rows of different lengths
+    except (ValueError, OverflowError) as error:  # rows of different lengths, a number of a thousand digits
         raise wrong from error
-    kinds = "iuf" if dtype.kind == "f" else "iu"
-    if values.dtype.kind not in kinds or values.size != math.prod(tensor.shape):
+    if values.dtype.kind not in "iuf" or values.size != math.prod(tensor.shape):
         raise wrong
     if dtype.kind == "u" and (values.min() < 0 or values.max() > np.iinfo(dtype).max):
         raise wrong
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
         return _finite(values.reshape(tensor.shape).astype(dtype), tensor.name)
+
+
+def _are_numbers(data: object, kinds: tuple[type, ...]) -> bool:
+    """Whether nested lists hold numbers and nothing else."""
+    waiting = [data]
+    while waiting:
+        item = waiting.pop()
+        if not isinstance(item, list):
+            return False
+        waiting += [inner for inner in item if type(inner) not in kinds]
+    return True
 
 
 def _finite(values: np.ndarray, name: str) -> np.ndarray:

@@ -12,8 +12,8 @@ from threading import Lock
 
 import numpy as np
 
-from edgec.core.errors import EdgecError
-from edgec.runtime import Model, load_model
+from edgec.core.errors import EdgecError, IntegrityError
+from edgec.runtime import Model, load_model, prove
 from edgec.serve.drift import ClassMix, expected_mix
 from edgec.serve.metrics import Metrics
 from edgec.serve.settings import Settings
@@ -56,13 +56,17 @@ class Served:
 
 
 def load_proved(path: Path, settings: Settings, *, name: str | None) -> Served:
-    """Verifies a bundle, loads it, runs its golden images, and then the largest batch once: no request waits for that.
+    """Verifies a bundle, lets it replay its golden images in another process, and loads it here.
+
+    The largest batch is run once: no request waits for that.
 
     Raises:
-        EdgecError: It is damaged, cannot be loaded, or answers differently here.
+        EdgecError: It is damaged, not signed as asked, cannot be loaded, or answers differently here.
     """
-    model = load_model(path, threads=settings.threads, tell=_LOG.info)
-    model.smoke_test()
+    digest = prove(path, trust=settings.trust)
+    model = load_model(path, trust=settings.trust, threads=settings.threads, tell=_LOG.info)
+    if model.bundle.digest != digest:
+        raise IntegrityError(f"'{path}' was replaced while it was loaded", hint="load it again")
     spec = model.bundle.manifest.input
     for batch in {1, settings.batch}:
         model.predict(np.zeros((batch, spec.height, spec.width, spec.channels), np.uint8))
@@ -72,7 +76,14 @@ def load_proved(path: Path, settings: Settings, *, name: str | None) -> Served:
         model=model,
         name=name or model.bundle.manifest.name,
         version=model.bundle.digest[:_VERSION_LENGTH],
-        shape=Shape(spec=spec, tensor=model.session.input, labels=model.labels, images=settings.images),
+        shape=Shape(
+            spec=spec,
+            tensor=model.session.input,
+            labels=model.labels,
+            images=settings.images,
+            json_values=settings.json_values,
+            pixels=settings.most_pixels,
+        ),
         mix=expected_mix(model.bundle),
         guard=nullcontext() if model.session.parallel else Lock(),
         brief_bytes=_brief_bytes(model),
@@ -88,6 +99,19 @@ def _brief_bytes(model: Model) -> int:
         model.predict(image)
         seconds.append(time.perf_counter() - began)
     return image.size * np.dtype(np.float32).itemsize + _HEADER_BYTES if min(seconds) <= _BRIEF_S else 0
+
+
+def _load(path: Path, settings: Settings, name: str | None) -> Served:
+    """As `load_proved`; whatever a bundle makes of it, those who watch for the next one go on."""
+    try:
+        return load_proved(path, settings, name=name)
+    except EdgecError:
+        raise
+    except Exception as error:
+        _LOG.exception("%s cannot be loaded", path)
+        raise IntegrityError(
+            f"'{path}' cannot be loaded: unexpected {type(error).__name__}", hint="report it, a fault of edgec"
+        ) from error
 
 
 class Versions:
@@ -113,7 +137,7 @@ class Versions:
             self._seen = _mark(path)
             name = self._settings.name if self.current is None else self.current.name
             try:
-                served = await asyncio.to_thread(load_proved, path, self._settings, name=name)
+                served = await asyncio.to_thread(_load, path, self._settings, name)
             except EdgecError as error:
                 self._metrics.refused()
                 if self.current is None:

@@ -1,0 +1,45 @@
+"""The options that say whose signature a bundle must have before anything of it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from edgec.package import Trust
+
+__all__ = ["find_trust", "signed_by"]
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def signed_by(function: Command) -> Command:
+    """Adds --key and --certificate; `find_trust` reads them."""
+    file = click.Path(path_type=Path)
+    for option in (
+        click.option(
+            "--certificate",
+            type=file,
+            metavar="FILE",
+            help="Authorities, PEM: run it only if they vouch for who signed.",
+        ),
+        click.option("--key", type=file, metavar="FILE", help="Public key, PEM: run it only if it is signed with it."),
+    ):
+        function = option(function)
+    return function
+
+
+def find_trust(key: Path | None, certificate: Path | None) -> Trust | None:
+    """Whom a command line trusts; None where it asks for no signature.
+
+    Raises:
+        ConfigError: Both are given, or the file cannot be read or holds something else.
+    """
+    if key is None and certificate is None:
+        return None
+    from edgec.package import Trust
+
+    return Trust.read(key=key, certificate=certificate)
