@@ -62,7 +62,7 @@ def _foreign(message: Message) -> str | None:
 
 
 def _mutated(data: bytes, most: int, seed: int) -> bytes:
-    """libFuzzer's own changes, or a disguise for what reaches outside."""
+    """LibFuzzer's own changes, or a disguise for what reaches outside."""
     import atheris
 
     rng = random.Random(seed)  # noqa: S311 - libFuzzer's seed
@@ -81,7 +81,7 @@ def main() -> None:
     for name in ("foreign_part", "_value", "_varint"):
         setattr(reader, name, atheris.instrument_func(getattr(reader, name)))
     reader._Reader.look_into = atheris.instrument_func(reader._Reader.look_into)  # noqa: SLF001
-    atheris.Setup(sys.argv, lambda data: fuzz(data), custom_mutator=_mutated)
+    atheris.Setup(sys.argv, fuzz, custom_mutator=_mutated)
     atheris.Fuzz()
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-__all__ = ["ConsoleProgress", "print_paragraph"]
+from edgec.core.plain import plain
+
+__all__ = ["ConsoleProgress", "Terminal", "print_paragraph"]
 
 T = TypeVar("T")
 
@@ -20,11 +23,21 @@ BESIDE_BAR = 55
 """Columns that the text on both sides of a bar takes."""
 
 
+class Terminal(Console):
+    """rich's console, for texts of others: what rich itself has to say to the terminal stands apart from them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The pieces of what is printed."""
+        for piece in super().render(renderable, options):
+            text, end = piece.text.removesuffix("\n"), "\n" if piece.text.endswith("\n") else ""
+            yield piece if piece.control else Segment(plain(text) + end, piece.style)
+
+
 class ConsoleProgress:
     """Stages, notes and bars for a person who waits."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Terminal(stderr=True, quiet=quiet, highlight=False)
 
     def stage(self, name: str, *, number: int, total: int, cached: bool) -> None:
         """A line per stage."""

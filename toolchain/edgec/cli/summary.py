@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgec.cli.console import print_paragraph
+from edgec.cli.console import Terminal, print_paragraph
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.report import Report, parse_report
 from edgec.evaluate.wording import STAGES, format_amount, format_interval, format_share, measure_title
@@ -27,7 +26,7 @@ _KINDS = {Kind.MEASURED: "measured on", Kind.PREDICTED: "predicted for"}
 def print_summary(built: Built) -> None:
     """Prints a bundle's accuracy class by class, sorted by training count, with latency and size."""
     report = parse_report((built.bundle / "report.json").read_bytes(), where=str(built.bundle / "report.json"))
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print(_table(report), "", sep="\n")
     for lead, text in _lines(report):
         print_paragraph(console, text, lead=f"{lead}: ")

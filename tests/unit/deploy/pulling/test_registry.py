@@ -220,19 +220,16 @@ def test_a_host_that_the_registry_leads_to_is_not_told_the_password(
     login(tmp_path, {"auths": {f"127.0.0.1:{stub.port}": {"auth": BASIC}}})
     stub.answer = elsewhere(stub, status=status, method=method)
     blob = Blob.of(b"content", "text/plain")
-    with stub.repository() as repository, pytest.raises(TransportError, match=r"HTTP 401"):
-        if method == "GET":
-            repository.fetch(blob, tmp_path / "part")
-        else:
-            repository.upload(blob, b"content")
+    with stub.repository() as repository:
+        ask = {"GET": lambda: repository.fetch(blob, tmp_path / "part"), "POST": lambda: repository.upload(blob, b"")}
+        with pytest.raises(TransportError, match=r"HTTP 401"):
+            ask[method]()
     assert any(headers["Host"].startswith("127.0.0.3") for _, _, headers in stub.seen)
     assert not [path for _, path, headers in stub.seen if path.startswith("/token") or "Authorization" in headers]
 
 
 @pytest.mark.parametrize("redirected", [False, True])
-def test_netrc_is_told_to_nobody(
-    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redirected: bool
-) -> None:
+def test_netrc_is_told_to_nobody(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redirected: bool) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login a password b\nmachine 127.0.0.3 login a password b\n")
     netrc.chmod(0o600)
