@@ -73,14 +73,14 @@ OUTLETS: dict[str, tuple[Callable[[Any], str], int]] = {
     "error": (error, 2),
     "line": (said, 2),
     "note": (noted, 1),
-    "table": (table, 2),
+    "table": (table, 4),
     "log": (logged(as_json=False), 1),
     "log in JSON": (logged(as_json=True), 1),
     "GitHub's annotations": (lambda _: github_annotations([result(NASTY)]), 1),
     "JUnit": (lambda _: junit([result(NASTY)], bundle=NASTY).decode(), 9),
     "Markdown": (lambda _: markdown([result(NASTY)], bundle=NASTY), 5),
     "CSV": (lambda _: _lines([{"name": NASTY}], ["name"]), 2),
-    "GitLab's code quality": (lambda _: code_quality([result(NASTY)], bundle="b"), 12),
+    "GitLab's code quality": (lambda _: code_quality([result(NASTY)], bundle="b"), 16),
 }
 """What writes, and the most lines that it may write."""
 

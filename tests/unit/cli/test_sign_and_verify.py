@@ -125,7 +125,7 @@ def test_the_password_comes_from_the_environment_or_a_file(
 def test_a_password_is_no_argument(edgec, bundle: Path, keys: tuple[Path, Path]) -> None:
     """Every user of the machine could read it."""
     done = edgec("sign", bundle, "--key", keys[0], "--password", "secret")
-    assert (done.exit_code, "No such option: --password" in done.failure[0]) == (2, True)
+    assert (done.exit_code, "No such option" in done.failure[0]) == (2, True)
 
 
 def test_a_password_file_that_is_not_there_is_named(edgec, bundle: Path, keys: tuple[Path, Path]) -> None:

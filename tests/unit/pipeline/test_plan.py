@@ -254,19 +254,19 @@ def test_arrays_are_all_that_the_digests_need(tmp_path: Path) -> None:
     assert plan(("data.ood", str(tmp_path / "a.npz"))).sources["ood"]
 
 
-@pytest.mark.parametrize("name", ["ours:make", "ours.below.nets:make"])
+@pytest.mark.parametrize("name", ["alone:make", "ours.below.nets:make"])
 def test_a_plan_runs_no_code_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """It is shown before anything runs; what the code says counts all the same."""
     module = tmp_path / Path(*name.partition(":")[0].split("."))
-    package = module / "__init__.py" if module.name == "ours" else module.with_suffix(".py")
+    package = module / "__init__.py" if module.name == "alone" else module.with_suffix(".py")
     package.parent.mkdir(parents=True)
     canary = f"import pathlib; pathlib.Path({str(tmp_path / 'canary')!r}).touch()\n"
-    for folder in (tmp_path / "ours", tmp_path / "ours" / "below"):
-        if folder.is_dir():
-            (folder / "__init__.py").write_text(canary)
+    for folder in module.relative_to(tmp_path).parents[:-1]:
+        (tmp_path / folder / "__init__.py").write_text(canary)
     package.write_text(canary)
     (tmp_path / "weights.safetensors").write_bytes(b"w")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     given = {"name": name, "weights": "weights.safetensors", "labels": ["a", "b"], "input": INPUT}
     before = plan(("model", given), OOD)
     package.write_text(canary + "# other\n")

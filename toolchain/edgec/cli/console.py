@@ -29,8 +29,8 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """The pieces of what is printed."""
         for piece in super().render(renderable, options):
-            text, end = piece.text.removesuffix("\n"), "\n" if piece.text.endswith("\n") else ""
-            yield piece if piece.control else Segment(plain(text) + end, piece.style)
+            lines = piece.text.split("\n")
+            yield piece if piece.control else Segment("\n".join(map(plain, lines)), piece.style)
 
 
 class ConsoleProgress:
@@ -67,6 +67,7 @@ class ConsoleProgress:
 
 def print_paragraph(console: Console, text: str, *, lead: str, style: str = "") -> None:
     """Prints text that wraps beside its lead on a terminal, and stays one line elsewhere."""
+    text = plain(text)
     if not console.is_terminal:
         console.print(f"{lead}{text}", markup=False, soft_wrap=True)
         return
