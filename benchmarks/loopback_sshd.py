@@ -199,11 +199,11 @@ def make_key(path: Path) -> None:
 
 
 def write_python(path: Path, *, before: str = "", python_path: Path | None = None) -> None:
-    """The device's Python: this one, with edgec from where it is here."""
+    """The device's Python: this one, with edgec from where it is here, as if it were installed: `-I` is dropped."""
     places = [str(place) for place in (python_path, Path(edgec.__file__).parents[1]) if place]
     path.write_text(
         f"#!/bin/sh\n{before}\nexport OMP_NUM_THREADS=1 PYTHONPATH={shlex.quote(':'.join(places))}\n"
-        f'exec {shlex.quote(sys.executable)} "$@"\n'
+        f'[ "$1" = -I ] && shift\nexec {shlex.quote(sys.executable)} "$@"\n'
     )
     path.chmod(0o755)
 

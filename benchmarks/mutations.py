@@ -6,7 +6,7 @@ A bundle (without --bundle, a quick build of the embedded digits) is signed with
 as archive; `edgec verify --key` looks at each mutant, in this process. Mutants whose manifest fits, as anybody can make
 one, go through `edgec verify --smoke-test` without a key: there the contents must be refused. An audit hook notes every
 file that is opened to write outside the scratch folder, every program, connection and unpickled name; a folder beside
-the mutants must stay as it was. First: pip install 'edgec[build,signing]'
+the mutants must stay as it was. Records of the stage cache are edited, too. First: pip install 'edgec[build,signing]'
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from edgec.cli import main as edgec
 from edgec.core.confined import Confined
 from edgec.core.digest import digest_tree
 from edgec.package import open_bundle, sign_bundle
-from mutants import KINDS, Mutant, Specimen
+from edgec.pipeline.store import RECORD, Recipe, Store
+from mutants import KINDS, Mutant, Specimen, damage
 from rows import Row, arguments, show
 
-__all__ = ["Outcome", "Watch", "make_specimen", "run", "try_mutant"]
+__all__ = ["Outcome", "Watch", "make_specimen", "run", "run_records", "try_mutant"]
 
 QUICK = ("compress.steps=20", "data.ood_count=60")
+RECORDS = "records of the stage cache"
 REFUSED = (4, 2)
 """Exit codes of a refusal: an integrity error, or what is no bundle at all."""
 
@@ -68,7 +70,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bundle = given.bundle or _digits(Path(folder) / "digits")
-        outcomes = list(run(bundle, Path(folder), count=given.count or (200 if given.quick else 1000), seed=given.seed))
+        count = given.count or (200 if given.quick else 1000)
+        outcomes = list(run(bundle, Path(folder), count=count, seed=given.seed))
+        outcomes += run_records(Path(folder) / "cache", count=count // len(KINDS), seed=given.seed)
     for outcome in outcomes:
         if outcome.verdict != "refused" or outcome.escapes:
             print(f"{outcome.kind}: {outcome.verdict} {outcome.escapes} {outcome.said}", file=sys.stderr)
@@ -83,6 +87,40 @@ def run(bundle: Path, folder: Path, *, count: int, seed: int) -> Iterator[Outcom
     for index in range(count):
         kind = list(KINDS)[index % len(KINDS)]
         yield try_mutant(kind, KINDS[kind], specimen, folder / "mutants", rng, watch)
+
+
+def run_records(folder: Path, *, count: int, seed: int) -> Iterator[Outcome]:
+    """Records of the stage cache: one is refused where the stage is made again, accepted where it tells other facts."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable, and no secret
+    store, facts = Store(folder), {"accuracy": 0.81, "classes": ["cat", "dog"], "images": 1234}
+    recipe = Recipe(stage="evaluate", settings={}, sources={})
+
+    def make(draft: Path) -> dict[str, Any]:
+        (draft / "predictions.npz").write_bytes(b"81")
+        return facts
+
+    output = store.get(recipe, make)
+    record, sound = output.folder / RECORD, (output.folder / RECORD).read_bytes()
+    for _ in range(count):
+        record.write_bytes(_edited(sound, rng))
+        started = time.perf_counter()
+        told = store.get(recipe, make).facts
+        verdict = "refused" if told == facts else "accepted"
+        seconds = time.perf_counter() - started
+        yield Outcome(kind=RECORDS, verdict=verdict, exit_code=0, escapes=(), said=str(told), seconds=seconds)
+
+
+def _edited(record: bytes, rng: random.Random) -> bytes:
+    way = rng.randrange(4)
+    if way == 0:
+        return rng.choice((b"", b"null", b"[]", b"{}", b"[" * 100_000, b'{"digest": 1}', record * 2, b"\xff" + record))
+    if way == 1:
+        return record[: rng.randrange(len(record))]
+    if way == 2:
+        return record.replace(
+            *rng.choice(((b"0.81", b"1.0"), (b"1234", b"9999"), (b"cat", b"dog"), (b"evaluate", b"data")))
+        )
+    return damage.flipped(record, rng, rng.choice((1, 2, 9)))
 
 
 def make_specimen(bundle: Path, folder: Path) -> Specimen:
@@ -228,7 +266,7 @@ def _digits(folder: Path) -> Path:
 def _rows(outcomes: list[Outcome]) -> list[Row]:
     """By kind: how many were refused, and with which code; then what must be nothing."""
     rows = []
-    for kind in KINDS:
+    for kind in (*KINDS, RECORDS):
         mine = [outcome for outcome in outcomes if outcome.kind == kind]
         if mine:
             codes = Counter(outcome.exit_code for outcome in mine if outcome.verdict == "refused")

@@ -55,6 +55,11 @@ def test_every_kind_of_mutant_is_refused_and_stays_inside(
             assert (outcome.verdict, outcome.escapes) == ("refused", ()), (kind, seed, outcome.said)
 
 
+def test_every_edited_record_of_the_cache_is_made_again(mutations: Any, tmp_path: Path) -> None:
+    outcomes = list(mutations.run_records(tmp_path, count=200, seed=0))
+    assert {outcome.verdict for outcome in outcomes} == {"refused"}
+
+
 @pytest.mark.parametrize("archive", [False, True])
 def test_the_specimen_itself_is_accepted(
     mutations: Any, specimen: Any, watch: Any, tmp_path: Path, archive: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -145,10 +146,21 @@ def make_pets(make_bundle: Callable[..., Path]) -> Callable[..., Path]:
 
     def make(name: str = "pets", *, right: Sequence[int] = (20, 18, 16), first: int = 0) -> Path:
         given = {Stage.TEACHER: (20, 19, 18), Stage.ARTIFACT: right}
-        files = {"report.json": REPORT.read_bytes(), "predictions.npz": _predictions(given, first=first).to_bytes()}
+        files = {"report.json": _report(right), "predictions.npz": _predictions(given, first=first).to_bytes()}
         return make_bundle(name, files=files)
 
     return make
+
+
+def _report(right: Sequence[int]) -> bytes:
+    """The golden report, with the artifact's accuracies by class as they are asked for."""
+    fields = json.loads(REPORT.read_bytes())
+    shares = {None: sum(right) / 60, **{label: count / 20 for label, count in zip(PETS, right, strict=True)}}
+    for row in fields["measurements"]:
+        if (row["stage"], row["name"]) == ("artifact", "accuracy") and abs(row["value"] - shares[row["label"]]) > 1e-9:
+            value = shares[row["label"]]
+            row |= {"value": value, "low": max(value - 0.1, 0.0), "high": min(value + 0.1, 1.0)}
+    return json.dumps(fields, ensure_ascii=False).encode()
 
 
 def _predictions(right: Mapping[Stage, Sequence[int]], *, first: int) -> Predictions:

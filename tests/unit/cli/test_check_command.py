@@ -11,9 +11,11 @@ import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgec.cli.check import command
-from edgec.core.errors import ConfigError, DataError, EdgecError, GateFailed
+from edgec.core.errors import ConfigError, DataError, EdgecError, GateFailed, IntegrityError
 from edgec.package import open_bundle, write_archive
 from edgec.runtime import load_model
 
@@ -44,6 +46,35 @@ def failure(result: Result) -> EdgecError:
 
 def found(result: Result) -> dict[str, Any]:
     return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(("stage", "label"), [("artifact", None), ("artifact", "dog"), ("teacher", None)])
+def test_an_accuracy_that_the_predictions_do_not_give_is_refused(
+    make_bundle: Callable[..., Path], checked: Path, stage: str, label: str | None
+) -> None:
+    """Its digest fits: whoever edits a number can pack the bundle again."""
+    fields = json.loads((checked / "report.json").read_bytes())
+    row = next(r for r in fields["measurements"] if (r["stage"], r["name"], r["label"]) == (stage, "accuracy", label))
+    row |= {"value": 0.5, "low": 0.4, "high": 1.0}
+    files = {name: (checked / name).read_bytes() for name in ("report.json", "predictions.npz")}
+    edited = make_bundle("edited", files=files | {"report.json": json.dumps(fields).encode()})
+    error = failure(run(edited, "--min-accuracy", 0.5))
+    of = f"{stage}'s accuracy" + (f" on '{label}'" if label else "")
+    assert isinstance(error, IntegrityError)
+    assert f"report.json: {of} is 0.5, expected 0.9" in str(error)
+
+
+def test_a_bundle_is_verified_before_it_is_judged(checked: Path) -> None:
+    (checked / "model.onnx").write_bytes(b"garbage")
+    assert isinstance(failure(run(checked, "--min-accuracy", 0.5)), IntegrityError)
+
+
+def test_a_signature_is_demanded_where_a_key_is_named(checked: Path, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem, kind = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "key.pub").write_bytes(key.public_bytes(pem, kind))
+    error = failure(run(checked, "--min-accuracy", 0.5, "--key", tmp_path / "key.pub"))
+    assert str(error) == f"'{checked}' is not signed, expected a signature"
 
 
 def test_gates_that_are_met_exit_0(checked: Path) -> None:

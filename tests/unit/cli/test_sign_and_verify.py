@@ -97,15 +97,16 @@ def test_the_smoke_test_lets_the_model_answer(edgec, bundle: Path, make_bundle, 
 
 
 def test_a_model_that_does_not_run_fails_the_smoke_test(edgec, make_bundle: Callable[..., Path]) -> None:
-    bundle = make_bundle(files={"model.onnx": b"no model"})
+    bundle = make_bundle(files={"model.onnx": b"\x08\x09"})  # a version, and no graph
     assert edgec("verify", bundle).exit_code == 0
     done = edgec("verify", bundle, "--smoke-test")
     assert done.exit_code == 4
     assert done.failure[0].startswith("smoke test: ")
 
 
-def test_the_password_comes_from_the_environment(
-    edgec, bundle: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("way", ["environment", "file"])
+def test_the_password_comes_from_the_environment_or_a_file(
+    edgec, bundle: Path, keys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     private, public = keys
     key = serialization.load_pem_private_key(private.read_bytes(), None)
@@ -113,9 +114,23 @@ def test_the_password_comes_from_the_environment(
     kind = serialization.PrivateFormat.PKCS8
     private.write_bytes(key.private_bytes(serialization.Encoding.PEM, kind, locked))
     assert "private key is encrypted" in edgec("sign", bundle, "--key", private).failure[0]
-    monkeypatch.setenv("EDGEC_KEY_PASSWORD", "secret")
-    assert edgec("sign", bundle, "--key", private).exit_code == 0
+    if way == "environment":
+        monkeypatch.setenv("EDGEC_KEY_PASSWORD", "secret")
+    (tmp_path / "password").write_text("secret\n")
+    file = ["--password-file", tmp_path / "password"] if way == "file" else []
+    assert edgec("sign", bundle, "--key", private, *file).exit_code == 0
     assert json.loads(edgec("verify", bundle, "--key", public, "--json").stdout)["signature"] == "good"
+
+
+def test_a_password_is_no_argument(edgec, bundle: Path, keys: tuple[Path, Path]) -> None:
+    """Every user of the machine could read it."""
+    done = edgec("sign", bundle, "--key", keys[0], "--password", "secret")
+    assert (done.exit_code, "No such option" in done.failure[0]) == (2, True)
+
+
+def test_a_password_file_that_is_not_there_is_named(edgec, bundle: Path, keys: tuple[Path, Path]) -> None:
+    done = edgec("sign", bundle, "--key", keys[0], "--password-file", "gone")
+    assert done.failure == ("cannot read 'gone': No such file or directory", "check the path and its permissions")
 
 
 def test_key_and_certificate_together_are_refused(edgec, bundle: Path, keys: tuple[Path, Path]) -> None:

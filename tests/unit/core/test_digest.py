@@ -51,6 +51,18 @@ def test_a_folder_depends_on_names_and_contents_and_not_on_where_it_is(tmp_path:
     assert digest_tree(tmp_path / "one" / "a") == digest_file(tmp_path / "one" / "a")
 
 
+def test_what_lies_behind_links_counts(tmp_path: Path) -> None:
+    """It is read, so it is part of what was read."""
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "a").write_text("1")
+    (tmp_path / "folder").mkdir()
+    empty = digest_tree(tmp_path / "folder")
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "away")
+    linked = digest_tree(tmp_path / "folder")
+    (tmp_path / "away" / "a").write_text("2")
+    assert len({empty, linked, digest_tree(tmp_path / "folder")}) == 3
+
+
 def test_a_value_is_digested_as_compact_json_with_sorted_keys() -> None:
     assert digest_value({"b": [1, 2.5], "a": None}) == digest_bytes(b'{"a":null,"b":[1,2.5]}')
 

@@ -125,6 +125,26 @@ def test_an_old_draft_that_is_being_written_stays(tmp_path: Path) -> None:
     assert (tmp_path / "out").is_dir()
 
 
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_link_in_the_place_of_a_draft_does_not_stop_anybody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f".a{files.DRAFT}")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / f".b{files.DRAFT}").symlink_to(tmp_path / "pipe")
+    make_old(tmp_path / f".a{files.DRAFT}")
+    make_old(tmp_path / "pipe")
+    write_bytes(tmp_path / "out", b"x")
+    assert (tmp_path / "out").read_bytes() == b"x"
+    assert (tmp_path / "pipe").exists()
+
+
+def test_drafts_of_other_users_are_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f".a{files.DRAFT}").mkdir()
+    make_old(tmp_path / f".a{files.DRAFT}")
+    monkeypatch.setattr(files.os, "geteuid", lambda: os.getuid() + 1)
+    write_bytes(tmp_path / "out", b"x")
+    assert hidden(tmp_path) == [f".a{files.DRAFT}"]
+
+
 def test_other_hidden_files_stay(tmp_path: Path) -> None:
     (tmp_path / ".mine.draft").touch()
     make_old(tmp_path / ".mine.draft")

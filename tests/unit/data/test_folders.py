@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgec.core.digest import digest_image
+from edgec.core.digest import digest_image, digest_tree
 from edgec.core.errors import DataError
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import Samples
@@ -119,13 +119,27 @@ def test_an_image_that_vanished_is_named_when_it_is_asked_for(class_folders: Mak
         list(samples.batches(4))
 
 
+@pytest.mark.timeout(20)
+def test_links_that_lead_back_are_not_followed_for_ever(
+    class_folders: MakeFolders, tmp_path: Path, spec, progress
+) -> None:
+    folder = class_folders({"cat": 2, "dog": 1})
+    (folder / "cat" / "up").symlink_to(folder)
+    (folder / "dog" / "again").symlink_to(folder / "dog")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "other").symlink_to(tmp_path / "one")
+    (folder / "cat" / "one").symlink_to(tmp_path / "one")
+    (folder / "cat" / "itself").symlink_to(folder / "cat" / "itself")
+    assert len(read(folder, spec, progress)) == 3
+    assert digest_tree(folder)
+
+
 def test_a_folder_that_may_not_be_read_is_named(
     class_folders: MakeFolders, spec, progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = class_folders({"cat": 2, "dog": 2})
 
-    def walk(top: Path, *, onerror, followlinks: bool = False):
-        del followlinks
+    def walk(top: Path, *, onerror):
         onerror(PermissionError(13, "Permission denied", str(top)))
 
     monkeypatch.setattr("edgec.data.folders.os.walk", walk)

@@ -16,6 +16,7 @@ import pytest
 
 from edgec.core.errors import DataError, IntegrityError, TransportError
 from edgec.deploy import Site
+from edgec.deploy.lock import hold
 from edgec.package import Trust, open_bundle, write_archive
 
 Make = Callable[..., Path]
@@ -163,6 +164,20 @@ def test_only_an_installed_version_can_be_activated(site: Site, bundle: Path, di
     whole = site.install(bundle)
     with pytest.raises(DataError, match=f"no version '{digest}' at .*; installed: {whole[:16]}"):
         site.activate(digest)
+
+
+def test_no_other_user_can_read_and_so_lock_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch(mode=0o644)
+    with hold(tmp_path / "lock", by="me", since="now"):
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.timeout(20)
+def test_a_link_or_a_pipe_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TransportError, match="cannot write"), hold(tmp_path / "link", by="me", since="now"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_version_that_was_damaged_on_the_disk_is_refused_and_mended_by_another_install(

@@ -252,3 +252,23 @@ def test_arrays_are_all_that_the_digests_need(tmp_path: Path) -> None:
     """An `.npz` is planned by its bytes: nothing of it is read, so nothing of it can be wrong yet."""
     np.savez(tmp_path / "a.npz", images=np.zeros(1))
     assert plan(("data.ood", str(tmp_path / "a.npz"))).sources["ood"]
+
+
+@pytest.mark.parametrize("name", ["alone:make", "ours.below.nets:make"])
+def test_a_plan_runs_no_code_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It is shown before anything runs; what the code says counts all the same."""
+    module = tmp_path / Path(*name.partition(":")[0].split("."))
+    package = module / "__init__.py" if module.name == "alone" else module.with_suffix(".py")
+    package.parent.mkdir(parents=True)
+    canary = f"import pathlib; pathlib.Path({str(tmp_path / 'canary')!r}).touch()\n"
+    for folder in module.relative_to(tmp_path).parents[:-1]:
+        (tmp_path / folder / "__init__.py").write_text(canary)
+    package.write_text(canary)
+    (tmp_path / "weights.safetensors").write_bytes(b"w")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    given = {"name": name, "weights": "weights.safetensors", "labels": ["a", "b"], "input": INPUT}
+    before = plan(("model", given), OOD)
+    package.write_text(canary + "# other\n")
+    assert "compress" in changed(before, plan(("model", given), OOD))
+    assert not (tmp_path / "canary").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def test_a_stage_is_made_once(tmp_path: Path) -> None:
     assert (again.folder / "below" / "file").read_bytes() == b"one"
 
 
-@pytest.mark.parametrize("damage", ["changed", "gone", "record"])
+@pytest.mark.parametrize("damage", ["changed", "gone", "record", "facts", "list", "deep", "other"])
 def test_a_stage_that_is_no_longer_what_it_was_is_made_again(tmp_path: Path, damage: str) -> None:
     """Power may fail before the disk has everything that was renamed."""
     store = Store(tmp_path)
@@ -49,6 +50,16 @@ def test_a_stage_that_is_no_longer_what_it_was_is_made_again(tmp_path: Path, dam
             (folder / "below" / "file").unlink()
         case "record":
             (folder / "stage.json").write_bytes(b"")
+        case "facts":
+            text = (folder / "stage.json").read_text()
+            (folder / "stage.json").write_text(text.replace('"files": 1', '"files": 100'))
+        case "list":
+            (folder / "stage.json").write_text("[]")
+        case "deep":
+            (folder / "stage.json").write_text("[" * 100_000)
+        case "other":
+            other = store.get(Recipe(stage="export", settings={"opset": 19}, sources={}), write_one).folder
+            shutil.copy(other / "stage.json", folder)
     assert not store.holds(RECIPE)
     assert store.get(RECIPE, write_one).cached is False
     assert store.get(RECIPE, never).cached is True

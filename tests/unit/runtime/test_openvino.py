@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -117,11 +118,15 @@ class TestRefusals:
         with pytest.raises(DataError, match=r"input float\d+ \(.*\): expected float32 \(n, 3, 4, 5\)"):
             session(linear.onnx(), spec).logits(tensor)
 
-    @pytest.mark.parametrize("model", [b"", b"noise", b"\x08\x09" * 50])
-    def test_bytes_that_are_no_model(self, spec: InputSpec, model: bytes) -> None:
-        with pytest.raises(DataError, match=r"OpenVINO [\d.]+ cannot load the model: Unable to read") as caught:
-            session(model, spec)
+    def test_bytes_that_are_no_model(self, spec: InputSpec) -> None:
+        with pytest.raises(DataError, match=r"OpenVINO [\d.]+ cannot load the model: Error during import") as caught:
+            session(b"noise", spec)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("model", [b"", b"\x08\x09" * 50])
+    def test_a_model_of_nothing(self, spec: InputSpec, model: bytes) -> None:
+        with pytest.raises(UnsupportedError, match="the model has 0 inputs"):
+            session(model, spec)
 
     def test_a_missing_file(self, spec: InputSpec, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"cannot load the model: .*gone\.onnx"):
@@ -146,6 +151,18 @@ class TestRefusals:
         with pytest.raises(UnsupportedError, match=r"OpenVINO [\d.]+: .*(?i:reshape)") as caught:
             run.logits(pixels)
         assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_a_graph_of_openvinos_own_format_is_a_name(
+    linear: Any, spec: InputSpec, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    """OpenVINO's `read_model` takes the text for the model, and computes what nobody has looked at."""
+    plain = onnx.load_from_string(linear.onnx())
+    other = graph([helper.make_node("ReduceMax", ["x"], ["y"], axes=[2, 3], keepdims=0)])
+    openvino.save_model(openvino.Core().read_model(other), tmp_path / "other.xml")
+    plain.producer_name = (tmp_path / "other.xml").read_text(encoding="utf-8")
+    hidden = session(plain.SerializeToString(), spec)
+    np.testing.assert_array_equal(hidden.logits(pixels), session(linear.onnx(), spec).logits(pixels))
 
 
 def test_rounded_graphs_compute_the_same_integers(spec: InputSpec, pixels: np.ndarray) -> None:

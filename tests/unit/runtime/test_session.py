@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given
@@ -111,6 +112,37 @@ class TestRefusals:
         with pytest.raises(DataError, match=r"onnxruntime [\d.]+ cannot load the model: \S") as caught:
             Session(model, spec)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin"])
+    def test_bytes_take_no_weights_from_the_current_folder(
+        self, spec: InputSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+    ) -> None:
+        """Such a graph is refused before; this is the second wall."""
+        here = tmp_path / "here"
+        here.mkdir()
+        for folder in (here, tmp_path):
+            (folder / "weights.bin").write_bytes(bytes(240))
+        monkeypatch.chdir(here)
+        weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1, 3, 4, 5], data_location=1)
+        weights.external_data.add(key="location", value=location)
+        nodes = [
+            helper.make_node("Min", ["x", "w"], ["m"]),
+            helper.make_node("ReduceMean", ["m"], ["y"], axes=[2, 3], keepdims=0),
+        ]
+        made = onnx.load_from_string(graph([value("x", ["n", 3, 4, 5])], [value("y", ["n", 3])], nodes))
+        made.graph.initializer.append(weights)
+        with pytest.raises(DataError, match=r"weights\.bin|/dev/null"):
+            Session(made.SerializeToString(), spec)
+
+    def test_onnxruntimes_own_format(self, linear: Any, spec: InputSpec, tmp_path: Path) -> None:
+        """Nobody has looked into it."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(tmp_path / "own.ort")
+        options.add_session_config_entry("session.save_model_format", "ORT")
+        onnxruntime.InferenceSession(linear.onnx(), options, providers=["CPUExecutionProvider"])
+        with pytest.raises(DataError, match="cannot load the model"):
+            Session((tmp_path / "own.ort").read_bytes(), spec)
 
     def test_a_missing_file(self, spec: InputSpec, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="cannot load the model"):

@@ -11,6 +11,7 @@ import click
 
 from edgec import __version__
 from edgec.core.errors import EdgecError, unknown_name
+from edgec.core.plain import plain
 
 __all__ = ["main"]
 
@@ -108,5 +109,7 @@ def _fail(message: str, *, hint: str | None, exit_code: int) -> NoReturn:
     color = False if os.environ.get("NO_COLOR") else None
     for word, style, text in (("error:", "red", message), ("hint:", "cyan", hint)):
         if text:
-            click.echo(f"{click.style(word, fg=style, bold=True)} {' '.join(text.splitlines())}", err=True, color=color)
+            click.echo(
+                f"{click.style(word, fg=style, bold=True)} {plain(' '.join(text.splitlines()))}", err=True, color=color
+            )
     sys.exit(exit_code)

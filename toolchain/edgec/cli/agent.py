@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.say import say
 from edgec.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def command(
         allow_downgrade=allow_downgrade,
         restart=restart,
         insecure=insecure,
-        report=click.echo,
+        report=say,
     )
     if systemd:
         flags = {"--insecure": insecure, "--allow-downgrade": allow_downgrade}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgec.cli.say import say
 from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import ConfigError, TransportError
 
@@ -139,7 +140,7 @@ def _here(
 
     model = load_model(bundle, trust=trust, threads=threads, batch=max(batches))
     if model.note:
-        click.echo(f"note: {model.note}", err=True)
+        say(f"note: {model.note}", err=True)
     result = bench(model, batches=batches, seconds=seconds, threads=threads)
     return {"bundle": str(bundle), "digest": model.bundle.digest, **result.as_json()}, result
 
@@ -170,7 +171,7 @@ def _on_device(
     work = bench_there(Payload.of(bundle), device, options, limit_s=limit_s, tell=_teller(device))
     said = asyncio.run(work)
     for note in said.notes:
-        click.echo(note, err=True)
+        say(note, err=True)
     try:
         result = TypeAdapter(BenchResult).validate_json(said.text)
     except ValidationError as error:
@@ -181,15 +182,14 @@ def _on_device(
 
 
 def _teller(device: Device) -> Callable[[str], None]:
-    return lambda step: click.echo(f"{device.name}: {step}", err=True)
+    return lambda step: say(f"{device.name}: {step}", err=True)
 
 
 def _print(result: BenchResult) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    from edgec.cli.console import print_paragraph
+    from edgec.cli.console import Terminal, print_paragraph
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     with_energy = any(row.energy_j is not None for row in result.batches)
@@ -202,7 +202,7 @@ def _print(result: BenchResult) -> None:
         energy = (f"{row.energy_j:.3g}" if row.energy_j is not None else "–",) if with_energy else ()
         rate = f"{row.images_per_s:,.{0 if row.images_per_s >= 100 else 2}f}"
         table.add_row(str(row.batch), *times, rate, *energy, f"{latency.runs:,}")
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print(table, "", sep="\n")
     for lead, text in _lines(result):
         print_paragraph(console, text, lead=f"{lead}: ")

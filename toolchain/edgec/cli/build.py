@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.say import say
+
 if TYPE_CHECKING:
     from edgec.evaluate.gates import GateResult
     from edgec.pipeline.build import Built
@@ -140,14 +142,15 @@ def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
         stages = [{"stage": r.stage, "key": r.key, "cached": store.holds(r)} for r in plan.stages]
         click.echo(json.dumps({"target": plan.target.name, "stages": stages}))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from edgec.cli.console import Terminal
 
     table = Table("stage", "key", "state", box=None, pad_edge=False)
     for recipe in plan.stages:
         table.add_row(recipe.stage, recipe.key[:12], "cached" if store.holds(recipe) else "to do")
-    Console().print(Text(f"plan for {plan.target.title}"), table, sep="\n")
+    Terminal().print(Text(f"plan for {plan.target.title}"), table, sep="\n")
 
 
 def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -> None:
@@ -164,4 +167,4 @@ def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -
     from edgec.cli.summary import print_summary
 
     print_summary(built, gates)
-    click.echo(built.bundle)
+    say(built.bundle)

@@ -92,6 +92,15 @@ class FloorType(click.ParamType):
     "--bench", type=click.Path(path_type=Path), metavar="FILE", help="What edgec bench --json told on the device."
 )
 @click.option(
+    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key, PEM: demand a signature made with it."
+)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Authorities, PEM: demand a signature made with a certificate of theirs.",
+)
+@click.option(
     "--policy",
     type=click.Choice(["strict", "confident", "prove"]),
     help="Fail by the estimate, fail only what is proven, or pass only what is.",
@@ -110,6 +119,8 @@ def command(
     baseline: Path | None,
     test: Path | None,
     bench: Path | None,
+    key: Path | None,
+    certificate: Path | None,
     floors: Sequence[tuple[str, float]],
     as_json: bool,
     output: Path | None,
@@ -128,12 +139,14 @@ def command(
     from edgec.core.progress import Silent
     from edgec.evaluate import outlets
     from edgec.evaluate.gates import Check
+    from edgec.package import Trust
     from edgec.pipeline.check import check_bundle
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))
     progress = _progress() if test else Silent()
-    results = check_bundle(bundle, asked, baseline=baseline, test=test, bench=bench, progress=progress)
+    trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
+    results = check_bundle(bundle, asked, baseline=baseline, test=test, bench=bench, trust=trust, progress=progress)
     name = bundle.resolve().name
     told = Check.of(results).model_dump_json()
     _write(
@@ -199,10 +212,10 @@ def _summary(failed: Sequence[GateResult], total: int) -> str:
 
 def _print_table(results: Sequence[GateResult]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from edgec.cli.console import Terminal
     from edgec.evaluate.gates import Verdict, fold_passes
     from edgec.evaluate.wording import format_amount
 
@@ -223,7 +236,7 @@ def _print_table(results: Sequence[GateResult]) -> None:
         )
         if result.reason:
             reasons[f"{result.name}: {result.reason}"] = None
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print(table)
     for reason in reasons:
         console.print(Text(reason, style="dim"))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-__all__ = ["ConsoleProgress", "print_paragraph"]
+from edgec.core.plain import plain
+
+__all__ = ["ConsoleProgress", "Terminal", "print_paragraph"]
 
 T = TypeVar("T")
 
@@ -20,11 +23,21 @@ BESIDE_BAR = 55
 """Columns that the text on both sides of a bar takes."""
 
 
+class Terminal(Console):
+    """rich's console, for texts of others: what rich itself has to say to the terminal stands apart from them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The pieces of what is printed."""
+        for piece in super().render(renderable, options):
+            lines = piece.text.split("\n")
+            yield piece if piece.control else Segment("\n".join(map(plain, lines)), piece.style)
+
+
 class ConsoleProgress:
     """Stages, notes and bars for a person who waits."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Terminal(stderr=True, quiet=quiet, highlight=False)
 
     def stage(self, name: str, *, number: int, total: int, cached: bool) -> None:
         """A line per stage."""
@@ -54,6 +67,7 @@ class ConsoleProgress:
 
 def print_paragraph(console: Console, text: str, *, lead: str, style: str = "") -> None:
     """Prints text that wraps beside its lead on a terminal, and stays one line elsewhere."""
+    text = plain(text)
     if not console.is_terminal:
         console.print(f"{lead}{text}", markup=False, soft_wrap=True)
         return

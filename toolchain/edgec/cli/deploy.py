@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgec.cli.say import say
 from edgec.core.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgec.deploy.address import Address
     from edgec.deploy.fleet import Device
     from edgec.deploy.rollout import Outcome, Payload, Progress
@@ -110,7 +109,7 @@ def ask_each(
 def require_none_failed(failed: dict[str, str], total: int, *, hint: str) -> None:
     """Raises the error that ends a command with exit 5 where devices failed; each by its name, with the reason."""
     for name, reason in failed.items():
-        click.echo(f"failed: {name}: {reason}", err=True)
+        say(f"failed: {name}: {reason}", err=True)
     if failed:
         names = ", ".join(failed)
         raise TransportError(f"{len(failed)} of {total} devices failed: {names}", hint=hint)
@@ -200,9 +199,9 @@ def _require_signed(bundle: Path, *, key: Path | None, certificate: Path | None)
 @contextmanager
 def _progress(devices: Sequence[Device]) -> Iterator[Progress]:
     """A live table on a terminal; elsewhere a line when a device does something else."""
-    from rich.console import Console
+    from edgec.cli.console import Terminal
 
-    console = Console(stderr=True, highlight=False)
+    console = Terminal(stderr=True, highlight=False)
     if console.is_terminal:
         with _live(console, devices) as progress:
             yield progress
@@ -213,7 +212,7 @@ def _progress(devices: Sequence[Device]) -> Iterator[Progress]:
         del share
         if last.get(device) != step:
             last[device] = step
-            click.echo(f"{device}: {step}", err=True)
+            say(f"{device}: {step}", err=True)
 
     yield tell
 
@@ -241,9 +240,10 @@ def _json(payload: Payload, outcomes: Sequence[Outcome]) -> str:
 
 def _print_table(payload: Payload, outcomes: Sequence[Outcome]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from edgec.cli.console import Terminal
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in ("device", "result", "ran before", "sent"):
@@ -254,6 +254,6 @@ def _print_table(payload: Payload, outcomes: Sequence[Outcome]) -> None:
         table.add_row(Text(outcome.device), Text(outcome.result.value, style=style), outcome.before or "–", sent)
     counts = Counter(outcome.result.value for outcome in outcomes)
     summary = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print(table)
     console.print(f"{payload.version.name} {payload.version.digest[:16]}: {summary}", markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.deploy import ask_each, destinations, find_devices, require_none_failed
+from edgec.cli.say import say
 
 if TYPE_CHECKING:
     from edgec.deploy.ssh import Connection
@@ -30,5 +31,5 @@ def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any
     answers, failed = ask_each(devices, ask, parallel=parallel)
     for name, answer in answers.items():
         for line in answer.splitlines():
-            click.echo(json.dumps({"device": name, **json.loads(line)}) if as_json else f"{name}: {line}")
+            say(json.dumps({"device": name, **json.loads(line)}) if as_json else f"{name}: {line}")
     require_none_failed(failed, len(devices), hint="is the device on, and edgec installed there?")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.say import say
+
 __all__ = ["command", "config_text"]
 
 _TEMPLATE = Path(__file__).with_name("templates") / "edgec.toml"
@@ -31,8 +33,8 @@ def command(*, output: Path, target: str, force: bool) -> None:
     _require_free(output, force=force)
     require_writable(output)
     write_bytes(output, config_text(target).encode())
-    click.echo(output)
-    click.echo(f"build it with: edgec build --config {output}", err=True)
+    say(output)
+    say(f"build it with: edgec build --config {output}", err=True)
 
 
 def config_text(target: str = "host") -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgec.cli.say import say
 from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import DataError
 
@@ -42,9 +43,9 @@ def command(
     """
     from edgec.runtime import load_model
 
-    model = load_model(bundle, trust=find_trust(key, certificate), tell=partial(click.echo, err=True))
+    model = load_model(bundle, trust=find_trust(key, certificate), tell=partial(say, err=True))
     if model.note:
-        click.echo(f"note: {model.note}", err=True)
+        say(f"note: {model.note}", err=True)
     answers: list[_Answer] = []
     errors: list[DataError] = []
     for outcome in _outcomes(model, files):
@@ -64,7 +65,7 @@ def _require_none(errors: Sequence[DataError]) -> None:
     if len(errors) == 1:
         raise errors[0]
     for error in errors:
-        click.echo(f"left out: {error}", err=True)
+        say(f"left out: {error}", err=True)
     if errors:
         raise DataError(f"{len(errors)} of the inputs could not be predicted", hint="each is named in a line above")
 
@@ -113,9 +114,10 @@ def _json_line(answer: _Answer, top: int | None) -> str:
 
 
 def _print_table(answers: Iterable[_Answer], top: int) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from edgec.cli.console import Terminal
 
     table = Table("file", "label")
     table.add_column("score", justify="right")
@@ -124,4 +126,4 @@ def _print_table(answers: Iterable[_Answer], top: int) -> None:
         for label, score in islice(answer.scores.items(), top):
             table.add_row(Text(name, overflow="fold"), Text(label, overflow="fold"), f"{score:.4f}")
             name = ""
-    Console().print(table)
+    Terminal().print(table)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.say import say
+
 __all__ = ["command"]
 
 
@@ -45,5 +47,5 @@ def command(
         click.echo(json.dumps({**fields, **counts, "signed_by": done.signed_by}))
     else:
         signed = f"; signed by {done.signed_by}" if done.signed_by else ""
-        click.echo(f"{done.reference}: received {done.received_bytes:,} bytes{signed}", err=True)
-        click.echo(str(done.path))
+        say(f"{done.reference}: received {done.received_bytes:,} bytes{signed}", err=True)
+        say(str(done.path))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.say import say
+
 __all__ = ["command"]
 
 
@@ -32,5 +34,5 @@ def command(bundle: Path, reference: str, *, insecure: bool, as_json: bool) -> N
         fields = {"reference": str(done.reference), "digest": done.digest}
         click.echo(json.dumps({**fields, "sent_bytes": done.sent_bytes, "there_bytes": done.there_bytes}))
     else:
-        click.echo(f"sent {done.sent_bytes:,} bytes; {done.there_bytes:,} were there", err=True)
-        click.echo(str(done.reference))
+        say(f"sent {done.sent_bytes:,} bytes; {done.there_bytes:,} were there", err=True)
+        say(str(done.reference))

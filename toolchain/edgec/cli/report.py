@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.say import say
 from edgec.core.errors import ConfigError
 
 __all__ = ["command"]
@@ -45,7 +46,7 @@ def command(bundle: Path, other: Path | None, *, output: Path | None, as_json: b
     require_writable(target)
     page = comparison_page(bundle, other) if other else report_page(bundle)
     write_bytes(target, page.encode())
-    click.echo(target)
+    say(target)
 
 
 def _beside(bundle: Path, other: Path | None) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.deploy import ask_each, destinations, find_devices, require_none_failed
+from edgec.cli.say import say
 
 if TYPE_CHECKING:
     from edgec.deploy.ssh import Connection
@@ -42,5 +43,5 @@ def command(
         if as_json:
             click.echo(json.dumps({"device": name, **version}))
         else:
-            click.echo(f"{name}: runs {version['name']} {version['digest'][:16]}")
+            say(f"{name}: runs {version['name']} {version['digest'][:16]}")
     require_none_failed(failed, len(devices), hint="edgec status tells what runs there")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
+
+from edgec.cli.say import say
+from edgec.core.errors import ConfigError
 
 __all__ = ["command"]
 
@@ -19,9 +25,12 @@ __all__ = ["command"]
     help="The key's certificate, PEM, followed by those between it and the authority.",
 )
 @click.option(
-    "--password", envvar="EDGEC_KEY_PASSWORD", metavar="TEXT", help="The key's password; better in EDGEC_KEY_PASSWORD."
+    "--password-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The key's password is its first line; else EDGEC_KEY_PASSWORD has it, else the terminal is asked.",
 )
-def command(bundle: Path, *, key: Path, certificate: Path | None, password: str | None) -> None:
+def command(bundle: Path, *, key: Path, certificate: Path | None, password_file: Path | None) -> None:
     """Sign a BUNDLE with a key, or with a certificate and its key.
 
     BUNDLE is a folder or an archive; the other form beside it is signed along where it is the same bundle. The
@@ -29,6 +38,31 @@ def command(bundle: Path, *, key: Path, certificate: Path | None, password: str 
     """
     from edgec.package import open_bundle, sign_bundle
 
+    password = _password(password_file, key)
     for path in sign_bundle(bundle, key=key, certificate=certificate, password=password):
-        click.echo(f"signed {click.format_filename(path)}", err=True)
-    click.echo(open_bundle(bundle).digest)
+        say(f"signed {click.format_filename(path)}", err=True)
+    say(open_bundle(bundle).digest)
+
+
+def _password(file: Path | None, key: Path) -> str | None:
+    """The key's password; never an argument, which every user of the machine can read.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    if file is not None:
+        try:
+            return next(iter(file.read_text(encoding="utf-8").splitlines()), "")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ConfigError(f"cannot read '{file}': {reason}", hint="check the path and its permissions") from error
+    given = os.environ.get("EDGEC_KEY_PASSWORD")
+    if given is None and sys.stdin.isatty() and _is_encrypted(key):
+        return click.prompt(f"password of {click.format_filename(key)}", hide_input=True, err=True)
+    return given
+
+
+def _is_encrypted(key: Path) -> bool:
+    with suppress(OSError):
+        return b"ENCRYPTED" in key.read_bytes()
+    return False

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.say import say
+
 if TYPE_CHECKING:
     from edgec.deploy import Site, Version
     from edgec.package import Trust
@@ -42,7 +44,7 @@ def command() -> None:
 def install(root: Path, bundle: Path, *, by: str | None, as_json: bool) -> None:
     """Put a BUNDLE among the versions at ROOT; nothing is switched yet."""
     digest = _site(root, by).install(bundle)
-    click.echo(json.dumps({"digest": digest}) if as_json else digest)
+    say(json.dumps({"digest": digest}) if as_json else digest)
 
 
 @command.command("activate")
@@ -97,12 +99,12 @@ def status(root: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return
-    click.echo(f"free: {found.free_bytes:,} bytes")
+    say(f"free: {found.free_bytes:,} bytes")
     if found.fault:
-        click.echo(f"fault: {found.fault}")
+        say(f"fault: {found.fault}")
     for version in found.versions:
         role = "runs" if version == found.current else "ran before" if version == found.previous else "installed"
-        click.echo(f"{role}: {_words(version)}")
+        say(f"{role}: {_words(version)}")
 
 
 @command.command("history")
@@ -116,7 +118,7 @@ def history(root: Path, *, as_json: bool) -> None:
             continue
         what = f"{event.name} {event.digest[:16]}" if event.digest else "nothing"
         reason = f": {event.reason}" if event.reason else ""
-        click.echo(f"{event.time} {event.event} {what} by {event.by}{reason}")
+        say(f"{event.time} {event.event} {what} by {event.by}{reason}")
 
 
 @command.command("session")
@@ -155,7 +157,7 @@ def _trust(key: Path | None, certificate: Path | None) -> Trust | None:
 
 def _tell(version: Version, *, as_json: bool) -> None:
     value: dict[str, Any] = asdict(version)
-    click.echo(json.dumps(value) if as_json else f"runs: {_words(version)}")
+    say(json.dumps(value) if as_json else f"runs: {_words(version)}")
 
 
 def _words(version: Version) -> str:

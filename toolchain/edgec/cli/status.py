@@ -40,9 +40,10 @@ def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any
 
 def _print_table(rows: dict[str, dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from edgec.cli.console import Terminal
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in ("device", "runs", "release", "ran before", "versions", "free"):
@@ -59,7 +60,7 @@ def _print_table(rows: dict[str, dict[str, Any]]) -> None:
             str(len(row["versions"])),
             f"{row['free_bytes'] / 1e6:,.0f} MB",
         )
-    Console(highlight=False).print(table)
+    Terminal(highlight=False).print(table)
 
 
 def _version(version: dict[str, Any] | None) -> str:

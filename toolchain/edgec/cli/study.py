@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgec.cli.build import parse_setting
+from edgec.cli.say import say
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from edgec.pipeline.store import Store
@@ -220,14 +220,15 @@ def _print_plan(
         ]
         click.echo(json.dumps({"study": study, "runs": told}))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from edgec.cli.console import Terminal
 
     table = Table("run", "state", box=None, pad_edge=False)
     for run, cached in zip(runs, held, strict=True):
         table.add_row(Text(run.title), "cached" if cached else "to do")
-    Console(highlight=False).print(table)
+    Terminal(highlight=False).print(table)
 
 
 def _few_sample_record(run: Run) -> Mapping[str, Any]:
@@ -263,14 +264,12 @@ def _print_answer(findings: Findings | ImbalanceFindings, folder: Path) -> None:
 
 
 def _print_few_sample(findings: Findings, folder: Path) -> None:
-    from rich.console import Console
-
-    from edgec.cli.console import print_paragraph
+    from edgec.cli.console import Terminal, print_paragraph
     from edgec.study.few_sample.table import ALL_METHODS, gains, rows
     from edgec.study.files import PAGE
     from edgec.study.wording import format_points
 
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     wide = console.width >= _WIDE_FROM_COLUMNS
     for draw, group in groupby(rows(findings), key=lambda row: row.cell.draw):
         console.print(_table(findings, draw, list(group), wide=wide), "", sep="\n")
@@ -279,7 +278,7 @@ def _print_few_sample(findings: Findings, folder: Path) -> None:
         points, worst = (format_points(gain.spreads[name]) for name in ("accuracy", "worst_class_accuracy"))
         text = f"{points} points top-1, {worst} in the worst class; {gain.cell.draw}"
         print_paragraph(console, text, lead=f"{gain.title}: ")
-    click.echo(folder / PAGE)
+    say(folder / PAGE)
 
 
 def _table(findings: Findings, title: str, group: Sequence[Row], *, wide: bool) -> Table:
@@ -310,15 +309,14 @@ def _table(findings: Findings, title: str, group: Sequence[Row], *, wide: bool) 
 
 
 def _print_imbalance(findings: ImbalanceFindings, folder: Path) -> None:
-    from rich.console import Console
-
+    from edgec.cli.console import Terminal
     from edgec.study.files import PAGE
     from edgec.study.imbalance.table import rows
 
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     for title, group in groupby(rows(findings), key=lambda row: row.cell.draw.name):
         console.print(_imbalance_table(title, list(group), console), "", sep="\n")
-    click.echo(folder / PAGE)
+    say(folder / PAGE)
 
 
 def _imbalance_table(title: str, group: Sequence[ImbalanceRow], console: Console) -> Table:

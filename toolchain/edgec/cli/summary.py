@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgec.cli.console import print_paragraph
+from edgec.cli.console import Terminal, print_paragraph
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.headline import gate_text
 from edgec.evaluate.report import Report, parse_report
@@ -37,7 +36,7 @@ def print_summary(built: Built, gates: Sequence[GateResult]) -> None:
         gates: The verdicts of its own gates; nothing is said where it carries none.
     """
     report = parse_report((built.bundle / "report.json").read_bytes(), where=str(built.bundle / "report.json"))
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print(_table(report), "", sep="\n")
     for lead, text in _lines(report):
         print_paragraph(console, text, lead=f"{lead}: ")

@@ -55,9 +55,9 @@ def list_targets(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([target.model_dump(mode="json") for target in targets]))
         return
-    from rich.console import Console
+    from edgec.cli.console import Terminal
 
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print(_overview(targets, stacked=console.width < _STACKED_BELOW_COLUMNS))
 
 
@@ -75,9 +75,9 @@ def show(name: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(target.model_dump(mode="json")))
         return
-    from rich.console import Console
+    from edgec.cli.console import Terminal
 
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     for part in _details(target):
         console.print(part)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.say import say
+
 __all__ = ["command"]
 
 
@@ -38,5 +40,5 @@ def command(bundle: Path, *, to: str, experiment: str, as_json: bool) -> None:
 
     found = track_bundle(bundle, to=to, experiment=experiment)
     if not found.is_new:
-        click.echo("note: this bundle had been tracked before", err=True)
-    click.echo(json.dumps(asdict(found)) if as_json else found.url or found.run)
+        say("note: this bundle had been tracked before", err=True)
+    say(json.dumps(asdict(found)) if as_json else found.url or found.run)

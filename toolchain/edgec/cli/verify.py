@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.say import say
 from edgec.core.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def command(bundle: Path, *, key: Path | None, certificate: Path | None, smoke_t
         click.echo(json.dumps(found))
         return
     for name, value in _worded(found).items():
-        click.echo(f"{name:<12}{value}")
+        say(f"{name:<12}{value}")
 
 
 def _smoke_test(bundle: Bundle) -> None:

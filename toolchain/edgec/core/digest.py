@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from edgec.core.files import files_below
+
 __all__ = ["digest_bytes", "digest_file", "digest_image", "digest_tree", "digest_value"]
 
 
@@ -29,11 +31,11 @@ def digest_file(path: Path) -> str:
 
 
 def digest_tree(path: Path) -> str:
-    """SHA-256 over the relative names and contents of all files below a folder, or of one file."""
+    """SHA-256 over the relative names and contents of all files below a folder, or of one file; links are followed."""
     if path.is_file():
         return digest_file(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return digest_value([(p.relative_to(path).as_posix(), digest_file(p)) for p in files])
+    files = sorted(files_below(path))
+    return digest_value([(p.relative_to(path).as_posix(), digest_file(p) if p.exists() else None) for p in files])
 
 
 def digest_value(value: Any) -> str:

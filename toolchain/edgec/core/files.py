@@ -17,12 +17,14 @@ from typing import Any
 
 from edgec.core.errors import ConfigError
 
-__all__ = ["new_folder", "read_json", "require_writable", "write_bytes", "write_json"]
+__all__ = ["files_below", "new_folder", "read_json", "require_writable", "write_bytes", "write_json"]
 
 DRAFT = ".edgec-draft"
 """Ending of the hidden names under which things are written."""
 YOUNG_S = 60
 """A draft of this age may belong to a process that has not locked it yet."""
+_UNLED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Neither led elsewhere by a link nor kept waiting by a pipe that others put there."""
 
 
 @contextmanager
@@ -31,10 +33,15 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     A folder that stood there before is replaced; on an error, or a kill, it stays as it was.
     """
-    with _draft(path, Path.mkdir) as draft:
+    with _draft(path, _private) as draft:
         yield draft
         draft.chmod(0o755)
         _swap_in(draft, path)
+
+
+def _private(folder: Path) -> None:
+    """A folder that no other user can put anything into."""
+    folder.mkdir(mode=0o700)
 
 
 def _swap_in(draft: Path, path: Path) -> None:
@@ -97,7 +104,7 @@ def _hidden(path: Path) -> Path:
 
 @contextmanager
 def _locked(draft: Path) -> Iterator[None]:
-    handle = os.open(draft, os.O_RDONLY)
+    handle = os.open(draft, _UNLED)
     try:
         with suppress(OSError):  # a file system without locks: there, no draft is ever taken for dead
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -108,9 +115,10 @@ def _locked(draft: Path) -> Iterator[None]:
 
 def _is_dead(draft: Path) -> bool:
     try:
-        if time.time() - draft.stat().st_mtime < YOUNG_S:
+        state = draft.lstat()
+        if state.st_uid != os.geteuid() or time.time() - state.st_mtime < YOUNG_S:
             return False
-        handle = os.open(draft, os.O_RDONLY)
+        handle = os.open(draft, _UNLED)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
@@ -125,6 +133,30 @@ def _remove(draft: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
     else:
         draft.unlink(missing_ok=True)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, in no order. Links are followed, but not back into a folder that they lie in.
+
+    Pipes, sockets and devices are no files; a link to nothing is one, so that whoever reads it says so.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while waiting:
+        here, above = waiting.pop()
+        state = here.stat()
+        identity = (state.st_dev, state.st_ino)
+        if identity in above:
+            continue
+        with os.scandir(here) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if path.is_dir():
+                    waiting.append((path, above | {identity}))
+                elif path.is_file() or not path.exists():
+                    yield path
 
 
 def write_json(path: Path, value: Any) -> None:

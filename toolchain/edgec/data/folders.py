@@ -11,6 +11,7 @@ import numpy as np
 
 from edgec.core.digest import digest_image
 from edgec.core.errors import DataError
+from edgec.core.files import files_below
 from edgec.core.images import SUFFIXES, decode_images
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
@@ -127,11 +128,12 @@ def image_files(folder: Path, *, progress: Progress) -> list[Path]:
     """All files below a folder that end like an image, sorted; links are followed, hidden names passed over."""
     found: list[Path] = []
     strays: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith("."):
-                (found if Path(name).suffix.lower() in SUFFIXES else strays).append(Path(parent, name))
+    try:
+        for path in files_below(folder):
+            if not any(name.startswith(".") for name in path.relative_to(folder).parts):
+                (found if path.suffix.lower() in SUFFIXES else strays).append(path)
+    except OSError as error:
+        _refuse(error)
     if strays:
         progress.note(f"'{folder}': {len(strays)} files do not end like an image and are left out, as '{min(strays)}'")
     return sorted(found)

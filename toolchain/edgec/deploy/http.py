@@ -111,12 +111,11 @@ class HttpConnection:
         Raises:
             TransportError: Any other answer, or none; a `PassingError` where another attempt may help.
         """
-        url = urljoin(self._base, path)
-        if self._scheme == "https" and urlsplit(url).scheme != "https":
-            raise TransportError(f"'{self._reference}': the registry leads to HTTP without TLS", hint=_MEND)
+        url = self._address(path)
         headers = {"Accept-Encoding": "identity", **(headers or {})}
         response = self._once(method, url, headers, data, stream=stream)
-        if response.status_code == HTTPStatus.UNAUTHORIZED and self._introduce(response):
+        asked_here = response.status_code == HTTPStatus.UNAUTHORIZED and self._is_registry(response.url)
+        if asked_here and self._introduce(response):
             response.close()
             response = self._once(method, url, headers, data, stream=stream)
         if response.status_code in expect:
@@ -133,6 +132,21 @@ class HttpConnection:
         except RequestException as error:
             raise self._unreachable(error) from error
 
+    def _address(self, path: str) -> str:
+        """Where a request goes."""
+        try:
+            url = urljoin(self._base, path)
+            scheme = urlsplit(url).scheme
+        except ValueError as error:
+            raise TransportError(f"'{self._reference}': the registry leads to no address", hint=_MEND) from error
+        if self._scheme == "https" and scheme != "https":
+            raise TransportError(f"'{self._reference}': the registry leads to HTTP without TLS", hint=_MEND)
+        return url
+
+    def _is_registry(self, url: str | None) -> bool:
+        """Whether it is the registry itself; whoever else it leads to is not told who asks."""
+        return urlsplit(str(url)).netloc == self._reference.host
+
     def _once(self, method: str, url: str, headers: dict[str, str], data: bytes | None, *, stream: bool) -> Response:
         from requests import RequestException
 
@@ -145,7 +159,7 @@ class HttpConnection:
 
     def _authorize(self, request: PreparedRequest) -> PreparedRequest:
         """Says who asks, to the registry and to nobody whom it sends us to; `~/.netrc` has no say."""
-        if self._authorization and urlsplit(str(request.url)).netloc == self._reference.host:
+        if self._authorization and self._is_registry(request.url):
             request.headers["Authorization"] = self._authorization
         return request
 
@@ -165,16 +179,19 @@ class HttpConnection:
         """What the place that the challenge names gives for the password; it must not be told that without TLS."""
         from requests import RequestException
 
-        realm = re.search(r'realm="([^"]+)"', challenge)
-        if realm is None or urlsplit(realm[1]).scheme not in ("https", self._scheme):
-            raise TransportError(
-                f"registry '{self._reference.registry}' has its tokens fetched without TLS", hint=_MEND
-            )
+        realms = re.findall(r'realm="([^"]+)"', challenge)
+        registry = f"registry '{self._reference.registry}'"
+        if len(realms) != 1 or challenge.lower().count("realm=") != 1:  # of two, readers could each take another one
+            raise TransportError(f"{registry} names {len(realms)} places for its tokens, expected one", hint=_MEND)
+        if not realms[0].startswith(("https://", f"{self._scheme}://")):
+            raise TransportError(f"{registry} has its tokens fetched without TLS", hint=_MEND)
         backend = _backend("token", self._session, self._credentials)
         try:
             headers, _ = backend.authenticate_request(response, {})
         except RequestException as error:
             raise self._unreachable(error) from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise TransportError(f"{registry} has its tokens fetched where there are none", hint=_MEND) from error
         return headers.get("Authorization")
 
     def _unreachable(self, error: Exception) -> TransportError:
@@ -230,7 +247,15 @@ def _session() -> Session:
 
     from http.cookiejar import DefaultCookiePolicy
 
-    session = Session()
+    class Discreet(Session):
+        """Tells another host than the first neither what was told that one nor what `~/.netrc` has for it."""
+
+        def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
+            if self.should_strip_auth(str(response.request.url), str(prepared_request.url)):
+                prepared_request.headers.pop("Authorization", None)
+
+    session = Discreet()
+    session.auth = lambda request: request  # with no auth at all, requests asks ~/.netrc
     session.mount("https://", Bounded())
     session.mount("http://", Bounded())
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -264,7 +289,7 @@ def _said(response: Response) -> str:
     try:
         first = response.json()["errors"][0]
         text = " ".join(f"{first.get('message') or first.get('code')}".split())
-    except (ValueError, LookupError, TypeError, AttributeError, OSError):
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError):
         return ""
     return f": {text[:_MESSAGE_CHARS]}"
 

@@ -33,10 +33,12 @@ def hold(path: Path, *, by: str, since: str, wait_s: float = 0.0) -> Iterator[No
             or the file cannot be written.
     """
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise unwritable(path.parent, error) from error
     try:
+        with suppress(OSError):  # of an earlier version: who may read it may lock it
+            os.fchmod(handle, 0o600)
         deadline = time.monotonic() + wait_s
         while not _taken(handle):
             if time.monotonic() >= deadline:

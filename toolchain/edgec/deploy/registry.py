@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from typing_extensions import Self
 
@@ -30,6 +31,13 @@ MAX_MANIFEST_BYTES = 4 << 20
 _WRITTEN = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT)
 _LOST = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 """What registries answer where an upload cannot be gone on with."""
+_NO_CHUNKS = (
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.NOT_IMPLEMENTED,
+    HTTPStatus.BAD_GATEWAY,
+)
+"""What registries, and proxies before them, answer to a PATCH that they do not know."""
 
 
 class Repository:
@@ -210,6 +218,7 @@ class _Upload:
     furthest: int = 0
     _sent: int = 0
     _started: bool = False
+    _whole: bool = False
     _location: str | None = None
 
     def is_there(self) -> bool:
@@ -218,15 +227,18 @@ class _Upload:
         return self.connection.send("HEAD", f"blobs/{self.blob.digest}", expect=found).ok
 
     def go_on(self) -> None:
-        """Sends what is missing."""
+        """Sends what is missing; all at once where the registry has shown that it takes no chunks."""
         if self._started and self.is_there():
             return
-        if not self._resumes():
-            self._sent, self._started = 0, True
-            self._place(self.connection.send("POST", "blobs/uploads/", expect=_WRITTEN))
-        while len(self.data) - self._sent > CHUNK_BYTES:
+        if self._whole or not self._resumes():
+            self._begin()
+        while len(self.data) - self._sent > CHUNK_BYTES and not self._whole:
             self._send("PATCH", self.data[self._sent : self._sent + CHUNK_BYTES])
         self._send("PUT", self.data[self._sent :])
+
+    def _begin(self) -> None:
+        self._sent, self._started, self._location = 0, True, None
+        self._place(self.connection.send("POST", "blobs/uploads/", expect=_WRITTEN))
 
     def _resumes(self) -> bool:
         """Asks how far the registry came; some have forgotten, or cannot go on in the middle of a chunk."""
@@ -236,9 +248,9 @@ class _Upload:
         if response.status_code in _LOST:
             return False
         self._place(response)
-        end = re.fullmatch(r"(?:bytes=)?0-(\d+)", response.headers.get("Range", ""))
-        self._sent = int(end[1]) + 1 if end and int(end[1]) else 0
-        return self._sent <= len(self.data)
+        most = min(self._sent + CHUNK_BYTES, len(self.data))  # it cannot have more than it was sent
+        self._sent = _stored(response) or 0
+        return self._sent <= most
 
     def _send(self, method: str, chunk: bytes) -> None:
         place, end = self._location or "", self._sent + len(chunk)
@@ -247,7 +259,12 @@ class _Upload:
             headers["Content-Range"] = f"{self._sent}-{max(end - 1, 0)}"
         if method == "PUT":
             place += f"{'&' if '?' in place else '?'}digest={self.blob.digest}"
-        response = self.connection.send(method, place, headers=headers, data=chunk, expect=(*_WRITTEN, *_LOST))
+        expect = (*_WRITTEN, *_LOST, *(_NO_CHUNKS if method == "PATCH" else ()))
+        response = self.connection.send(method, place, headers=headers, data=chunk, expect=expect)
+        if method == "PATCH" and (response.status_code in _NO_CHUNKS or _stored(response) not in (None, end)):
+            self._whole = True
+            self._begin()
+            return
         if response.status_code in _LOST:
             self._location = None
             raise PassingError(f"the registry lost an upload (HTTP {response.status_code})", hint="try again later")
@@ -256,7 +273,18 @@ class _Upload:
         self.furthest = max(self.furthest, end)
 
     def _place(self, response: Response) -> None:
-        """Where to go on; an answer whose headers were cut does not say it."""
-        self._location = response.headers.get("Location")
-        if self._location is None and response.status_code != HTTPStatus.CREATED:
+        """Where to go on: relative to where the answer came from, or there again where it does not say."""
+        given = response.headers.get("Location")
+        if given is not None:
+            try:
+                self._location = urljoin(response.url, given)
+            except ValueError:
+                self._location = given  # refused where it is used
+        elif self._location is None and response.status_code != HTTPStatus.CREATED:
             raise PassingError("the registry does not say where to send a blob", hint="try again later")
+
+
+def _stored(response: Response) -> int | None:
+    """The bytes of an upload that a registry says it has; None where it does not say."""
+    end = re.fullmatch(r"(?:bytes=)?0-([0-9]{1,15})", response.headers.get("Range", ""))
+    return None if end is None else int(end[1]) + 1 if int(end[1]) else 0

@@ -179,14 +179,14 @@ class Connection:
             process.close()
 
     def _line(self, words: Sequence[str]) -> str:
-        """The shell's line that finds edgec and runs a command."""
+        """The shell's line that finds edgec and runs a command; with `-I`, no module comes from the folder."""
         call = shlex.join(words)
         if self.device.python:
-            return f"exec {shlex.quote(self.device.python)} -m edgec {call}"
+            return f"exec {shlex.quote(self.device.python)} -I -m edgec {call}"
         own = shlex.quote(f"{self.device.address.path}/venv/bin/python")
         return (
             f"if command -v edgec >/dev/null; then exec edgec {call}; "
-            f"elif [ -x {own} ]; then exec {own} -m edgec {call}; else exit 127; fi"
+            f"elif [ -x {own} ]; then exec {own} -I -m edgec {call}; else exit 127; fi"
         )
 
     async def _finished(self, command: str) -> asyncssh.SSHCompletedProcess:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,7 +144,7 @@ def receive(
     """Fetches the files of an artifact; see `pull_bundle`."""
     require_replaceable(output)
     require_writable(output)
-    with _parts(output) as parts, _disk(parts):
+    with _parts(output) as parts, _disk(output.absolute().parent):
         _clear(parts, {blob.sha256 for blob in artifact.layers.values()})
         received = 0
         for name, blob in progress.track(artifact.layers.items(), total=len(artifact.layers), what="receiving"):
@@ -156,7 +156,7 @@ def receive(
             bundle = open_bundle(draft)
             bundle.verify()
             signed_by = verify_signature(bundle, trust) if trust else None
-        shutil.rmtree(parts, ignore_errors=True)
+        _clear(parts, set())
     return Pulled(
         path=output,
         reference=repository.reference.pinned(artifact.digest),
@@ -169,18 +169,36 @@ def receive(
 
 @contextmanager
 def _parts(output: Path) -> Iterator[Path]:
-    """The hidden folder beside `output` where files arrive; it stays when something fails, to be gone on with."""
+    """The hidden folder beside `output` where files arrive; it stays when something fails, to be gone on with.
+
+    It is this user's alone, and named by its descriptor: others who may write beside it can put no link into it, nor
+    another folder into its place.
+    """
     folder = output.absolute().with_name(f".{output.absolute().name}.pull")
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
     try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise _taken(folder, "is not a folder") from error
+    try:
+        if os.fstat(handle).st_uid != os.geteuid():
+            raise _taken(folder, "belongs to another user")
+        os.fchmod(handle, 0o700)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(f"'{output}' is being pulled to by another process", hint="wait for it to end") from error
-        yield folder
+        here = Path(f"/proc/self/fd/{handle}")
+        yield here if here.exists() else folder
+        with suppress(OSError):
+            folder.rmdir()
     finally:
         os.close(handle)
+
+
+def _taken(folder: Path, reason: str) -> ConfigError:
+    return ConfigError(f"'{folder}' {reason}", hint="remove it, or name another --output")
 
 
 @contextmanager
@@ -189,7 +207,7 @@ def _disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(folder.parent, error) from error
+        raise unwritable(folder, error) from error
 
 
 def _clear(parts: Path, wanted: set[str]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
+from edgec.core.plain import plain
 from edgec.evaluate.gates import GateResult, Verdict
 from edgec.evaluate.wording import format_amount, measure_title
 
@@ -15,9 +17,8 @@ __all__ = ["code_quality", "describe", "github_annotations", "junit", "markdown"
 MOST_ANNOTATIONS = 10
 """Of a level that GitHub shows of a step: https://docs.github.com/actions, limits of workflow commands."""
 _MARKS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔"}
-_CONTROL = dict.fromkeys({*range(32)} - {9, 10, 13}, "\ufffd")
-"""Characters that XML cannot hold."""
 _WORKFLOW_COMMAND = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_MARKS_OF_MARKDOWN = re.compile(r"[\\`*_\[\]<>#!|~&@:.]")
 _WORKFLOW_PROPERTY = _WORKFLOW_COMMAND | str.maketrans({":": "%3A", ",": "%2C"})
 
 
@@ -28,7 +29,7 @@ def describe(result: GateResult) -> str:
     found = "not known" if result.value is None else format_amount(result.name, result.value)
     bound = "at least" if result.name.startswith("min_") else "at most"
     reason = f"; {result.reason}" if result.reason else ""
-    return f"{title}{label}: {found}, asked for {bound} {format_amount(result.name, result.limit)}{reason}"
+    return plain(f"{title}{label}: {found}, asked for {bound} {format_amount(result.name, result.limit)}{reason}")
 
 
 def junit(results: Sequence[GateResult], *, bundle: str) -> bytes:
@@ -43,8 +44,8 @@ def junit(results: Sequence[GateResult], *, bundle: str) -> bytes:
     suite = ET.SubElement(root, "testsuite", {"name": "edgec check", **counts, "skipped": str(doubts)})
     for result in results:
         name = f"{result.name}[{result.label}]" if result.label else result.name
-        message = describe(result).translate(_CONTROL)
-        case = ET.SubElement(suite, "testcase", {"classname": bundle, "name": name.translate(_CONTROL)})
+        message = describe(result)
+        case = ET.SubElement(suite, "testcase", {"classname": plain(bundle), "name": plain(name)})
         if result.blocks:
             ET.SubElement(case, "failure", {"message": message, "type": result.verdict.value}).text = message
         elif _is_doubt(result):
@@ -119,5 +120,5 @@ def _is_doubt(result: GateResult) -> bool:
 
 
 def _cell(text: str) -> str:
-    """As it stands in a table, whatever it holds."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """As it stands in a table, whatever it holds: neither a link nor a picture."""
+    return _MARKS_OF_MARKDOWN.sub(r"\\\g<0>", plain(text))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.core.errors import ConfigError, DataError
+from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.host import describe_host
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.progress import Progress
 from edgec.evaluate.gates import GateResult, Gates, check_gates
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import Report, parse_report
-from edgec.package import Bundle, open_bundle
+from edgec.package import Bundle, Trust, open_bundle, verify_signature
 
 if TYPE_CHECKING:
     from edgec.runtime import Model, Session
@@ -72,9 +72,31 @@ def read_evidence(bundle: Path) -> Evidence:
 
 
 def _evidence(bundle: Bundle) -> Evidence:
+    bundle.verify()
     report = parse_report(bundle.read_bytes(REPORT), where=f"{bundle.path}/{REPORT}")
     predictions = Predictions.from_bytes(bundle.read_bytes(PREDICTIONS), report.labels, where=str(bundle.path))
+    _require_agreement(report, predictions, where=str(bundle.path))
     return Evidence(report=report, predictions=predictions)
+
+
+def _require_agreement(report: Report, predictions: Predictions, *, where: str) -> None:
+    """Counts every accuracy again.
+
+    Raises:
+        IntegrityError: One is not what the predictions give; up to half an image is rounding.
+    """
+    for row in report.measurements:
+        if row.name != "accuracy" or row.stage not in predictions.given:
+            continue
+        asked = predictions.truth == report.labels.index(row.label) if row.label in report.labels else slice(None)
+        truth, given = predictions.truth[asked], predictions.given[row.stage][asked]
+        if len(truth) and abs(float((truth == given).mean()) - row.value) > 0.5 / len(truth):
+            of = f"{row.stage.value}'s accuracy" + (f" on '{row.label}'" if row.label else "")
+            raise IntegrityError(
+                f"'{where}': {REPORT}: {of} is {row.value:.4g}, "
+                f"expected {(truth == given).mean():.4g} by {PREDICTIONS}",
+                hint="the report was edited: build the bundle again",
+            )
 
 
 def check_bundle(
@@ -84,6 +106,7 @@ def check_bundle(
     baseline: Path | None = None,
     test: Path | None = None,
     bench: Path | None = None,
+    trust: Trust | None = None,
     progress: Progress,
 ) -> list[GateResult]:
     """Holds a bundle against gates.
@@ -96,6 +119,7 @@ def check_bundle(
         test: Labelled images to run both on; None takes what was measured when they were built.
         bench: What `edgec bench --json` told of the candidate on the device: takes the place of what the bundle holds
             of latency, memory and energy.
+        trust: Whose signature the candidate must have; None looks at none.
         progress: Told of batches.
 
     Raises:
@@ -105,6 +129,8 @@ def check_bundle(
         IntegrityError: A bundle is damaged or was edited.
     """
     candidate = open_bundle(bundle)
+    if trust is not None:
+        verify_signature(candidate, trust)
     evidence = _evidence(candidate)
     gates = _gates(asked, evidence.report, compared=baseline is not None)
     gates.require_classes(evidence.report.labels)

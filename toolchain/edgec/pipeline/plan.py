@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,10 +228,21 @@ def _architecture(model: ModelConfig) -> str:
         return model.name
     search_current_folder()
     try:
-        spec = importlib.util.find_spec(module)
+        spec = _spec(module)
     except (ImportError, ValueError):
         return model.name  # loading it will say what is wrong with the name
     return digest_tree(Path(spec.origin)) if spec and spec.origin else model.name
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module lies. Nothing of it runs, nor of its packages, as `find_spec` of the whole name would let them."""
+    outermost, *names = module.split(".")
+    spec = importlib.util.find_spec(outermost)
+    for name in names:
+        if spec is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{name}", spec.submodule_search_locations or [])
+    return spec
 
 
 def _path(path: Path, what: str) -> str:

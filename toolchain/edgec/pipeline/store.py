@@ -66,12 +66,19 @@ class Store:
 
     def holds(self, recipe: Recipe) -> bool:
         """Whether the stage is finished, and every file of it as it was left."""
+        return self._record(recipe) is not None
+
+    def _record(self, recipe: Recipe) -> Mapping[str, Any] | None:
+        """What the stage left, facts too; None where that is not there, or not as it was left."""
         folder = self.path(recipe)
         try:
-            files = read_json(folder / RECORD)["files"]
-            return all(digest_file(folder / name) == digest for name, digest in files.items())
-        except (OSError, ValueError):
-            return False
+            record = read_json(folder / RECORD)
+            told = record.pop("digest")
+            whole = told == digest_value(record) and record["key"] == recipe.key
+            files = record["files"].items() if whole else ()
+            return record if whole and all(digest_file(folder / name) == digest for name, digest in files) else None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None
 
     def get(self, recipe: Recipe, make: Callable[[Path], Mapping[str, Any]]) -> Output:
         """The output of a stage, made now if it is not there.
@@ -80,15 +87,21 @@ class Store:
             recipe: What to make.
             make: Writes files into the folder it is given and returns facts, JSON values.
         """
-        cached = self.holds(recipe)
-        if not cached:
+        found = self._record(recipe)
+        record = found
+        if record is None:
             with new_folder(self.path(recipe)) as draft:
                 facts = make(draft)
                 files = {
                     p.relative_to(draft).as_posix(): digest_file(p) for p in sorted(draft.rglob("*")) if p.is_file()
                 }
-                write_json(draft / RECORD, {"stage": recipe.stage, "key": recipe.key, "facts": facts, "files": files})
-        record = read_json(self.path(recipe) / RECORD)
+                record = {"stage": recipe.stage, "key": recipe.key, "facts": facts, "files": files}
+                write_json(draft / RECORD, {**record, "digest": digest_value(record)})
+            record = read_json(self.path(recipe) / RECORD)
         return Output(
-            recipe=recipe, folder=self.path(recipe), facts=record["facts"], files=record["files"], cached=cached
+            recipe=recipe,
+            folder=self.path(recipe),
+            facts=record["facts"],
+            files=record["files"],
+            cached=found is not None,
         )

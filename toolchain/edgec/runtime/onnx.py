@@ -31,6 +31,12 @@ _FAILURES: tuple[type[Exception], ...] = tuple(
 _ROUNDS_BIASES = "WeightBiasQuantization"
 """An optimiser that rounds biases to int32, also where a graph for TensorRT leaves them in floating point, and so gives
 some images another class than TensorRT would. Where int8 kernels want rounded biases, the graph says so itself."""
+_BYTES_ALONE = {
+    "session.load_model_format": "ONNX",
+    "session.model_external_initializers_file_folder_path": "/dev/null",
+}
+"""Bytes are read as ONNX, not as onnxruntime's own format, and weights of their own file have no folder to lie in: else
+it would be the current one. From 1.24.3 on, onnxruntime refuses absolute paths and `..` as well."""
 
 
 class OnnxRuntime:
@@ -70,6 +76,8 @@ def _load(model: bytes | Path, settings: Settings) -> onnxruntime.InferenceSessi
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = settings.threads or 0
+    for name, value in _BYTES_ALONE.items() if isinstance(model, bytes) else ():
+        options.add_session_config_entry(name, value)
     here = onnxruntime.get_available_providers()
     wanted = [name for name in dict.fromkeys((*settings.providers, _CPU)) if name in here]
     try:

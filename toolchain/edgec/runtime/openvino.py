@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from edgec.runtime.engine import Port, Settings
 __all__ = ["OpenVino"]
 
 openvino: Any = import_module("openvino")  # an extra: pyright runs without it
+frontend: Any = import_module("openvino.frontend")
 
+_FAILURES: tuple[type[Exception], ...] = (
+    RuntimeError,
+    *(getattr(frontend, name) for name in ("GeneralFailure", "InitializationFailure", "NotImplementedFailure")),
+    *(getattr(frontend, name) for name in ("OpConversionFailure", "OpValidationFailure")),
+)
+"""What OpenVINO and its readers raise."""
 _CPU = "CPU"
 _PLACES = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully", "Summary:")
 """Lines of OpenVINO's messages that say where in its source it failed, not what."""
@@ -54,7 +62,7 @@ class OpenVino:
             raise DataError(f"input {tensor.dtype} {tensor.shape}: expected float32 (n, {shape})")
         try:
             self._request.infer([np.ascontiguousarray(tensor)], share_inputs=True)
-        except RuntimeError as error:
+        except _FAILURES as error:
             raise UnsupportedError(f"OpenVINO {_version()}: {_line(error)}") from error
         return self._request.get_output_tensor(0).data.copy()
 
@@ -71,9 +79,12 @@ def _options(device: str, threads: int | None) -> dict[str, Any]:
 
 
 def _compile(core: Any, model: bytes | Path, device: str, options: dict[str, Any]) -> Any:
+    """By the reader of ONNX: `read_model` takes a text within the file that looks like OpenVINO's own format."""
     try:
-        return core.compile_model(core.read_model(model), device, options)
-    except RuntimeError as error:
+        reader = frontend.FrontEndManager().load_by_framework("onnx")
+        graph = reader.load(io.BytesIO(model) if isinstance(model, bytes) else str(model))
+        return core.compile_model(reader.convert(graph), device, options)
+    except _FAILURES as error:
         raise DataError(
             f"OpenVINO {_version()} cannot load the model: {_line(error)}",
             hint="a newer OpenVINO may know its operators or opset",

@@ -11,6 +11,7 @@ from typing import Any
 from edgec import __version__
 from edgec.core.files import require_writable, write_bytes, write_json
 from edgec.core.host import describe_host
+from edgec.core.plain import plain
 
 __all__ = ["CSV", "JSON", "PAGE", "PLOT", "document_head", "require_folder", "write_files"]
 
@@ -59,5 +60,13 @@ def _lines(runs: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(runs)
+    writer.writerows({name: _cell(value) for name, value in run.items()} for run in runs)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """No formula: what spreadsheets would compute becomes a text for them."""
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from edgec.deploy.agent import Agent, RefusedError, next_wait_s
 from edgec.deploy.reference import Reference
 from edgec.deploy.registry import Repository
 from edgec.deploy.transfer import Pushed, push_bundle
-from edgec.deploy.units import agent_units
+from edgec.deploy.units import agent_units, serve_unit
 from edgec.package import open_bundle
 
 pytestmark = pytest.mark.network
@@ -339,9 +340,16 @@ def test_the_units_say_what_the_options_say(tmp_path: Path) -> None:
     options = ["--restart", 'systemctl restart "my app" $X 5%']
     units = agent_units(reference, tmp_path, every_s=300, options=options, python=Path("/opt/edgec/bin/python"))
     service, timer = units["edgec-agent.service"], units["edgec-agent.timer"]
-    start = f"ExecStart=/opt/edgec/bin/python -m edgec agent {reference} {tmp_path} --once "
+    start = f"ExecStart=/opt/edgec/bin/python -I -m edgec agent {reference} {tmp_path} --once "
     assert start + r'--restart "systemctl restart \"my app\" $$X 5%%"' in service.splitlines()
     assert {"OnUnitInactiveSec=255s", "RandomizedDelaySec=90s"} < set(timer.splitlines())
+
+
+def test_services_run_in_an_empty_folder_of_their_own(tmp_path: Path) -> None:
+    reference = Reference.parse("registry.example.com/cameras/digits:stable")
+    for unit in (serve_unit(tmp_path), agent_units(reference, tmp_path, every_s=300)["edgec-agent.service"]):
+        assert {"RuntimeDirectory=%N", "WorkingDirectory=%t/%N"} < set(unit.splitlines())
+        assert re.search(r"^ExecStart=\S+ -I -m edgec ", unit, re.MULTILINE)
 
 
 def test_a_path_that_systemd_reads_otherwise_is_refused() -> None:

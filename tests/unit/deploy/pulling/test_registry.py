@@ -167,7 +167,7 @@ def test_no_password_goes_where_tls_is_not(stub: Stub, tmp_path: Path) -> None:
 
     login(tmp_path, {"auths": {"registry.example.com": {"auth": BASIC}}})
     challenge = Response()
-    challenge.status_code = 401
+    challenge.status_code, challenge.url = 401, "https://registry.example.com/v2/a/manifests/b"
     challenge.headers["Www-Authenticate"] = f'Bearer realm="http://127.0.0.1:{stub.port}/token",service="x"'
     with Repository(Reference.parse("registry.example.com/a:b"), waits_s=()) as repository:
         repository._connection._session.request = lambda *_, **__: challenge
@@ -194,6 +194,77 @@ def test_the_password_is_for_the_registry_and_nobody_whom_it_names(stub: Stub, t
     elsewhere = [(path, headers) for _, path, headers in stub.seen if headers["Host"].startswith("127.0.0.3")]
     assert [path.partition("=")[0] for path, _ in elsewhere] == ["/elsewhere?a"]
     assert all("Authorization" not in headers for _, headers in elsewhere)
+
+
+def elsewhere(stub: Stub, *, status: int, method: str) -> Callable[[str, str, dict[str, str]], Answer]:
+    """A registry that leads to 127.0.0.3, which wants a password, and says where it is to be brought."""
+
+    def answer(asked: str, path: str, headers: dict[str, str]) -> Answer:
+        there = headers["Host"].startswith("127.0.0.3")
+        if path.startswith("/token"):
+            return Answer(body=b'{"token": "stolen"}')
+        if there:
+            realm = f'Bearer realm="http://127.0.0.3:{stub.port}/token",service="x"'
+            return Answer(status=401, headers={"Www-Authenticate": realm})
+        if asked == method:
+            return Answer(status=status, headers={"Location": f"http://127.0.0.3:{stub.port}/there"})
+        return Answer(status=404)
+
+    return answer
+
+
+@pytest.mark.parametrize(("status", "method"), [(307, "GET"), (302, "GET"), (307, "POST"), (202, "POST")])
+def test_a_host_that_the_registry_leads_to_is_not_told_the_password(
+    stub: Stub, tmp_path: Path, status: int, method: str
+) -> None:
+    login(tmp_path, {"auths": {f"127.0.0.1:{stub.port}": {"auth": BASIC}}})
+    stub.answer = elsewhere(stub, status=status, method=method)
+    blob = Blob.of(b"content", "text/plain")
+    with stub.repository() as repository:
+        ask = {"GET": lambda: repository.fetch(blob, tmp_path / "part"), "POST": lambda: repository.upload(blob, b"")}
+        with pytest.raises(TransportError, match=r"HTTP 401"):
+            ask[method]()
+    assert any(headers["Host"].startswith("127.0.0.3") for _, _, headers in stub.seen)
+    assert not [path for _, path, headers in stub.seen if path.startswith("/token") or "Authorization" in headers]
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+def test_netrc_is_told_to_nobody(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redirected: bool) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login a password b\nmachine 127.0.0.3 login a password b\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    def answer(_: str, path: str, headers: dict[str, str]) -> Answer:
+        if redirected and headers["Host"].startswith("127.0.0.1"):
+            return Answer(status=307, headers={"Location": f"http://127.0.0.3:{stub.port}{path}"})
+        return Answer(body=b"{}")
+
+    stub.answer = answer
+    with stub.repository() as repository:
+        repository.manifest()
+    assert [headers.get("Authorization") for _, _, headers in stub.seen] == [None] * (1 + redirected)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "token", "message"),
+    [
+        ('realm="http://127.0.0.1:{port}/token",realm="http://127.0.0.3:{port}/token"', b"{}", "names 2 places"),
+        ("realm=http://127.0.0.3:{port}/token", b"{}", "names 0 places"),
+        ('realm="http://[127/token"', b"{}", "has its tokens fetched|cannot be reached"),
+        ('realm="http://127.0.0.1:{port}/token"', b"[1]", "has its tokens fetched where there are none"),
+        ('realm="http://127.0.0.1:{port}/token"', b"[" * 100_000, "has its tokens fetched where|cannot be reached"),
+    ],
+)
+def test_a_challenge_that_makes_no_sense_is_told(stub: Stub, challenge: str, token: bytes, message: str) -> None:
+    def answer(_: str, path: str, __: dict[str, str]) -> Answer:
+        if path.startswith("/token"):
+            return Answer(body=token)
+        return Answer(status=401, headers={"Www-Authenticate": f"Bearer {challenge.format(port=stub.port)}"})
+
+    stub.answer = answer
+    with stub.repository() as repository, pytest.raises(TransportError, match=message):
+        repository.resolve()
 
 
 def test_a_failure_that_passes_is_tried_again_after_what_the_registry_asks(
@@ -307,6 +378,84 @@ def test_an_upload_that_the_registry_lost_is_begun_anew(stub: Stub, lost: int) -
     with stub.repository() as repository:
         assert repository.upload(Blob.of(b"content", "text/plain"), b"content")
     assert len(sessions) == 2
+
+
+@dataclass(kw_only=True)
+class Uploads:
+    """A registry that takes uploads in its own way: `patch` answers the chunks."""
+
+    patch: Answer
+    location: str | None = "/session"
+    methods: list[str] = field(default_factory=list)
+
+    def __call__(self, method: str, path: str, headers: dict[str, str]) -> Answer:
+        if method == "HEAD":
+            return Answer(status=404)
+        self.methods.append(method)
+        where = {} if self.location is None else {"Location": self.location}
+        if method == "POST":
+            return Answer(status=202, headers=where)
+        if not path.startswith("/session"):
+            return Answer(status=405)
+        return self.patch if method == "PATCH" else Answer(status=201)
+
+
+CHUNKS = bytes(25)
+"""Three chunks of ten bytes and less."""
+
+
+@pytest.mark.parametrize("status", [404, 405, 501, 502])
+def test_where_chunks_do_not_pass_the_blob_is_sent_at_once(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr("edgec.deploy.registry.CHUNK_BYTES", 10)
+    stub.answer = uploads = Uploads(patch=Answer(status=status))
+    with stub.repository() as repository:
+        assert repository.upload(Blob.of(CHUNKS, "text/plain"), CHUNKS)
+    assert uploads.methods == ["POST", "PATCH", "POST", "PUT"]
+    assert stub.seen[-1][2]["Content-Length"] == "25"
+    assert "Content-Range" not in stub.seen[-1][2]
+
+
+@pytest.mark.parametrize("told", ["0-4", "0-99", "bytes=0-14"])
+def test_a_registry_that_counts_otherwise_gets_the_blob_at_once(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr("edgec.deploy.registry.CHUNK_BYTES", 10)
+    stub.answer = uploads = Uploads(patch=Answer(status=202, headers={"Range": told, "Location": "/session"}))
+    with stub.repository() as repository:
+        assert repository.upload(Blob.of(CHUNKS, "text/plain"), CHUNKS)
+    assert uploads.methods == ["POST", "PATCH", "POST", "PUT"]
+
+
+@pytest.mark.parametrize("status", [201, 202, 204])
+def test_chunks_go_on_where_they_were_sent_if_the_answer_does_not_say_where(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr("edgec.deploy.registry.CHUNK_BYTES", 10)
+    stub.answer = uploads = Uploads(patch=Answer(status=status))
+    with stub.repository() as repository:
+        assert repository.upload(Blob.of(CHUNKS, "text/plain"), CHUNKS)
+    assert uploads.methods == ["POST", "PATCH", "PATCH", "PUT"]
+    assert [headers["Content-Range"] for method, _, headers in stub.seen if method in ("PATCH", "PUT")] == [
+        *("0-9", "10-19", "20-24")
+    ]
+
+
+def test_a_relative_location_is_relative_to_the_answer(stub: Stub) -> None:
+    stub.answer = Uploads(patch=Answer(status=202), location="../../../../../session?state=a")
+    with stub.repository() as repository:
+        assert repository.upload(Blob.of(b"content", "text/plain"), b"content")
+    assert stub.seen[-1][1].startswith("/session?state=a&digest=sha256:")
+
+
+@pytest.mark.parametrize(
+    ("location", "message"), [(None, "does not say where to send"), ("http://[bad", "leads to no address")]
+)
+def test_a_registry_that_says_nowhere_to_send_is_told_of(stub: Stub, location: str | None, message: str) -> None:
+    stub.answer = Uploads(patch=Answer(status=202), location=location)
+    with stub.repository() as repository, pytest.raises(TransportError, match=message):
+        repository.upload(Blob.of(b"content", "text/plain"), b"content")
 
 
 def test_a_registry_that_names_no_digest_is_read(stub: Stub) -> None:

@@ -247,6 +247,30 @@ def test_what_an_earlier_pull_left_is_not_believed(large: Path, repository: Open
     assert contents(tmp_path / "back") == contents(large) == before
 
 
+def test_a_folder_that_another_user_prepared_is_not_written_to(
+    bundle: Path, repository: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where everybody may write, as in /tmp, what stands beside the output may be full of links."""
+    push(bundle, repository())
+    (tmp_path / ".back.pull").mkdir()
+    monkeypatch.setattr("edgec.deploy.transfer.os.geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ConfigError, match=r"\.back\.pull' belongs to another user"):
+        pull(repository(), tmp_path / "back")
+
+
+def test_nobody_else_may_write_where_files_arrive(
+    bundle: Path, repository: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(bundle, repository())
+    parts = tmp_path / ".back.pull"
+    parts.mkdir(mode=0o777)
+    parts.chmod(0o777)
+    modes = []
+    monkeypatch.setattr("edgec.deploy.transfer._clear", lambda *_: modes.append(parts.stat().st_mode & 0o777))
+    pull(repository(), tmp_path / "back")
+    assert modes[0] == 0o700
+
+
 @pytest.mark.parametrize("cut", [100, 50_000, 150_000, 320_000])
 def test_a_push_goes_on_where_the_connection_was_cut(
     large: Path, repository: Open, line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
