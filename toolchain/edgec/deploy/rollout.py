@@ -13,8 +13,8 @@ from pathlib import Path
 from edgec.core.errors import EdgecError, TransportError
 from edgec.deploy.fleet import Device
 from edgec.deploy.session import Answer, Request
-from edgec.deploy.site import Status
 from edgec.deploy.ssh import Connection, CutError, RemoteSession, connect
+from edgec.deploy.status import Status
 from edgec.deploy.version import Version, folder_name
 from edgec.package import open_bundle
 from edgec.package.archive import archive_bytes
@@ -298,7 +298,7 @@ async def _send(payload: Payload, device: Device, session: RemoteSession, progre
         sent=lambda count: progress(device.name, "uploading", count / whole),
     )
     progress(device.name, "installing", None)
-    await session.ask(Request(do="install", digest=payload.version.digest))
+    await session.ask(Request(do="install", digest=payload.version.digest, key=device.signed_by))
     return whole - there
 
 

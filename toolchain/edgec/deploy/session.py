@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgec import __version__
 from edgec.core.errors import DataError, EdgecError, IntegrityError, TransportError
 from edgec.deploy.disk import require_space, unwritable
-from edgec.deploy.site import Site, Status
+from edgec.deploy.site import Site
+from edgec.deploy.status import Status
 from edgec.deploy.version import Version, folder_name
-from edgec.package import Trust
+from edgec.package import Trust, open_bundle
 from edgec.package.source import MAX_BYTES
 
 __all__ = ["IDLE_S", "LINE_BYTES", "Answer", "Fault", "Request", "serve_session"]
@@ -47,7 +48,7 @@ class Request(_Line):
         do: `status`; `part`: how much of an upload lies there; `receive`: take `bytes` behind its first `offset`;
             `install` the upload; `activate`; `settle`, once commands went well; `rollback`.
         needs_bytes: With `part`: what the upload and the installation will take.
-        key: With `activate` and `rollback`: a PEM file on the device; the version must be signed by it.
+        key: With `install`, `activate` and `rollback`: a PEM file on the device; the version must be signed by it.
         certificate: Likewise, authorities.
     """
 
@@ -130,13 +131,10 @@ def _do(site: Site, request: Request) -> Answer:
         case "part":
             return _part(site, request)
         case "install":
-            _install(site, request.digest)
+            _install(site, request)
             return Answer()
         case "activate":
-            version = site.activate(
-                request.digest, keep=request.keep, trust=_trust(request), allow_downgrade=request.allow_downgrade
-            )
-            return Answer(version=version)
+            return Answer(version=_activate(site, request))
         case "settle":
             site.settle()
             return Answer()
@@ -151,15 +149,31 @@ def _trust(request: Request) -> Trust | None:
     return Trust.read(key=request.key, certificate=request.certificate) if wanted else None
 
 
-def _install(site: Site, digest: str) -> None:
-    """Installs the upload, which is of no more use then, whether it was good or not."""
-    part = site.incoming(digest)
+def _activate(site: Site, request: Request) -> Version:
+    """Switches; of a version that is refused, and never ran, nothing is left."""
     try:
-        found = site.install(part)
+        return site.activate(
+            request.digest, keep=request.keep, trust=_trust(request), allow_downgrade=request.allow_downgrade
+        )
+    except (DataError, IntegrityError):
+        site.discard(request.digest)
+        raise
+
+
+def _install(site: Site, request: Request) -> None:
+    """Installs the upload, which is of no more use then, whether it was good or not."""
+    part = site.incoming(request.digest)
+    try:
+        _require_digest(part, request.digest)
+        site.install(part, trust=_trust(request))
     except (DataError, IntegrityError):
         part.unlink(missing_ok=True)
         raise
     part.unlink(missing_ok=True)
+
+
+def _require_digest(part: Path, digest: str) -> None:
+    found = open_bundle(part).digest
     if found != digest:
         raise IntegrityError(f"received bundle {folder_name(found)}, expected {folder_name(digest)}")
 
