@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from edgec.core.errors import EdgecError, TransportError
 from edgec.deploy.fleet import Device
 from edgec.deploy.session import Answer, Request
-from edgec.deploy.ssh import Connection, CutError, RemoteSession, connect
+from edgec.deploy.ssh import ASK_S, Connection, CutError, RemoteSession, connect
 from edgec.deploy.status import Status
 from edgec.deploy.version import Version, folder_name
 from edgec.package import open_bundle
@@ -163,12 +165,25 @@ async def on_each(
     async def one(device: Device) -> str | EdgecError:
         async with slots:
             try:
-                async with connect(device) as connection:
-                    return await do(connection)
-            except TransportError as error:
+                return await asyncio.wait_for(_asked(device, do), ASK_S)
+            except asyncio.TimeoutError:
+                return TransportError(f"'{device.address}': no answer within {ASK_S:g} s")
+            except EdgecError as error:
                 return error
+            except Exception as error:  # noqa: BLE001 - one device must not hide the others
+                return _unexpected(error)
 
     return list(await asyncio.gather(*map(one, devices)))
+
+
+async def _asked(device: Device, do: Callable[[Connection], Awaitable[str]]) -> str:
+    async with connect(device) as connection:
+        return await do(connection)
+
+
+def _unexpected(error: Exception) -> TransportError:
+    """Something that a device sent, and nobody thought of."""
+    return TransportError(f"unexpected {type(error).__name__}: {error}", hint="look at the device")
 
 
 class _Gate:
@@ -187,28 +202,32 @@ class _Gate:
 
 
 async def _deploy(payload: Payload, device: Device, order: Order, progress: Progress) -> Outcome:
-    """One device, with new connections for lost ones."""
+    """One device, whatever it sends."""
     started = time.monotonic()
     try:
         _require_target(payload.version, device)
-        for attempt in range(order.retries + 1):
-            try:
-                outcome = await asyncio.wait_for(
-                    _attempt(payload, device, order, progress, again=attempt > 0), order.device_s
-                )
-                break
-            except CutError:
-                if attempt == order.retries:
-                    raise
-                progress(device.name, "connection lost, again", None)
-                await asyncio.sleep(RETRY_S * 2**attempt)
-        else:
-            raise ValueError("retries is below 0")
+        outcome = await _persisted(payload, device, order, progress)
     except asyncio.TimeoutError:
         outcome = _outcome(device, Result.FAILED, reason=f"not done within {order.device_s:g} s")
     except EdgecError as error:
         outcome = _outcome(device, Result.FAILED, reason=str(error), hint=error.hint)
+    except Exception as error:  # noqa: BLE001 - one device must not hide the others
+        outcome = _outcome(device, Result.FAILED, reason=str(_unexpected(error)), hint="look at the device")
     return replace(outcome, seconds=round(time.monotonic() - started, 3))
+
+
+async def _persisted(payload: Payload, device: Device, order: Order, progress: Progress) -> Outcome:
+    """With new connections for lost ones."""
+    attempt = 0
+    while True:
+        try:
+            return await asyncio.wait_for(_attempt(payload, device, order, progress, again=attempt > 0), order.device_s)
+        except CutError:
+            if attempt >= order.retries:
+                raise
+        progress(device.name, "connection lost, again", None)
+        await asyncio.sleep(RETRY_S * 2**attempt)
+        attempt += 1
 
 
 def _require_target(version: Version, device: Device) -> None:
@@ -238,7 +257,10 @@ async def _attempt(payload: Payload, device: Device, order: Order, progress: Pro
 
 async def _look(connection: Connection) -> Status:
     text = await connection.site("status", "--json")
-    answer = Answer.model_validate_json(f'{{"status": {text.splitlines()[-1]}}}')
+    try:
+        answer = Answer.model_validate_json(f'{{"status": {(text.splitlines() or [""])[-1]}}}')
+    except ValidationError:
+        answer = Answer()
     if answer.status is None:
         raise TransportError("the device does not tell its status", hint="upgrade edgec on the device")
     return answer.status

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.core.errors import EdgecError, TransportError
+from edgec.core.errors import EdgecError
 from edgec.deploy.modelpack import Blob
 from edgec.deploy.reference import Reference
 from edgec.deploy.registry import Repository
@@ -102,7 +102,7 @@ HOSTILE: dict[str, Callable[[socket.socket], None]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_conversation_with_a_hostile_registry_is_soon_over(name: str, serve: Serve) -> None:
     began = time.monotonic()
-    with repository(serve(HOSTILE[name])) as there, pytest.raises(TransportError):
+    with repository(serve(HOSTILE[name])) as there, pytest.raises(EdgecError):
         there.manifest()
     # Two attempts of a second of grace each; the rest is for a machine that is busy.
     assert time.monotonic() - began < 30
@@ -128,12 +128,12 @@ def test_a_blob_that_comes_byte_by_byte_in_connections_of_their_own_is_given_up(
 
     blob = Blob(media_type="a/b", digest=f"sha256:{hashlib.sha256(data).hexdigest()}", size=100_000)
     began = time.monotonic()
-    with repository(serve(one_more)) as there, pytest.raises(TransportError):
+    with repository(serve(one_more)) as there, pytest.raises(EdgecError):
         there.fetch(blob, tmp_path / "part")
     assert time.monotonic() - began < 30
 
 
 def test_an_address_that_is_none_is_told(serve: Serve) -> None:
     port = serve(lambda near: near.sendall(b"HTTP/1.1 307 There\r\nLocation: http://[::1/\r\n\r\n"))
-    with repository(port) as there, pytest.raises(TransportError):
+    with repository(port) as there, pytest.raises(EdgecError):
         there.resolve()
