@@ -3,7 +3,8 @@
     python benchmarks/agent_kills.py [--kills 50] [--seed 0] [--quick] [--json]
 
 A real docker-registry on loopback, a bundle of a tiny graph with 2 MB beside it. Each round moves the tag and lets an
-agent look; it is killed with SIGKILL at a random moment of the time that a look took before. Every other time the
+agent look; it is killed with SIGKILL at a random moment: half of the time in the time that a look took before, half of
+the time in the trial, which is the restart and the health check. Every other time the
 commands that it started are killed with it, as by a power cut; every third bundle fails the health check. Then the
 agent looks again, without a kill. The device must run a whole version that is settled: the new one if it is well, else
 the one before. Needs Debian's docker-registry.
@@ -39,6 +40,8 @@ from rows import Row, arguments, show
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOAD = ["edgec.deploy.agent", "edgec.deploy.http", "edgec.runtime", "oras.auth", "onnxruntime", "onnx", "rich"]
 FILLER_BYTES = 2 << 20
+TRIAL_S = 0.6
+"""What restart and health check take, and a bit more."""
 LOOKS = 3
 """After a kill, at most: one to settle or to go back, the others for what the registry still offers."""
 
@@ -70,10 +73,10 @@ class Kill:
 
 def look(reference: str, root: Path) -> None:
     """One look of an agent, in a process of its own."""
-    health = f"sh -c {shlex.quote(f'sleep 0.1; ! test -e {root}/current/ill.bin')}"
+    health = f"sh -c {shlex.quote(f'sleep 0.2; ! test -e {root}/current/ill.bin')}"
     site = Site(root)
     with contextlib.suppress(EdgecError):
-        Agent(Reference.parse(reference), site, restart="sleep 0.2", health=health).poll()
+        Agent(Reference.parse(reference), site, restart="sleep 0.3", health=health).poll()
 
 
 def started(reference: str, root: Path) -> multiprocessing.context.ForkServerProcess:
@@ -101,18 +104,23 @@ def kills(folder: Path, count: int, seed: int) -> list[Kill]:
         started(reference, root).join()
         whole_s = time.monotonic() - began
         for number in range(count):
-            found.append(one(folder, reference, number, draw.uniform(0, whole_s)))
+            found.append(one(folder, reference, number, draw.uniform(0, 1), whole_s))
             print(number + 1, found[-1], file=sys.stderr, flush=True)
     return found
 
 
-def one(folder: Path, reference: str, number: int, moment_s: float) -> Kill:
-    """A round."""
+def one(folder: Path, reference: str, number: int, share: float, whole_s: float) -> Kill:
+    """A round; the kill comes at a share of what is to be cut."""
     root, ill, alone = folder / "site", number % 3 == 2, number % 2 == 0
     before = digest_at(root)
     wanted = push(folder, reference, number + 2, ill=ill)
     process = started(reference, root)
-    process.join(moment_s)
+    if number % 4 < 2:
+        process.join(share * whole_s)
+    else:
+        while process.is_alive() and not on_trial(root, wanted):
+            time.sleep(0.01)
+        process.join(share * TRIAL_S)
     theirs = [] if alone or process.pid is None else children(process.pid)
     process.kill()
     process.join()
@@ -130,6 +138,12 @@ def one(folder: Path, reference: str, number: int, moment_s: float) -> Kill:
     now = digest_at(root)
     runs = {wanted: "new", before: "before"}.get(now, "something else")
     return Kill(during=during, alone=alone, runs=runs, settled=Site(root).status().settled, looks=looks, ill=ill)
+
+
+def on_trial(root: Path, digest: str) -> bool:
+    """Whether the commands were begun for a version."""
+    events = Site(root).history()
+    return bool(events) and events[-1].event == "trial" and events[-1].digest == digest
 
 
 def push(folder: Path, reference: str, number: int, *, ill: bool) -> str:

@@ -3,8 +3,8 @@
     python benchmarks/hostile_peers.py [--count 200] [--seed 0] [--quick] [--json]
 
 A registry on loopback turns hostile at one of four steps (HEAD, manifest, the bundle's manifest, its graph), in one of
-some seventy ways; an agent looks at each. Then one rollout goes to as many devices, of which all but the last are hostile:
-an SSH server that answers `edgec site` in as many ways at each of five steps; the last is a real sshd with a real site.
+some seventy ways; an agent looks at each. Then one rollout goes to as many devices and one more. They are hostile, an
+SSH server that answers `edgec site` in as many ways at each of five steps; the last one is a real sshd with a site.
 Graces are cut to seconds, so that hundreds of conversations end within minutes; what is told is how many were not over
 in time, how many ended agent or deployer, what the honest device runs, and the most memory of this process.
 """
@@ -295,6 +295,7 @@ async def roll_to_all(
 
     class Server(asyncssh.SSHServer):
         def begin_auth(self, username: str) -> bool:
+            del username
             return False
 
     async def serve(process: Any) -> None:

@@ -37,6 +37,8 @@ LEAST_BYTES_S = 1024
 """Slower conversations are given up."""
 SMALL_BYTES = 1 << 20
 """Of an answer whose size nobody knows beforehand: tokens, errors."""
+CLOCK_S = 1735689600.0
+"""2025 began: a clock that says less was never set, as on devices without a battery for it."""
 _MAX_REDIRECTS = 5
 MAX_WAIT_S = 60.0
 """What a registry may ask us to wait."""
@@ -194,6 +196,12 @@ class HttpConnection:
 
         host = self._reference.registry
         if isinstance(error, SSLError):
+            if "not yet valid" in str(error) or time.time() < CLOCK_S:
+                return TransportError(
+                    f"registry '{host}': no secure connection, for this machine's clock says {time.strftime('%Y-%m-%d')}, "
+                    f"and certificates begin later: {_cause(error)}",
+                    hint="set the clock, as with timedatectl set-ntp true",
+                )
             return TransportError(
                 f"registry '{host}': no secure connection: {_cause(error)}",
                 hint="REQUESTS_CA_BUNDLE names certificates of your own; --insecure is for registries without TLS",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import gzip
 import hashlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgec.core.errors import EdgecError
+from edgec.core.errors import EdgecError, TransportError
 from edgec.deploy.modelpack import Blob
 from edgec.deploy.reference import Reference
 from edgec.deploy.registry import Repository
@@ -137,3 +142,45 @@ def test_an_address_that_is_none_is_told(serve: Serve) -> None:
     port = serve(lambda near: near.sendall(b"HTTP/1.1 307 There\r\nLocation: http://[::1/\r\n\r\n"))
     with repository(port) as there, pytest.raises(EdgecError):
         there.resolve()
+
+
+def test_a_clock_in_the_past_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To this machine, a certificate that begins tomorrow is what any certificate is to a clock of 1970."""
+    now = dt.datetime.now(dt.timezone.utc)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "registry.test")])
+    certificate = (
+        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key(), serial_number=7)
+        .not_valid_before(now + dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=9))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("registry.test")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "both.pem").write_bytes(private + certificate.public_bytes(pem))
+    (tmp_path / "ca.pem").write_bytes(certificate.public_bytes(pem))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    server = socket.create_server(("127.0.0.1", 0))
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", server.getsockname())
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address])
+
+    def shake_hands() -> None:
+        with contextlib.suppress(OSError):
+            near, _ = server.accept()
+            context.wrap_socket(near, server_side=True)
+
+    thread = threading.Thread(target=shake_hands, daemon=True)
+    thread.start()
+    reference = Reference.parse(f"registry.test:{server.getsockname()[1]}/cameras/digits:stable")
+    with (
+        server,
+        Repository(reference, waits_s=()) as there,
+        pytest.raises(TransportError, match="clock says 20") as told,
+    ):
+        there.resolve()
+    thread.join(5)
+    assert "set the clock" in str(told.value.hint)
