@@ -134,7 +134,7 @@ class HttpConnection:
             raise TransportError(f"'{self._reference}': the registry leads to HTTP without TLS", hint=_MEND)
         headers = {"Accept-Encoding": "identity", **(headers or {})}
         response = self._once(method, url, headers, data, stream=stream)
-        if response.status_code == HTTPStatus.UNAUTHORIZED and self._introduce(response):
+        if response.status_code == HTTPStatus.UNAUTHORIZED and self._introduced(response):
             response.close()
             response = self._once(method, url, headers, data, stream=stream)
         if response.status_code in expect:
@@ -162,6 +162,14 @@ class HttpConnection:
         if self._authorization and urlsplit(str(request.url)).netloc == self._reference.host:
             request.headers["Authorization"] = self._authorization
         return request
+
+    def _introduced(self, response: Response) -> bool:
+        try:
+            return self._introduce(response)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise TransportError(
+                f"registry '{self._reference.registry}' asks who we are in a way that makes no sense", hint=_MEND
+            ) from error
 
     def _introduce(self, response: Response) -> bool:
         """Gets ready to say what the registry wants to know; False where there is nothing new to say."""
@@ -198,8 +206,8 @@ class HttpConnection:
         if isinstance(error, SSLError):
             if "not yet valid" in str(error) or time.time() < CLOCK_S:
                 return TransportError(
-                    f"registry '{host}': no secure connection, for this machine's clock says {time.strftime('%Y-%m-%d')}, "
-                    f"and certificates begin later: {_cause(error)}",
+                    f"registry '{host}': no secure connection: this machine's clock says "
+                    f"{time.strftime('%Y-%m-%d')}, and certificates begin later: {_cause(error)}",
                     hint="set the clock, as with timedatectl set-ntp true",
                 )
             return TransportError(

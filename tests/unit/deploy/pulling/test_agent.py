@@ -264,34 +264,33 @@ def test_a_health_check_that_fails_is_rolled_back_and_the_bundle_not_tried_again
     assert Site(device).status().settled
 
 
-def test_a_kill_in_the_trial_is_settled_by_the_next_look_and_twice_is_enough(
-    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_kill_in_the_trial_is_made_good_by_the_next_look_and_a_second_one_goes_back(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path, kills: int
 ) -> None:
     first = push(bundle)
     make_agent(restart="true").poll()
     second = push(make_bundle("changed", files={"report.html": b"new"}))
-    site = Site(device, smoke_test=lambda _: None)
 
-    def killed(*_: object, **__: object) -> None:
-        site.note("trial")
-        raise KeyboardInterrupt
+    def killed(site: Site, *_: object, **__: object) -> None:
+        if site.status().current is not None and running(device) == second.digest:
+            for _ in range(kills):
+                site.note("trial")
+            raise KeyboardInterrupt
 
-    for settled in (True, False):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("edgec.deploy.agent.settle", killed)
-            site.activate(first.digest)
-            agent = make_agent(restart="true")
-            patch.setattr(agent, "_recovered", lambda state: state)
-            agent.poll()
-        assert running(device) == second.digest
-        if not settled:
-            site.note("trial")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgec.deploy.agent.settle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_agent(restart="true").poll()
+    assert (running(device), Site(device).status().settled) == (second.digest, False)
+    if kills == 1:
+        assert make_agent(restart="true").poll()
+    else:
+        for _ in range(2):
             with pytest.raises(RefusedError, match="cut short 2 times"):
                 make_agent(restart="true").poll()
-        else:
-            make_agent(restart="true").poll()
-        assert running(device) == (second if settled else first).digest
-        assert Site(device).status().settled
+    assert running(device) == (second if kills == 1 else first).digest
+    assert Site(device).status().settled
 
 
 def test_an_answer_that_nobody_thought_of_ends_no_agent(
