@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from edgec.core.errors import EdgecError, TransportError
 from edgec.deploy.fleet import Device
-from edgec.deploy.session import Answer, Request
+from edgec.deploy.session import Request
 from edgec.deploy.ssh import ASK_S, Connection, CutError, RemoteSession, connect
 from edgec.deploy.status import Status
 from edgec.deploy.version import Version, folder_name
@@ -241,7 +239,7 @@ def _require_target(version: Version, device: Device) -> None:
 async def _attempt(payload: Payload, device: Device, order: Order, progress: Progress, *, again: bool) -> Outcome:
     async with connect(device) as connection:
         if order.dry_run:
-            return _planned(payload, device, await _look(connection))
+            return _planned(payload, device, await connection.status())
         async with connection.session() as session:
             status = session.hello.status
             if status is None:
@@ -253,17 +251,6 @@ async def _attempt(payload: Payload, device: Device, order: Order, progress: Pro
                 return _outcome(device, Result.ALREADY, before=before)
             outcome = await _settled(device, order, progress, connection=connection, session=session)
             return replace(outcome, before=before, sent_bytes=sent)
-
-
-async def _look(connection: Connection) -> Status:
-    text = await connection.site("status", "--json")
-    try:
-        answer = Answer.model_validate_json(f'{{"status": {(text.splitlines() or [""])[-1]}}}')
-    except ValidationError:
-        answer = Answer()
-    if answer.status is None:
-        raise TransportError("the device does not tell its status", hint="upgrade edgec on the device")
-    return answer.status
 
 
 def _planned(payload: Payload, device: Device, status: Status) -> Outcome:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import select
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,7 +33,11 @@ IDLE_S = 300.0
 """A deployer that says nothing for so long is gone, even if its connection does not end."""
 LINE_BYTES = 1 << 20
 """Most bytes of a line."""
+LEAST_BYTES_S = 1024
+"""A deployer that is slower is gone as well, once `IDLE_S` is used up."""
 _PIECE_BYTES = 1 << 18
+_ATOMIC_BYTES = select.PIPE_BUF
+"""So much goes into a pipe that takes anything at all."""
 _ARCHIVE_BYTES = MAX_BYTES + (1 << 20)
 """A bundle and the archive's own directory."""
 
@@ -218,9 +223,11 @@ class _Wire:
         self._writer = writer
         self._idle_s = idle_s
         self._held = b""
+        self._deadline = 0.0
 
     def read_line(self) -> bytes:
         """The next line; empty at the end, or where nobody speaks any more."""
+        self._deadline = time.monotonic() + self._idle_s
         while b"\n" not in self._held:
             more = self._more()
             if not more or len(self._held) > LINE_BYTES:
@@ -243,12 +250,23 @@ class _Wire:
         return piece
 
     def write(self, answer: Answer) -> None:
-        """Sends a line."""
+        """Sends a line.
+
+        Raises:
+            _GoneError: Nobody takes it.
+        """
         data = answer.model_dump_json().encode() + b"\n"
         while data:
-            data = data[os.write(self._writer, data) :]
+            if not select.select([], [self._writer], [], self._idle_s)[1]:
+                raise _GoneError("the deployer does not listen")
+            data = data[os.write(self._writer, data[:_ATOMIC_BYTES]) :]
 
     def _more(self) -> bytes:
-        if not select.select([self._reader], [], [], self._idle_s)[0]:
+        """The next bytes; none at the end, or where they come too slowly."""
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0 or not select.select([self._reader], [], [], left_s)[0]:
             return b""
-        return os.read(self._reader, _PIECE_BYTES)
+        data = os.read(self._reader, _PIECE_BYTES)
+        earned = self._deadline + len(data) / LEAST_BYTES_S
+        self._deadline = min(earned, time.monotonic() + self._idle_s)
+        return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import hashlib
+import json
 import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,12 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from edgec.core.errors import EdgecError, MissingDependencyError, TransportError
 from edgec.deploy.fleet import Device
 from edgec.deploy.route import logged_in
 from edgec.deploy.session import LINE_BYTES, Answer, Request
+from edgec.deploy.status import Status
+from edgec.deploy.version import Version
 
 if TYPE_CHECKING:
     import asyncssh
@@ -86,6 +89,42 @@ class Connection:
         """
         out, _ = await self.edgec("site", command, self.device.address.path, *options)
         return out
+
+    async def status(self) -> Status:
+        """The site as it is now.
+
+        Raises:
+            TransportError: As `edgec`, or what it prints is no status.
+        """
+        answer = _printed("status", await self.site("status", "--json"))
+        if answer.status is None:
+            raise TransportError("the device does not tell its status", hint="upgrade edgec on the device")
+        return answer.status
+
+    async def rollback(self, *options: str) -> Version:
+        """Switches the site back; the version that runs then.
+
+        Raises:
+            TransportError: As `edgec`, or what it prints is no version.
+        """
+        answer = _printed("version", await self.site("rollback", "--json", *options))
+        if answer.version is None:
+            raise TransportError("the device does not tell what runs", hint="edgec status tells what runs there")
+        return answer.version
+
+    async def history(self) -> list[dict[str, Any]]:
+        """What was done at the site, an object for each event.
+
+        Raises:
+            TransportError: As `edgec`, or what it prints is no history.
+        """
+        try:
+            events = [json.loads(line) for line in (await self.site("history", "--json")).splitlines()]
+        except (ValueError, RecursionError):
+            events = [None]
+        if not all(isinstance(event, dict) for event in events):
+            raise TransportError("the device does not tell its history", hint="upgrade edgec on the device")
+        return events
 
     async def command(self, text: str, *, timeout_s: float) -> None:
         """Runs a command in the site's folder.
@@ -219,7 +258,7 @@ class Dialogue:
             return kind.model_validate_json(await self._process.stdout.readuntil(b"\n"))
         except (asyncio.IncompleteReadError, _asyncssh().Error, OSError) as error:
             raise await self.ending() from error
-        except (ValidationError, ValueError) as error:
+        except ValueError as error:
             raise TransportError(
                 "the device answers what is no answer", hint="same edgec on both sides? a shell that prints at login?"
             ) from error
@@ -297,6 +336,14 @@ class RemoteSession:
         finally:
             answer.cancel()
         return there
+
+
+def _printed(field: str, text: str) -> Answer:
+    """What the last line says; an empty answer where it is nonsense."""
+    try:
+        return Answer.model_validate_json(f'{{"{field}": {(text.splitlines() or [""])[-1]}}}')
+    except ValueError:
+        return Answer()
 
 
 async def _all_of(stream: Any) -> str:
