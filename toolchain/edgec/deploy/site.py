@@ -114,7 +114,7 @@ class Site:
 
         Args:
             manifest: The manifest.
-            digest: The bundle's.
+            digest: Its bundle's.
             allow_downgrade: Whether its release may be lower than what ran here; the device's policy still counts.
 
         Raises:
@@ -164,8 +164,8 @@ class Site:
     def discard(self, digest: str) -> None:
         """Removes a version that never ran: what was refused leaves nothing."""
         with self.locked(), self._writing():
-            ran = any(event.ok and event.event == "switch" and event.digest == digest for event in self.history())
-            if digest in installed_versions(self._versions) and not ran:
+            ran = {event.digest for event in self.history() if event.ok and event.event == "switch"}
+            if digest in installed_versions(self._versions).keys() - ran:
                 self._remove(digest)
 
     def activate(
