@@ -118,6 +118,7 @@ class Connection:
         Raises:
             TransportError: As `edgec`, or what it prints is no history.
         """
+        events: list[Any]
         try:
             events = [json.loads(line) for line in (await self.site("history", "--json")).splitlines()]
         except (ValueError, RecursionError):
