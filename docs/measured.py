@@ -132,7 +132,7 @@ HEADLINES = (
         figures=[(f"{_CIFAR}: ours: {name}", percent) for name in ("accuracy", "worst class")],
     ),
     Line(
-        what="CIFAR-10, ResNet-20, equal budget and samples, our recipe without OOD images, FP32: accuracy; worst class",
+        what="CIFAR-10, ResNet-20, equal budget and samples, without OOD images, FP32: accuracy; worst class",
         file="gains",
         figures=[(f"{_CIFAR}: few: {name}", percent) for name in ("accuracy", "worst class")],
     ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -233,3 +235,81 @@ def test_a_command_line_without_devices_says_how_to_name_them(edgec: Edgec, one:
     outcome = edgec("deploy", one)
     assert outcome.exit_code == 2
     assert outcome.failure == ("no device is named", "name ssh:// URLs, or a file with --fleet; one of the two")
+
+
+class TestJumpHosts:
+    """Two sshd: the device is reached over the other one, as `~/.ssh/config` says."""
+
+    @pytest.fixture
+    def gate(self, bed: Any, host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        """The jump host, on the way to `far`; this user's home is a folder of the test's own."""
+        home = tmp_path / "home"
+        (home / ".ssh").mkdir(parents=True)
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        with bed.host("gate") as gate:
+            (home / ".ssh" / "config").write_text(
+                f"Host gate\n  HostName 127.0.0.1\n  Port {gate.port}\n"
+                f"Host far\n  HostName 127.0.0.1\n  Port {host.port}\n  ProxyJump gate\n"
+            )
+            yield gate
+
+    def url(self, host: Any) -> str:
+        return f"ssh://far{host.root}"
+
+    def test_key_and_host_keys_reach_the_jump_host(
+        self, edgec: Edgec, host: Any, gate: Any, options: tuple[str, ...], one: Path, sshd: Any
+    ) -> None:
+        outcome = edgec("deploy", one, self.url(host), *options, "--json")
+        assert outcome.exit_code == 0, outcome.stderr
+        assert sshd.digest_at(host.root) == open_bundle(one).digest
+
+    def test_an_error_of_the_jump_host_names_the_jump_host(
+        self, edgec: Edgec, bed: Any, host: Any, gate: Any, options: tuple[str, ...]
+    ) -> None:
+        known = bed.known_hosts.read_text().splitlines(keepends=True)
+        bed.known_hosts.write_text("".join(line for line in known if f":{gate.port} " not in line))
+        unknown = edgec("status", self.url(host), *options)
+        assert unknown.exit_code == 5
+        assert f"jump host 'gate:{gate.port}' on the way to 'ssh://far/" in unknown.stderr
+        assert "host key SHA256:" in unknown.stderr
+        bed.known_hosts.write_text("".join(known))
+        (gate.folder / "authorized_keys").write_text("")
+        refused = edgec("status", self.url(host), *options)
+        assert f"jump host 'gate:{gate.port}' on the way to 'ssh://far/" in refused.stderr
+        assert "login refused" in refused.stderr
+
+    def test_the_deadline_reaches_the_jump_host(
+        self, edgec: Edgec, bed: Any, host: Any, gate: Any, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("edgec.deploy.ssh.CONNECT_S", 0.5)
+        config = Path.home() / ".ssh" / "config"
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            config.write_text(config.read_text().replace(str(gate.port), str(silent.getsockname()[1])))
+            began = time.monotonic()
+            outcome = edgec("status", self.url(host), *options)
+        assert outcome.exit_code == 5
+        assert "jump host 'gate:" in outcome.stderr
+        assert time.monotonic() - began < 10
+
+    def test_host_keys_of_the_config_are_read(
+        self, edgec: Edgec, bed: Any, host: Any, gate: Any, options: tuple[str, ...], one: Path, tmp_path: Path
+    ) -> None:
+        config = Path.home() / ".ssh" / "config"
+        for line in (f"UserKnownHostsFile {bed.known_hosts}\n", f"GlobalKnownHostsFile {bed.known_hosts}\n"):
+            before = config.read_text()
+            config.write_text(line + before)
+            without = (*options[:2], *options[4:])
+            assert "--known-hosts" not in without
+            outcome = edgec("deploy", one, self.url(host), *without, "--json")
+            assert outcome.exit_code == 0, outcome.stderr
+            config.write_text(before)
+        assert edgec("status", self.url(host), *options[:2], *options[4:]).exit_code == 5
+
+    def test_jump_hosts_in_a_circle_are_told(
+        self, edgec: Edgec, host: Any, gate: Any, options: tuple[str, ...]
+    ) -> None:
+        config = Path.home() / ".ssh" / "config"
+        config.write_text(config.read_text() + "Host gate\n  ProxyJump far\n")
+        outcome = edgec("status", self.url(host), *options)
+        assert "lead in a circle" in outcome.stderr

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +164,16 @@ def test_a_second_deployer_is_told_who_is_there(deployer: Deployer, site: Site) 
     assert answer is not None
     assert "is being deployed to by" in answer["error"]["message"]
     other.end()
+
+
+def test_a_deployer_that_drips_is_gone_when_its_patience_is_used_up(tmp_path: Path) -> None:
+    """Each byte comes in time, and they come too slowly."""
+    deployer = Deployer(Site(tmp_path / "site", smoke_test=lambda folder: None), idle_s=0.5)
+    assert deployer.hear() is not None
+    began = time.monotonic()
+    with contextlib.suppress(BrokenPipeError):
+        while deployer.thread.is_alive() and time.monotonic() - began < 20:
+            os.write(deployer.to, b" ")
+            time.sleep(0.05)
+    assert time.monotonic() - began < 15
+    deployer.end()

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from edgec.core.errors import ConfigError, IntegrityError, MissingDependencyError
-from edgec.package import Trust, open_bundle, sign_bundle, verify_signature, write_archive
+from edgec.package import Trust, open_bundle, read_signed_manifest, sign_bundle, verify_signature, write_archive
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what it imports is not ours
@@ -358,3 +358,18 @@ verify_signature(open_bundle(bundle), Trust.read(key=public))
     command = [sys.executable, "-c", code, bundle, desk.private, desk.public]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_manifest_is_parsed_only_once_somebody_who_is_trusted_signed_it(
+    signed: Path, trust: Trust, issue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, signature = ((signed / name).read_bytes() for name in ("manifest.json", "signature.json"))
+    read = read_signed_manifest(manifest, signature, trust, where=signed)
+    assert read == open_bundle(signed).manifest
+    with pytest.raises(IntegrityError, match="is not signed"):
+        read_signed_manifest(manifest, None, trust, where=signed)
+    with pytest.raises(IntegrityError, match="Signature mismatch"):
+        read_signed_manifest(manifest + b"\n", signature, trust, where=signed)
+    monkeypatch.setattr("edgec.package.signing.Manifest.from_bytes", lambda *_, **__: pytest.fail("parsed"))
+    with pytest.raises(IntegrityError, match=r"signature\.json"):
+        read_signed_manifest(manifest, signature, Trust.read(key=issue("foreign").public), where=signed)

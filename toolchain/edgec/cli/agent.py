@@ -45,6 +45,13 @@ class PeriodType(click.ParamType):
 )
 @click.option("--allow-downgrade", is_flag=True, help="Let a lower release run.")
 @click.option("--restart", metavar="COMMAND", help="Run after a switch; where it fails, switch back.")
+@click.option("--health", metavar="COMMAND", help="Run after the restart; where it fails, switch back.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What may run here. [default: /etc/edgec/policy.toml, where it is there]",
+)
 @click.option("--insecure", is_flag=True, help="Speak HTTP without TLS; to this machine that is done anyway.")
 @click.option("--systemd", is_flag=True, help="Print a service and a timer that do this, and end.")
 def command(
@@ -58,6 +65,8 @@ def command(
     keep: int,
     allow_downgrade: bool,
     restart: str | None,
+    health: str | None,
+    policy: Path | None,
     insecure: bool,
     systemd: bool,
 ) -> None:
@@ -68,6 +77,7 @@ def command(
     """
     from edgec.deploy import Site
     from edgec.deploy.agent import Agent
+    from edgec.deploy.policy import read_policy
     from edgec.deploy.reference import Reference
     from edgec.deploy.units import agent_units
     from edgec.package import Trust
@@ -76,19 +86,26 @@ def command(
     trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
     agent = Agent(
         place,
-        Site(root),
+        Site(root, policy=read_policy(root, policy)),
         trust=trust,
         keep=keep,
         allow_downgrade=allow_downgrade,
         restart=restart,
+        health=health,
         insecure=insecure,
         report=say,
     )
     if systemd:
         flags = {"--insecure": insecure, "--allow-downgrade": allow_downgrade}
-        values = {"--key": key and key.absolute(), "--certificate": certificate and certificate.absolute()}
+        files = {"--key": key, "--certificate": certificate, "--policy": policy}
+        values = {name: file and file.absolute() for name, file in files.items()}
         given = [*(name for name, on in flags.items() if on), "--keep", str(keep)]
-        given += [part for name, value in (values | {"--restart": restart}).items() if value for part in (name, value)]
+        given += [
+            part
+            for name, value in (values | {"--restart": restart, "--health": health}).items()
+            if value
+            for part in (name, value)
+        ]
         units = agent_units(place, root, every_s=every_s, options=[str(part) for part in given])
         click.echo("\n".join(f"# ---- {name} ----\n{text}" for name, text in units.items()), nl=False)
     elif once:

@@ -26,7 +26,9 @@ def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any
     devices = find_devices(urls, **where)
 
     async def ask(connection: Connection) -> str:
-        return await connection.site("history", *(["--json"] if as_json else []))
+        if as_json:
+            return "\n".join(json.dumps(event) for event in await connection.history())
+        return await connection.site("history")
 
     answers, failed = ask_each(devices, ask, parallel=parallel)
     for name, answer in answers.items():

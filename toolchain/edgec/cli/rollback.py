@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,14 +33,14 @@ def command(
     async def go_back(connection: Connection) -> str:
         device = connection.device
         signed = ("--key", str(device.signed_by)) if device.signed_by else ()
-        told = await connection.site("rollback", "--json", "--by", deployer(), "--reason", reason, *signed)
+        version = await connection.rollback("--by", deployer(), "--reason", reason, *signed)
         if device.restart:
             await connection.command(device.restart, timeout_s=Order().command_s)
-        return told
+        return json.dumps(asdict(version))
 
     answers, failed = ask_each(devices, go_back, parallel=parallel)
     for name, answer in answers.items():
-        version = json.loads(answer.splitlines()[-1])
+        version = json.loads(answer)
         if as_json:
             click.echo(json.dumps({"device": name, **version}))
         else:

@@ -25,6 +25,12 @@ KEY = click.option(
 CERTIFICATE = click.option(
     "--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise."
 )
+POLICY = click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What may run here. [default: /etc/edgec/policy.toml, where it is there]",
+)
 BY = click.option("--by", metavar="WHO", help="Who asks, for the history. [default: this user]")
 
 
@@ -39,11 +45,12 @@ def command() -> None:
 @command.command("install")
 @ROOT
 @click.argument("bundle", type=click.Path(path_type=Path))
+@POLICY
 @BY
 @JSON
-def install(root: Path, bundle: Path, *, by: str | None, as_json: bool) -> None:
+def install(root: Path, bundle: Path, *, policy: Path | None, by: str | None, as_json: bool) -> None:
     """Put a BUNDLE among the versions at ROOT; nothing is switched yet."""
-    digest = _site(root, by).install(bundle)
+    digest = _writable(root, policy, by).install(bundle)
     say(json.dumps({"digest": digest}) if as_json else digest)
 
 
@@ -56,6 +63,7 @@ def install(root: Path, bundle: Path, *, by: str | None, as_json: bool) -> None:
 @KEY
 @CERTIFICATE
 @click.option("--allow-downgrade", is_flag=True, help="Let a lower release run.")
+@POLICY
 @BY
 @JSON
 def activate(
@@ -66,12 +74,14 @@ def activate(
     key: Path | None,
     certificate: Path | None,
     allow_downgrade: bool,
+    policy: Path | None,
     by: str | None,
     as_json: bool,
 ) -> None:
     """Check and smoke-test the version with this DIGEST, then switch ROOT/current to it."""
     trust = _trust(key, certificate)
-    _tell(_site(root, by).activate(digest, keep=keep, trust=trust, allow_downgrade=allow_downgrade), as_json=as_json)
+    site = _writable(root, policy, by)
+    _tell(site.activate(digest, keep=keep, trust=trust, allow_downgrade=allow_downgrade), as_json=as_json)
 
 
 @command.command("rollback")
@@ -79,13 +89,21 @@ def activate(
 @click.option("--reason", default="", metavar="TEXT", help="For the history.")
 @KEY
 @CERTIFICATE
+@POLICY
 @BY
 @JSON
 def rollback(
-    root: Path, *, reason: str, key: Path | None, certificate: Path | None, by: str | None, as_json: bool
+    root: Path,
+    *,
+    reason: str,
+    key: Path | None,
+    certificate: Path | None,
+    policy: Path | None,
+    by: str | None,
+    as_json: bool,
 ) -> None:
     """Check and smoke-test the version that ran before, then switch ROOT/current back to it."""
-    version = _site(root, by).rollback(reason=reason, trust=_trust(key, certificate))
+    version = _writable(root, policy, by).rollback(reason=reason, trust=_trust(key, certificate))
     if version:
         _tell(version, as_json=as_json)
 
@@ -126,12 +144,13 @@ def history(root: Path, *, as_json: bool) -> None:
 @click.option(
     "--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="For another deployer to end."
 )
+@POLICY
 @BY
-def session(root: Path, *, wait_s: float, by: str | None) -> None:
+def session(root: Path, *, wait_s: float, policy: Path | None, by: str | None) -> None:
     """Hold ROOT's lock and do what a deployer asks over stdin and stdout; `edgec deploy` starts this."""
     from edgec.deploy.session import serve_session
 
-    serve_session(_site(root, by), 0, 1, wait_s=wait_s)
+    serve_session(_writable(root, policy, by), 0, 1, wait_s=wait_s)
 
 
 @command.command("unit")
@@ -143,10 +162,18 @@ def unit(root: Path) -> None:
     click.echo(serve_unit(root), nl=False)
 
 
-def _site(root: Path, by: str | None = None) -> Site:
+def _site(root: Path) -> Site:
     from edgec.deploy import Site
 
-    return Site(root, by=by)
+    return Site(root)
+
+
+def _writable(root: Path, policy: Path | None, by: str | None) -> Site:
+    """The site, with what root allows there."""
+    from edgec.deploy import Site
+    from edgec.deploy.policy import read_policy
+
+    return Site(root, by=by, policy=read_policy(root, policy))
 
 
 def _trust(key: Path | None, certificate: Path | None) -> Trust | None:

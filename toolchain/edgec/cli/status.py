@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,10 +26,10 @@ def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any
     devices = find_devices(urls, **where)
 
     async def ask(connection: Connection) -> str:
-        return await connection.site("status", "--json")
+        return json.dumps(asdict(await connection.status()))
 
     answers, failed = ask_each(devices, ask, parallel=parallel)
-    rows: dict[str, dict[str, Any]] = {name: json.loads(answer.splitlines()[-1]) for name, answer in answers.items()}
+    rows: dict[str, dict[str, Any]] = {name: json.loads(answer) for name, answer in answers.items()}
     failed |= {name: row["fault"] for name, row in rows.items() if row["fault"]}
     if as_json:
         for name, row in rows.items():

@@ -6,7 +6,8 @@ What a device needs (`site`, `session`) is importable with the base install.
 from __future__ import annotations
 
 from edgec.deploy.journal import Event
-from edgec.deploy.site import Site, Status
+from edgec.deploy.site import Site
+from edgec.deploy.status import Status
 from edgec.deploy.version import Version
 
 __all__ = ["Event", "Site", "Status", "Version"]

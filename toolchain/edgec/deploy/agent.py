@@ -6,9 +6,7 @@ Nothing has to reach the device, and nobody has to know how many there are: a po
 from __future__ import annotations
 
 import random
-import shlex
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,12 +17,14 @@ from pathlib import Path
 from edgec.core.errors import ConfigError, EdgecError, IntegrityError, MissingDependencyError, TransportError
 from edgec.core.files import read_json, write_json
 from edgec.core.progress import Silent
+from edgec.deploy.disk import require_space
 from edgec.deploy.modelpack import Artifact
 from edgec.deploy.reference import Reference
 from edgec.deploy.registry import Repository
 from edgec.deploy.site import Site
-from edgec.deploy.transfer import pull_artifact, receive
-from edgec.package import Trust
+from edgec.deploy.transfer import SpoiltError, pull_artifact, receive
+from edgec.deploy.trial import settle
+from edgec.package import Manifest, Trust
 from edgec.package.manifest import SIGNATURE
 
 __all__ = ["Agent", "AgentState", "RefusedError", "next_wait_s"]
@@ -35,8 +35,7 @@ BACKOFF_LIMIT_S = 3600.0
 """Devices that cannot reach the registry ask less and less often, down to this."""
 LOCK_S = 60.0
 """How long another deployer is waited for."""
-RESTART_S = 120
-_PASSING = (TransportError, MissingDependencyError, ConfigError)
+_PASSING = (TransportError, MissingDependencyError, ConfigError, SpoiltError)
 """What can change while the tag stays where it is."""
 
 
@@ -69,6 +68,7 @@ class AgentState:
         failures: Looks in a row that went wrong.
         refused: The digest that failed here, if the tag still names it.
         reason: Why it failed.
+        trying: The digest that was fetched last: switched to, where a kill came between, and perhaps not settled.
     """
 
     reference: str
@@ -80,6 +80,7 @@ class AgentState:
     failures: int = 0
     refused: str | None = None
     reason: str | None = None
+    trying: str | None = None
 
 
 class Agent:
@@ -92,6 +93,7 @@ class Agent:
         keep: Versions that stay installed.
         allow_downgrade: Whether a lower release may run.
         restart: A command for after the switch; where it fails, the version before is switched back to.
+        health: Likewise, after the restart.
         insecure: Speak HTTP without TLS.
         report: Told of what was done.
         now: The clock.
@@ -109,6 +111,7 @@ class Agent:
         keep: int = 3,
         allow_downgrade: bool = False,
         restart: str | None = None,
+        health: str | None = None,
         insecure: bool = False,
         report: Callable[[str], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
@@ -116,7 +119,8 @@ class Agent:
         if reference.tag is None or reference.digest is not None:
             raise ConfigError(f"'{reference}' never moves: an agent follows a tag", hint="as in …:stable")
         self._reference, self._site, self._trust = reference, site, trust
-        self._keep, self._allow_downgrade, self._restart = keep, allow_downgrade, restart
+        self._keep, self._allow_downgrade = keep, allow_downgrade
+        self._commands = tuple(command for command in (restart, health) if command)
         self._insecure, self._report, self._now = insecure, report, now
         self.switching = False
         self.state = _read_state(site.root / "agent.json", str(reference))
@@ -132,21 +136,21 @@ class Agent:
             EdgecError: Anything else went wrong; likewise.
         """
         before = self.state
-        state = replace(before, polled=self._time())
+        state = self._recovered(replace(before, polled=self._time()))
         try:
             state = self._follow(state)
         except RefusedError as error:
             state = replace(state, refused=error.digest, reason=error.reason)
-            self._save(replace(state, error=str(error), failures=0))
+            self._save(replace(state, error=str(error), failures=0, trying=None))
             raise
-        except EdgecError as error:
+        except Exception as error:  # whatever it is, the next look must wait longer
             self._save(replace(state, error=str(error), failures=before.failures + 1))
             raise
-        self._save(replace(state, error=None, failures=0, refused=None, reason=None))
+        self._save(replace(state, error=None, failures=0, refused=None, reason=None, trying=None))
         return state.bundle != before.bundle
 
     def run(self, stop: threading.Event, *, every_s: float, draw: random.Random) -> None:
-        """Polls until `stop` is set. Failures are reported, never raised.
+        """Polls until `stop` is set. Failures are reported, never raised, whatever the registry sends.
 
         The second look comes at any moment of the first period: devices that were switched on together then
         ask at different times.
@@ -157,9 +161,25 @@ class Agent:
                 self.poll()
             except EdgecError as error:
                 self._report(f"error: {error}")
+            except Exception as error:  # noqa: BLE001 - a device that nobody can reach must go on to ask
+                self._report(f"error: unexpected {type(error).__name__}: {error}")
             wait_s = next_wait_s(every_s, self.state.failures, draw)
             stop.wait(draw.uniform(0, every_s) if first and not self.state.failures else wait_s)
             first = False
+
+    def _recovered(self, state: AgentState) -> AgentState:
+        """Settles what a kill, or a deployer that was cut, left on trial; where that goes back, it is refused here."""
+        self.switching = True
+        try:
+            fault = settle(self._site, self._commands, wait_s=LOCK_S)
+        except EdgecError as error:
+            self._report(f"error: {error}")
+            return state
+        finally:
+            self.switching = False
+        if fault:
+            self._report(f"error: {fault}; rolled back")
+        return replace(state, refused=state.trying, reason=fault) if fault and state.trying else state
 
     def _follow(self, state: AgentState) -> AgentState:
         with Repository(self._reference, insecure=self._insecure) as repository:
@@ -186,29 +206,51 @@ class Agent:
         """Fetches, and switches. A version that is installed lends the files that did not change."""
         folder = self._site.root / ".agent"
         versions = tuple((self._site.root / "versions").glob("[0-9a-f]*"))
-        pulled = receive(repository, artifact, folder / "bundle", trust=None, progress=Silent(), reuse=versions)
-        self._report(f"received {pulled.received_bytes:,} bytes; {pulled.reused_bytes:,} were there")
-        self.switching = True
+        policy = self._site.policy
+
+        def admit(manifest: Manifest) -> None:
+            self._site.admit(manifest, artifact.bundle, allow_downgrade=self._allow_downgrade)
+            require_space(self._site.root, 2 * artifact.size_bytes)
+
         try:
-            with self._site.locked(wait_s=LOCK_S):
-                self._switch(pulled.path)
+            pulled = receive(
+                repository,
+                artifact,
+                folder / "bundle",
+                trust=(policy and policy.trust) or self._trust,
+                progress=Silent(),
+                reuse=versions,
+                admit=admit,
+            )
+            self._report(f"received {pulled.received_bytes:,} bytes; {pulled.reused_bytes:,} were there")
+            self._save(replace(self.state, trying=artifact.digest))
+            self._switch(artifact, pulled.path)
         except _PASSING:
             raise
         except EdgecError as error:
+            shutil.rmtree(folder, ignore_errors=True)
             raise RefusedError(self._reference, digest=artifact.digest, reason=str(error)) from error
-        finally:
-            self.switching = False
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _switch(self, bundle: Path) -> None:
-        digest = self._site.install(bundle)
-        self._site.activate(digest, keep=self._keep, trust=self._trust, allow_downgrade=self._allow_downgrade)
-        if self._restart is None:
-            return
-        fault = _fault_of(self._restart)
+    def _switch(self, artifact: Artifact, bundle: Path) -> None:
+        """Installs, tests, switches, and goes back where the device's own commands fail then."""
+        self.switching = True
+        try:
+            with self._site.locked(wait_s=LOCK_S):
+                try:
+                    digest = self._site.install(bundle, trust=self._trust)
+                    self._site.activate(
+                        digest, keep=self._keep, trust=self._trust, allow_downgrade=self._allow_downgrade
+                    )
+                except _PASSING:
+                    raise
+                except EdgecError:
+                    self._site.discard(artifact.bundle)
+                    raise
+                fault = settle(self._site, self._commands, wait_s=0)
+        finally:
+            self.switching = False
         if fault:
-            self._site.rollback(reason=fault, to_nothing=True)
-            _fault_of(self._restart)
             raise IntegrityError(f"{fault}; rolled back", hint="see the service's log")
 
     def _save(self, state: AgentState) -> None:
@@ -235,18 +277,15 @@ def _read_state(path: Path, reference: str) -> AgentState:
         state = AgentState(**{name: value[name] for name in known & value.keys()})
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return AgentState(reference=reference)
-    texts = (state.digest, state.bundle, state.since, state.polled, state.error, state.refused, state.reason)
+    texts = (
+        state.digest,
+        state.bundle,
+        state.since,
+        state.polled,
+        state.error,
+        state.refused,
+        state.reason,
+        state.trying,
+    )
     plain = all(text is None or isinstance(text, str) for text in texts) and isinstance(state.failures, int)
     return state if plain and state.reference == reference else AgentState(reference=reference)
-
-
-def _fault_of(command: str) -> str | None:
-    """Why a command failed; None where it did not."""
-    try:
-        done = subprocess.run(
-            shlex.split(command), capture_output=True, text=True, timeout=RESTART_S, check=False, errors="replace"
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        return f"'{command}' failed: {error}"
-    said = " ".join((done.stderr or done.stdout).split())[-300:]
-    return f"'{command}' ended with {done.returncode}: {said}" if done.returncode else None

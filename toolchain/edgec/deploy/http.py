@@ -6,6 +6,7 @@ answers without a limit and tries everything again, also what cannot succeed.
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import re
@@ -22,14 +23,23 @@ from edgec.deploy.reference import Reference
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
 
+    from edgec.deploy.bounded import Budget
+
 __all__ = ["WAITS_S", "HttpConnection", "PassingError"]
 
 T = TypeVar("T")
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0)
 """Between attempts, as long as none comes any further; up to twice that, at random."""
-CONNECT_S, READ_S = 10, 60
-"""Until a connection stands; between two packets."""
+PATIENCE_S = 600.0
+"""How long attempts may follow each other, beside what the bytes that they brought may take."""
+LEAST_BYTES_S = 1024
+"""Slower conversations are given up."""
+SMALL_BYTES = 1 << 20
+"""Of an answer whose size nobody knows beforehand: tokens, errors."""
+CLOCK_S = 1735689600.0
+"""2025 began: a clock that says less was never set, as on devices without a battery for it."""
+_MAX_REDIRECTS = 5
 MAX_WAIT_S = 60.0
 """What a registry may ask us to wait."""
 
@@ -65,7 +75,7 @@ class HttpConnection:
         self._waits_s = waits_s
         self._scheme = "http" if insecure or reference.is_local else "https"
         self._base = f"{self._scheme}://{reference.host}/v2/{reference.repository}/"
-        self._session = _session()
+        self._session, self._budget = _session()
         self._authorization: str | None = None
         self._credentials: Credentials | None = None
 
@@ -74,8 +84,9 @@ class HttpConnection:
         self._session.close()
 
     def persist(self, attempt: Callable[[], T], done: Callable[[], int] = lambda: 0) -> T:
-        """Tries until it succeeds or cannot; waits grow while `done` stays where it is."""
+        """Tries until it succeeds or cannot; waits grow while `done`, the bytes that are there, stays where it is."""
         before, waits = done(), iter(self._waits_s)
+        began, first = time.monotonic(), before
         while True:
             try:
                 return attempt()
@@ -83,7 +94,8 @@ class HttpConnection:
                 if done() > before:
                     before, waits = done(), iter(self._waits_s)
                 wait = next(waits, None)
-                if wait is None:
+                patience_s = PATIENCE_S + (before - first) / LEAST_BYTES_S
+                if wait is None or time.monotonic() - began > patience_s:
                     raise
                 # Spread, so that devices which lost a registry together do not come back together.
                 time.sleep(max(wait * random.uniform(1, 2), error.after_s))  # noqa: S311
@@ -96,6 +108,7 @@ class HttpConnection:
         headers: dict[str, str] | None = None,
         data: bytes | None = None,
         stream: bool = False,
+        most_bytes: int = SMALL_BYTES,
         expect: tuple[int, ...] = (HTTPStatus.OK,),
     ) -> Response:
         """One request, sent twice where the registry first wants to know who asks.
@@ -106,16 +119,18 @@ class HttpConnection:
             headers: More of them.
             data: The body.
             stream: Leave the answer's body to `pieces`.
+            most_bytes: Of the answer's body.
             expect: The answers that are fine.
 
         Raises:
             TransportError: Any other answer, or none; a `PassingError` where another attempt may help.
         """
         url = self._address(path)
+        self._budget.body_bytes = most_bytes
         headers = {"Accept-Encoding": "identity", **(headers or {})}
         response = self._once(method, url, headers, data, stream=stream)
         asked_here = response.status_code == HTTPStatus.UNAUTHORIZED and self._is_registry(response.url)
-        if asked_here and self._introduce(response):
+        if asked_here and self._introduced(response):
             response.close()
             response = self._once(method, url, headers, data, stream=stream)
         if response.status_code in expect:
@@ -125,11 +140,9 @@ class HttpConnection:
 
     def pieces(self, response: Response) -> Iterator[bytes]:
         """The body of an answer; a connection that ends early is a failure that may pass."""
-        from requests import RequestException
-
         try:
             yield from response.iter_content(_PIECE)
-        except RequestException as error:
+        except _broken() as error:
             raise self._unreachable(error) from error
 
     def _address(self, path: str) -> str:
@@ -148,13 +161,11 @@ class HttpConnection:
         return urlsplit(str(url)).netloc == self._reference.host
 
     def _once(self, method: str, url: str, headers: dict[str, str], data: bytes | None, *, stream: bool) -> Response:
-        from requests import RequestException
-
         try:
             return self._session.request(
                 method, url, headers=headers, data=data, stream=stream, auth=self._authorize, allow_redirects=True
             )
-        except RequestException as error:
+        except _broken() as error:
             raise self._unreachable(error) from error
 
     def _authorize(self, request: PreparedRequest) -> PreparedRequest:
@@ -162,6 +173,14 @@ class HttpConnection:
         if self._authorization and self._is_registry(request.url):
             request.headers["Authorization"] = self._authorization
         return request
+
+    def _introduced(self, response: Response) -> bool:
+        try:
+            return self._introduce(response)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise TransportError(
+                f"registry '{self._reference.registry}' asks who we are in a way that makes no sense", hint=_MEND
+            ) from error
 
     def _introduce(self, response: Response) -> bool:
         """Gets ready to say what the registry wants to know; False where there is nothing new to say."""
@@ -199,6 +218,12 @@ class HttpConnection:
 
         host = self._reference.registry
         if isinstance(error, SSLError):
+            if "not yet valid" in str(error) or time.time() < CLOCK_S:
+                return TransportError(
+                    f"registry '{host}': no secure connection: this machine's clock says "
+                    f"{time.strftime('%Y-%m-%d')}, and certificates begin later: {_cause(error)}",
+                    hint="set the clock, as with timedatectl set-ntp true",
+                )
             return TransportError(
                 f"registry '{host}': no secure connection: {_cause(error)}",
                 hint="REQUESTS_CA_BUNDLE names certificates of your own; --insecure is for registries without TLS",
@@ -231,20 +256,15 @@ class HttpConnection:
         return TransportError(message, hint="the registry's log may tell why")
 
 
-def _session() -> Session:
-    """A session that takes no cookies and waits for nothing for ever."""
+def _session() -> tuple[Session, Budget]:
+    """A session that takes no cookies and waits for nothing for ever, and what its conversations may take."""
     try:
         import oras.auth  # noqa: F401  reported here, not in the middle of a transfer
         from requests import Session
-        from requests.adapters import HTTPAdapter
+
+        from edgec.deploy.bounded import Budget, bounded_adapter
     except ImportError as error:
         raise MissingDependencyError("oras is not installed", hint="pip install 'edgec[pull]'") from error
-
-    class Bounded(HTTPAdapter):
-        def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
-            options["timeout"] = (CONNECT_S, READ_S)
-            return super().send(request, *arguments, **options)
-
     from http.cookiejar import DefaultCookiePolicy
 
     class Discreet(Session):
@@ -254,13 +274,23 @@ def _session() -> Session:
             if self.should_strip_auth(str(response.request.url), str(prepared_request.url)):
                 prepared_request.headers.pop("Authorization", None)
 
-    session = Discreet()
+    session, budget = Discreet(), Budget()
     session.auth = lambda request: request  # with no auth at all, requests asks ~/.netrc
-    session.mount("https://", Bounded())
-    session.mount("http://", Bounded())
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, bounded_adapter(budget))
+    session.max_redirects = _MAX_REDIRECTS
+    session.headers["Accept-Encoding"] = "identity"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     logging.getLogger("oras.logger").setLevel(logging.CRITICAL + 1)  # our errors say it, once
-    return session
+    return session, budget
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What comes of answers that are none: requests lets some of the errors pass that lie below it."""
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
+    return RequestException, HTTPError, ValueError, OSError
 
 
 def _backend(name: str, session: Session, credentials: Credentials | None) -> Any:
@@ -287,9 +317,9 @@ def _cause(error: BaseException) -> str:
 def _said(response: Response) -> str:
     """The first error that the registry names, cut short: nobody vouches for it."""
     try:
-        first = response.json()["errors"][0]
+        first = json.loads(next(response.iter_content(_PIECE)))["errors"][0]
         text = " ".join(f"{first.get('message') or first.get('code')}".split())
-    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError, StopIteration):
         return ""
     return f": {text[:_MESSAGE_CHARS]}"
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Event", "Journal", "Kind", "is_settled", "ran_before", "runs"]
+__all__ = ["Event", "Journal", "Kind", "Trial", "highest_release", "is_settled", "last_trial", "ran_before", "runs"]
 
-Kind = Literal["install", "switch", "settled", "rollback", "refused"]
+Kind = Literal["install", "switch", "trial", "settled", "rollback", "refused"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,36 @@ def is_settled(events: Iterable[Event]) -> bool:
     """Whether the device's own commands went well since the last switch."""
     kinds = [event.event for event in events if event.ok and event.event in ("switch", "settled", "rollback")]
     return kinds[-1:] == ["settled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """How often the device's own commands were begun for what runs.
+
+    Attributes:
+        count: Since the last switch.
+        went_back: Whether that was a rollback: there is nothing better to go back to.
+    """
+
+    count: int
+    went_back: bool
+
+
+def last_trial(events: Iterable[Event]) -> Trial:
+    """Of what runs now."""
+    count, went_back = 0, False
+    for event in events:
+        if event.ok and event.event in ("switch", "rollback"):
+            count, went_back = 0, event.event == "rollback"
+        count += event.ok and event.event == "trial"
+    return Trial(count=count, went_back=went_back)
+
+
+def highest_release(events: Iterable[Event], name: str) -> int:
+    """Of the bundles of a name that ever ran; 0 where none did."""
+    return max(
+        (event.release for event in events if event.ok and event.event == "switch" and event.name == name), default=0
+    )
 
 
 def ran_before(events: Iterable[Event], current: str) -> list[str]:

@@ -110,7 +110,7 @@ class Repository:
         """
         resumed = part.exists() and part.stat().st_size > 0
         download = _Download(connection=self._connection, blob=blob, part=part)
-        if self._connection.persist(download.go_on, lambda: download.received) == blob.sha256:
+        if self._connection.persist(download.go_on, lambda: download.furthest) == blob.sha256:
             return download.received
         part.unlink()
         if resumed:  # perhaps what lay there was the fault
@@ -137,7 +137,9 @@ class Repository:
 
     def _ask(self, method: str) -> Response:
         path, headers = f"manifests/{self.reference.target}", {"Accept": MEDIA_TYPE}
-        return self._connection.send(method, path, headers=headers, stream=method == "GET")
+        return self._connection.send(
+            method, path, headers=headers, stream=method == "GET", most_bytes=MAX_MANIFEST_BYTES
+        )
 
     def _manifest(self) -> bytes:
         data = bytearray()
@@ -159,12 +161,18 @@ class Repository:
 
 @dataclass(kw_only=True)
 class _Download:
-    """A blob on its way to us."""
+    """A blob on its way to us.
+
+    Attributes:
+        received: Bytes that came, some of them again where a registry cannot go on in the middle.
+        furthest: Bytes that were there, in any attempt.
+    """
 
     connection: HttpConnection
     blob: Blob
     part: Path
     received: int = 0
+    furthest: int = 0
 
     def go_on(self) -> str:
         """Receives what is missing; the SHA-256 of the whole, taken as it comes in."""
@@ -188,6 +196,7 @@ class _Download:
                             return ""
                         file.write(piece)
                         state.update(piece)
+                        self.furthest = max(self.furthest, have)
         if have < self.blob.size:
             raise PassingError(f"a blob ended after {have} of {self.blob.size} bytes", hint="try again later")
         return state.hexdigest()
@@ -196,7 +205,8 @@ class _Download:
         """The blob from there on, or from the start where the registry cannot."""
         found = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
         headers = {"Range": f"bytes={have}-"} if have else {}
-        response = self.connection.send("GET", f"blobs/{self.blob.digest}", headers=headers, stream=True, expect=found)
+        path, most_bytes = f"blobs/{self.blob.digest}", self.blob.size
+        response = self.connection.send("GET", path, headers=headers, stream=True, most_bytes=most_bytes, expect=found)
         given = response.headers.get("Content-Range", "")
         if response.status_code == HTTPStatus.PARTIAL_CONTENT and not given.startswith(f"bytes {have}-"):
             with response:  # also what is left of an answer whose headers were cut

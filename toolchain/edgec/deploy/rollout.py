@@ -12,9 +12,9 @@ from pathlib import Path
 
 from edgec.core.errors import EdgecError, TransportError
 from edgec.deploy.fleet import Device
-from edgec.deploy.session import Answer, Request
-from edgec.deploy.site import Status
-from edgec.deploy.ssh import Connection, CutError, RemoteSession, connect
+from edgec.deploy.session import Request
+from edgec.deploy.ssh import ASK_S, Connection, CutError, RemoteSession, connect
+from edgec.deploy.status import Status
 from edgec.deploy.version import Version, folder_name
 from edgec.package import open_bundle
 from edgec.package.archive import archive_bytes
@@ -163,12 +163,25 @@ async def on_each(
     async def one(device: Device) -> str | EdgecError:
         async with slots:
             try:
-                async with connect(device) as connection:
-                    return await do(connection)
-            except TransportError as error:
+                return await asyncio.wait_for(_asked(device, do), ASK_S)
+            except asyncio.TimeoutError:
+                return TransportError(f"'{device.address}': no answer within {ASK_S:g} s")
+            except EdgecError as error:
                 return error
+            except Exception as error:  # noqa: BLE001 - one device must not hide the others
+                return _unexpected(error)
 
     return list(await asyncio.gather(*map(one, devices)))
+
+
+async def _asked(device: Device, do: Callable[[Connection], Awaitable[str]]) -> str:
+    async with connect(device) as connection:
+        return await do(connection)
+
+
+def _unexpected(error: Exception) -> TransportError:
+    """Something that a device sent, and nobody thought of."""
+    return TransportError(f"unexpected {type(error).__name__}: {error}", hint="look at the device")
 
 
 class _Gate:
@@ -187,28 +200,32 @@ class _Gate:
 
 
 async def _deploy(payload: Payload, device: Device, order: Order, progress: Progress) -> Outcome:
-    """One device, with new connections for lost ones."""
+    """One device, whatever it sends."""
     started = time.monotonic()
     try:
         _require_target(payload.version, device)
-        for attempt in range(order.retries + 1):
-            try:
-                outcome = await asyncio.wait_for(
-                    _attempt(payload, device, order, progress, again=attempt > 0), order.device_s
-                )
-                break
-            except CutError:
-                if attempt == order.retries:
-                    raise
-                progress(device.name, "connection lost, again", None)
-                await asyncio.sleep(RETRY_S * 2**attempt)
-        else:
-            raise ValueError("retries is below 0")
+        outcome = await _persisted(payload, device, order, progress)
     except asyncio.TimeoutError:
         outcome = _outcome(device, Result.FAILED, reason=f"not done within {order.device_s:g} s")
     except EdgecError as error:
         outcome = _outcome(device, Result.FAILED, reason=str(error), hint=error.hint)
+    except Exception as error:  # noqa: BLE001 - one device must not hide the others
+        outcome = _outcome(device, Result.FAILED, reason=str(_unexpected(error)), hint="look at the device")
     return replace(outcome, seconds=round(time.monotonic() - started, 3))
+
+
+async def _persisted(payload: Payload, device: Device, order: Order, progress: Progress) -> Outcome:
+    """With new connections for lost ones."""
+    attempt = 0
+    while True:
+        try:
+            return await asyncio.wait_for(_attempt(payload, device, order, progress, again=attempt > 0), order.device_s)
+        except CutError:
+            if attempt >= order.retries:
+                raise
+        progress(device.name, "connection lost, again", None)
+        await asyncio.sleep(RETRY_S * 2**attempt)
+        attempt += 1
 
 
 def _require_target(version: Version, device: Device) -> None:
@@ -222,7 +239,7 @@ def _require_target(version: Version, device: Device) -> None:
 async def _attempt(payload: Payload, device: Device, order: Order, progress: Progress, *, again: bool) -> Outcome:
     async with connect(device) as connection:
         if order.dry_run:
-            return _planned(payload, device, await _look(connection))
+            return _planned(payload, device, await connection.status())
         async with connection.session() as session:
             status = session.hello.status
             if status is None:
@@ -234,14 +251,6 @@ async def _attempt(payload: Payload, device: Device, order: Order, progress: Pro
                 return _outcome(device, Result.ALREADY, before=before)
             outcome = await _settled(device, order, progress, connection=connection, session=session)
             return replace(outcome, before=before, sent_bytes=sent)
-
-
-async def _look(connection: Connection) -> Status:
-    text = await connection.site("status", "--json")
-    answer = Answer.model_validate_json(f'{{"status": {text.splitlines()[-1]}}}')
-    if answer.status is None:
-        raise TransportError("the device does not tell its status", hint="upgrade edgec on the device")
-    return answer.status
 
 
 def _planned(payload: Payload, device: Device, status: Status) -> Outcome:
@@ -298,7 +307,7 @@ async def _send(payload: Payload, device: Device, session: RemoteSession, progre
         sent=lambda count: progress(device.name, "uploading", count / whole),
     )
     progress(device.name, "installing", None)
-    await session.ask(Request(do="install", digest=payload.version.digest))
+    await session.ask(Request(do="install", digest=payload.version.digest, key=device.signed_by))
     return whole - there
 
 

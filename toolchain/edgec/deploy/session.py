@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import select
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,9 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgec import __version__
 from edgec.core.errors import DataError, EdgecError, IntegrityError, TransportError
 from edgec.deploy.disk import require_space, unwritable
-from edgec.deploy.site import Site, Status
+from edgec.deploy.site import Site
+from edgec.deploy.status import Status
 from edgec.deploy.version import Version, folder_name
-from edgec.package import Trust
+from edgec.package import Trust, open_bundle
 from edgec.package.source import MAX_BYTES
 
 __all__ = ["IDLE_S", "LINE_BYTES", "Answer", "Fault", "Request", "serve_session"]
@@ -31,7 +33,11 @@ IDLE_S = 300.0
 """A deployer that says nothing for so long is gone, even if its connection does not end."""
 LINE_BYTES = 1 << 20
 """Most bytes of a line."""
+LEAST_BYTES_S = 1024
+"""A deployer that is slower is gone as well, once `IDLE_S` is used up."""
 _PIECE_BYTES = 1 << 18
+_ATOMIC_BYTES = select.PIPE_BUF
+"""So much goes into a pipe that takes anything at all."""
 _ARCHIVE_BYTES = MAX_BYTES + (1 << 20)
 """A bundle and the archive's own directory."""
 
@@ -47,7 +53,7 @@ class Request(_Line):
         do: `status`; `part`: how much of an upload lies there; `receive`: take `bytes` behind its first `offset`;
             `install` the upload; `activate`; `settle`, once commands went well; `rollback`.
         needs_bytes: With `part`: what the upload and the installation will take.
-        key: With `activate` and `rollback`: a PEM file on the device; the version must be signed by it.
+        key: With `install`, `activate` and `rollback`: a PEM file on the device; the version must be signed by it.
         certificate: Likewise, authorities.
     """
 
@@ -130,13 +136,10 @@ def _do(site: Site, request: Request) -> Answer:
         case "part":
             return _part(site, request)
         case "install":
-            _install(site, request.digest)
+            _install(site, request)
             return Answer()
         case "activate":
-            version = site.activate(
-                request.digest, keep=request.keep, trust=_trust(request), allow_downgrade=request.allow_downgrade
-            )
-            return Answer(version=version)
+            return Answer(version=_activate(site, request))
         case "settle":
             site.settle()
             return Answer()
@@ -151,15 +154,31 @@ def _trust(request: Request) -> Trust | None:
     return Trust.read(key=request.key, certificate=request.certificate) if wanted else None
 
 
-def _install(site: Site, digest: str) -> None:
-    """Installs the upload, which is of no more use then, whether it was good or not."""
-    part = site.incoming(digest)
+def _activate(site: Site, request: Request) -> Version:
+    """Switches; of a version that is refused, and never ran, nothing is left."""
     try:
-        found = site.install(part)
+        return site.activate(
+            request.digest, keep=request.keep, trust=_trust(request), allow_downgrade=request.allow_downgrade
+        )
+    except (DataError, IntegrityError):
+        site.discard(request.digest)
+        raise
+
+
+def _install(site: Site, request: Request) -> None:
+    """Installs the upload, which is of no more use then, whether it was good or not."""
+    part = site.incoming(request.digest)
+    try:
+        _require_digest(part, request.digest)
+        site.install(part, trust=_trust(request))
     except (DataError, IntegrityError):
         part.unlink(missing_ok=True)
         raise
     part.unlink(missing_ok=True)
+
+
+def _require_digest(part: Path, digest: str) -> None:
+    found = open_bundle(part).digest
     if found != digest:
         raise IntegrityError(f"received bundle {folder_name(found)}, expected {folder_name(digest)}")
 
@@ -204,9 +223,11 @@ class _Wire:
         self._writer = writer
         self._idle_s = idle_s
         self._held = b""
+        self._deadline = 0.0
 
     def read_line(self) -> bytes:
         """The next line; empty at the end, or where nobody speaks any more."""
+        self._deadline = time.monotonic() + self._idle_s
         while b"\n" not in self._held:
             more = self._more()
             if not more or len(self._held) > LINE_BYTES:
@@ -229,12 +250,23 @@ class _Wire:
         return piece
 
     def write(self, answer: Answer) -> None:
-        """Sends a line."""
+        """Sends a line.
+
+        Raises:
+            _GoneError: Nobody takes it.
+        """
         data = answer.model_dump_json().encode() + b"\n"
         while data:
-            data = data[os.write(self._writer, data) :]
+            if not select.select([], [self._writer], [], self._idle_s)[1]:
+                raise _GoneError("the deployer does not listen")
+            data = data[os.write(self._writer, data[:_ATOMIC_BYTES]) :]
 
     def _more(self) -> bytes:
-        if not select.select([self._reader], [], [], self._idle_s)[0]:
+        """The next bytes; none at the end, or where they come too slowly."""
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0 or not select.select([self._reader], [], [], left_s)[0]:
             return b""
-        return os.read(self._reader, _PIECE_BYTES)
+        data = os.read(self._reader, _PIECE_BYTES)
+        earned = self._deadline + len(data) / LEAST_BYTES_S
+        self._deadline = min(earned, time.monotonic() + self._idle_s)
+        return data

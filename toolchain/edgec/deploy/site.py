@@ -17,47 +17,27 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.core.errors import DataError, EdgecError, IntegrityError
+from edgec.core.errors import DataError, EdgecError
 from edgec.core.files import DRAFT, new_folder
 from edgec.deploy.disk import free_bytes, remove, require_space, sync_folder, unwritable
-from edgec.deploy.journal import Event, Journal, Kind, is_settled, ran_before, runs
+from edgec.deploy.journal import Event, Journal, Kind, highest_release, is_settled, ran_before, runs
 from edgec.deploy.lock import hold
-from edgec.deploy.version import Version, copy_bundle, folder_name, installed_versions, is_sound_copy
-from edgec.package import open_bundle
+from edgec.deploy.policy import require_not_lower
+from edgec.deploy.status import Status
+from edgec.deploy.version import Version, copy_bundle, folder_name, installed_versions, keeps_copy
+from edgec.package import Bundle, Manifest, open_bundle, verify_signature
 
 if TYPE_CHECKING:
+    from edgec.deploy.policy import SitePolicy
     from edgec.package import Trust
-
-__all__ = ["Site", "Status"]
+__all__ = ["Site"]
 
 LEAST_DIGITS = 8
 """Of a digest, those that a person must give."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """A site as it is now; all of it is read, nothing is checked.
-
-    Attributes:
-        current: What runs; None before the first switch.
-        previous: What a rollback would switch to.
-        versions: All that are installed, the latest first.
-        free_bytes: On the site's disk.
-        settled: Whether a deployer's commands, a restart or a health check, went well since the last switch.
-        fault: What is wrong with `current`, if anything is.
-    """
-
-    current: Version | None
-    previous: Version | None
-    versions: tuple[Version, ...]
-    free_bytes: int
-    settled: bool = False
-    fault: str | None = None
 
 
 class Site:
@@ -68,12 +48,21 @@ class Site:
     Args:
         root: The folder.
         by: Who asks, for the history; by default this user on this host.
+        policy: What root allows here; None asks for nothing.
         smoke_test: What a version in its folder must pass before it runs; by default its golden images.
     """
 
-    def __init__(self, root: Path, *, by: str | None = None, smoke_test: Callable[[Path], None] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        by: str | None = None,
+        policy: SitePolicy | None = None,
+        smoke_test: Callable[[Path], None] | None = None,
+    ) -> None:
         self.root = root
         self.by = by or _user()
+        self.policy = policy
         self._smoke_test = smoke_test or _replay_golden_images
         self._journal = Journal(root / "history.jsonl")
         self._depth = 0
@@ -120,31 +109,64 @@ class Site:
                     remove(other)
         return part
 
-    def install(self, source: Path) -> str:
+    def admit(self, manifest: Manifest, digest: str, *, allow_downgrade: bool = False) -> None:
+        """Lets a bundle pass that may be deployed here, by what its manifest says.
+
+        Args:
+            manifest: The manifest.
+            digest: Its bundle's.
+            allow_downgrade: Whether its release may be lower than what ran here; the device's policy still counts.
+
+        Raises:
+            ConfigError: The policy's memory is damaged.
+            IntegrityError: The policy forbids it, or its release is lower.
+        """
+        running, ran = self.status().current, highest_release(self.history(), manifest.name)
+        if self.policy:
+            self.policy.require_allowed(manifest, digest)
+            self.policy.require_not_before(manifest)
+        if not allow_downgrade and not (running and running.digest == digest):
+            require_not_lower(manifest, running.release if running else 0, "release {} runs")
+            require_not_lower(manifest, ran, "release {} ran here")
+
+    def install(self, source: Path, *, trust: Trust | None = None) -> str:
         """Puts a bundle, archive or folder, among the versions; nothing is switched yet.
 
-        A sound copy that is there already stays.
+        A sound copy that is there already stays; see `edgec.deploy.version.keeps_copy` for its signature.
+
+        Args:
+            source: The bundle.
+            trust: Whose signature it must have; None asks for none but the policy's.
 
         Returns:
             The bundle's digest.
 
         Raises:
             DataError: No bundle.
-            IntegrityError: A damaged one.
+            IntegrityError: A damaged one, not signed as asked, or another signature than that of the copy here.
             TransportError: No space, or no permission. All is as before.
         """
         with self.locked(), self._writing():
             bundle = open_bundle(source)
+            if require_signed := self._signed_as(trust):
+                require_signed(bundle)
             bundle.verify()
             version = Version.of(bundle)
             folder = self._folder(version.digest)
-            if not is_sound_copy(folder, version):
+            if not keeps_copy(folder, version, require_signed):
                 require_space(self.root, version.size_bytes)
                 with new_folder(folder) as draft:
                     copy_bundle(bundle, draft)
                 sync_folder(self._versions)
                 self._note("install", version)
             return version.digest
+
+    def discard(self, digest: str) -> None:
+        """Removes a version that never ran: what was refused leaves nothing."""
+        with self.locked(), self._writing():
+            ran = {event.digest for event in self.history() if event.ok and event.event == "switch"}
+            if digest in installed_versions(self._versions).keys() - ran:
+                self._remove(digest)
 
     def activate(
         self, digest: str, *, keep: int = 3, trust: Trust | None = None, allow_downgrade: bool = False
@@ -154,8 +176,8 @@ class Site:
         Args:
             digest: The version, at least its first 8 digits.
             keep: Versions that stay installed; what runs and what ran before always do.
-            trust: Whose signature it must have; None asks for none.
-            allow_downgrade: Whether its release may be lower than that of what runs.
+            trust: Whose signature it must have; None asks for none but the policy's.
+            allow_downgrade: Whether its release may be lower than that of what runs, or ran.
 
         Returns:
             What runs now.
@@ -169,14 +191,12 @@ class Site:
             version = self._installed(digest)
             running = self.status().current
             with self._noting_refusal(version):
-                self._require_sound(version, trust)
-                if running and version.release < running.release and not allow_downgrade:
-                    raise IntegrityError(
-                        f"'{version.name}' is release {version.release}, but release {running.release} runs",
-                        hint="deploy a later release, or allow the downgrade with --allow-downgrade",
-                    )
+                manifest = self._sound(version, trust).manifest
+                self.admit(manifest, version.digest, allow_downgrade=allow_downgrade)
                 self._smoke_test(self._folder(version.digest))
             if running is None or running.digest != version.digest:
+                if self.policy:
+                    self.policy.remember(version.release)
                 self._switch("switch", version)
             self._prune(keep)
             return version
@@ -210,7 +230,9 @@ class Site:
             version = self.status().previous
             if version:
                 with self._noting_refusal(version):
-                    self._require_sound(version, trust)
+                    manifest = self._sound(version, trust).manifest
+                    if self.policy:
+                        self.policy.require_allowed(manifest, version.digest)
                     self._smoke_test(self._folder(version.digest))
                 self._switch("rollback", version, reason=reason)
             elif to_nothing:
@@ -272,13 +294,22 @@ class Site:
             )
         return found[0]
 
-    def _require_sound(self, version: Version, trust: Trust | None) -> None:
+    def _sound(self, version: Version, trust: Trust | None) -> Bundle:
         bundle = open_bundle(self._folder(version.digest))
+        if require_signed := self._signed_as(trust):
+            require_signed(bundle)
         bundle.verify()
-        if trust:
-            from edgec.package import verify_signature
+        return bundle
 
-            verify_signature(bundle, trust)
+    def _signed_as(self, trust: Trust | None) -> Callable[[Bundle], None] | None:
+        """Raises where a bundle is not signed as whoever deploys and the policy ask; None where neither does."""
+        trusted = [one for one in (trust, self.policy and self.policy.trust) if one]
+
+        def require(bundle: Bundle) -> None:
+            for one in trusted:
+                verify_signature(bundle, one)
+
+        return require if trusted else None
 
     def _switch(self, kind: Kind, version: Version, *, reason: str = "") -> None:
         """Moves the link. The event goes first: a full disk must be met before the switch, not behind it."""
@@ -312,9 +343,14 @@ class Site:
             needed = {version.digest for version in (status.current, status.previous) if version}
             others = [version.digest for version in status.versions if version.digest not in needed]
             for digest in others[max(0, keep - len(needed)) :]:
-                doomed = self._versions / f".{folder_name(digest)}.{secrets.token_hex(8)}{DRAFT}"
-                self._folder(digest).rename(doomed)  # so that no kill leaves half a version under its name
-                remove(doomed)
+                self._remove(digest)
+
+    def _remove(self, digest: str) -> None:
+        """Renames first, so that no kill leaves half a version under its name."""
+        doomed = self._versions / f".{folder_name(digest)}.{secrets.token_hex(8)}{DRAFT}"
+        with suppress(FileNotFoundError):
+            self._folder(digest).rename(doomed)
+            remove(doomed)
 
     @contextmanager
     def _noting_refusal(self, version: Version) -> Iterator[None]:
@@ -325,7 +361,12 @@ class Site:
                 self._note("refused", version, ok=False, reason=str(error))
             raise
 
-    def _note(self, kind: Kind, version: Version, *, ok: bool = True, reason: str = "") -> None:
+    def note(self, kind: Kind, *, ok: bool = True, reason: str = "") -> None:
+        """Notes what became of what runs."""
+        with self.locked(), self._writing():
+            self._note(kind, self.status().current, ok=ok, reason=reason)
+
+    def _note(self, kind: Kind, version: Version | None, *, ok: bool = True, reason: str = "") -> None:
         self._journal.append(self._event(kind, version, ok=ok, reason=reason))
 
     def _event(self, kind: Kind, version: Version | None, *, ok: bool = True, reason: str = "") -> Event:

@@ -5,32 +5,42 @@ from __future__ import annotations
 import asyncio
 import getpass
 import hashlib
+import json
 import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from edgec.core.errors import EdgecError, MissingDependencyError, TransportError
 from edgec.deploy.fleet import Device
+from edgec.deploy.route import logged_in
 from edgec.deploy.session import LINE_BYTES, Answer, Request
+from edgec.deploy.status import Status
+from edgec.deploy.version import Version
 
 if TYPE_CHECKING:
     import asyncssh
 
-__all__ = ["PIECE_BYTES", "Connection", "CutError", "Dialogue", "RemoteSession", "connect", "deployer"]
+__all__ = ["ASK_S", "PIECE_BYTES", "Connection", "CutError", "Dialogue", "RemoteSession", "connect", "deployer"]
 
 CONNECT_S = 15.0
+"""For each login, and for last words."""
 KEEPALIVE_S = 5.0
-KEEPALIVES = 3
-"""Unanswered ones, after which the device counts as gone."""
 LOCK_WAIT_S = 10.0
 """For a session whose connection was cut: it ends when it has finished what it was doing."""
 PIECE_BYTES = 1 << 16
-"""Sent at a time."""
+"""Sent, or read, at a time."""
+SAID_BYTES = 8 << 20
+"""Most that a command may say: a long history."""
+ASK_S = 600.0
+"""For a question, such as a status or a rollback with its smoke test."""
+
+_SHELL_SIGNAL = 128
+"""A shell's exit status for a program that a signal ended is this and the signal's number."""
 
 LineT = TypeVar("LineT", bound=BaseModel)
 
@@ -48,67 +58,8 @@ async def connect(device: Device) -> AsyncIterator[Connection]:
         TransportError: Nobody answers, the host's key is not known or another one, or the login is refused.
     """
     ssh = _asyncssh()
-    address = device.address
-    known_hosts = device.known_hosts or Path.home() / ".ssh" / "known_hosts"
-    given: dict[str, Any] = {"port": address.port} if address.port else {}
-    given |= {"username": address.user} if address.user else {}
-    given |= {"client_keys": [str(device.key)]} if device.key else {}
-    try:
-        connection = await ssh.connect(
-            address.host,
-            known_hosts=str(known_hosts)
-            if known_hosts.exists()
-            else b"\n",  # nothing known: an empty value would stand for the default file
-            password=None,
-            preferred_auth="publickey",
-            connect_timeout=CONNECT_S,
-            login_timeout=CONNECT_S,
-            keepalive_interval=KEEPALIVE_S,
-            keepalive_count_max=KEEPALIVES,
-            **given,
-        )
-    except ssh.HostKeyNotVerifiable as error:
-        raise await _unverified(ssh, device, known_hosts) from error
-    except ssh.PermissionDenied as error:
-        raise TransportError(
-            f"'{address}': login refused", hint="load a key into ssh-agent, or name one with --identity; no passwords"
-        ) from error
-    except (ssh.KeyImportError, ssh.KeyEncryptionError) as error:
-        raise TransportError(
-            f"'{address}': cannot use the key '{device.key}': {error}", hint="for one with a passphrase: ssh-add"
-        ) from error
-    except (ssh.Error, OSError, asyncio.TimeoutError) as error:
-        reason = str(error) or "no answer in time"
-        raise TransportError(f"'{address}': {reason}", hint="is the device on, and its sshd running?") from error
-    async with connection:
+    async with logged_in(ssh, device, connect_s=CONNECT_S, keepalive_s=KEEPALIVE_S) as connection:
         yield Connection(ssh, connection, device)
-
-
-async def _unverified(ssh: Any, device: Device, known_hosts: Path) -> TransportError:
-    """Why a host's key was not accepted, with its fingerprint for a person to compare."""
-    address, port = device.address, device.address.port or 22
-    where = f"[{address.host}]:{port}" if port != 22 else address.host
-    try:
-        key = await asyncio.wait_for(ssh.get_server_host_key(address.host, port), CONNECT_S)
-        fingerprint = key.get_fingerprint() if key else "unreadable"
-    except (ssh.Error, OSError, asyncio.TimeoutError):
-        fingerprint = "unreadable"
-    if _has_other_key(ssh, known_hosts, address.host, port):
-        return TransportError(
-            f"'{address}': the host key is {fingerprint}, not the one in '{known_hosts}'",
-            hint=f"somebody may be in between; if the device was set up anew: ssh-keygen -R '{where}' -f {known_hosts}",
-        )
-    return TransportError(
-        f"'{address}': host key {fingerprint} is not in '{known_hosts}'",
-        hint=f"compare it on the device, then: ssh-keyscan -p {port} {address.host} >> {known_hosts}",
-    )
-
-
-def _has_other_key(ssh: Any, known_hosts: Path, host: str, port: int) -> bool:
-    try:
-        return bool(ssh.read_known_hosts(str(known_hosts)).match(host, "", port)[0])
-    except (OSError, ValueError):
-        return False
 
 
 class Connection:
@@ -126,10 +77,9 @@ class Connection:
             TransportError: It failed; with what it said.
         """
         done = await self._finished(self._line(words))
-        out, said = _text(done.stdout), _text(done.stderr)
-        if done.exit_status != 0:
-            raise self.failure(done.exit_status, said)
-        return out, said
+        if done.exit_status != 0 and not done.died_after_its_answer:
+            raise self.failure(done.exit_status, done.said)
+        return done.out, done.said
 
     async def site(self, command: str, *options: str) -> str:
         """What `edgec site COMMAND` prints there of this device's site.
@@ -139,6 +89,43 @@ class Connection:
         """
         out, _ = await self.edgec("site", command, self.device.address.path, *options)
         return out
+
+    async def status(self) -> Status:
+        """The site as it is now.
+
+        Raises:
+            TransportError: As `edgec`, or what it prints is no status.
+        """
+        answer = _printed("status", await self.site("status", "--json"))
+        if answer.status is None:
+            raise TransportError("the device does not tell its status", hint="upgrade edgec on the device")
+        return answer.status
+
+    async def rollback(self, *options: str) -> Version:
+        """Switches the site back; the version that runs then.
+
+        Raises:
+            TransportError: As `edgec`, or what it prints is no version.
+        """
+        answer = _printed("version", await self.site("rollback", "--json", *options))
+        if answer.version is None:
+            raise TransportError("the device does not tell what runs", hint="edgec status tells what runs there")
+        return answer.version
+
+    async def history(self) -> list[dict[str, Any]]:
+        """What was done at the site, an object for each event.
+
+        Raises:
+            TransportError: As `edgec`, or what it prints is no history.
+        """
+        events: list[Any]
+        try:
+            events = [json.loads(line) for line in (await self.site("history", "--json")).splitlines()]
+        except (ValueError, RecursionError):
+            events = [None]
+        if not all(isinstance(event, dict) for event in events):
+            raise TransportError("the device does not tell its history", hint="upgrade edgec on the device")
+        return events
 
     async def command(self, text: str, *, timeout_s: float) -> None:
         """Runs a command in the site's folder.
@@ -152,7 +139,7 @@ class Connection:
         except asyncio.TimeoutError as error:
             raise TransportError(f"'{text}' did not end within {timeout_s:g} s") from error
         if done.exit_status != 0:
-            said = " ".join((_text(done.stderr) or _text(done.stdout)).split())[-300:]
+            said = " ".join((done.said or done.out).split())[-300:]
             raise TransportError(f"'{text}' failed with exit {done.exit_status}" + (f": {said}" if said else ""))
 
     @asynccontextmanager
@@ -189,11 +176,17 @@ class Connection:
             f"elif [ -x {own} ]; then exec {own} -I -m edgec {call}; else exit 127; fi"
         )
 
-    async def _finished(self, command: str) -> asyncssh.SSHCompletedProcess:
+    async def _finished(self, command: str) -> _Done:
         try:
-            return await self._connection.run(command, encoding=None, stdin=self._ssh.DEVNULL)
+            process = await self._connection.create_process(command, encoding=None, stdin=self._ssh.DEVNULL)
+            try:
+                out, said = await asyncio.gather(_all_of(process.stdout), _all_of(process.stderr))
+                await process.wait_closed()
+            finally:
+                process.close()
         except (self._ssh.Error, OSError) as error:
             raise CutError(f"'{self.device.address}': {error}") from error
+        return _Done(exit_status=process.exit_status, signal=bool(process.exit_signal), out=out, said=said)
 
     def failure(self, exit_status: int | None, said: str) -> TransportError:
         """What went wrong with edgec over there."""
@@ -212,6 +205,29 @@ class Connection:
         return TransportError(
             f"'{address}': {message}", hint=named.get("hint:", "").removeprefix("hint:").strip() or None
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """A command that ended.
+
+    Attributes:
+        exit_status: None where a signal ended it, or the connection.
+        signal: Whether a signal did.
+        out: Of stdout.
+        said: Of stderr.
+    """
+
+    exit_status: int | None
+    signal: bool
+    out: str
+    said: str
+
+    @property
+    def died_after_its_answer(self) -> bool:
+        """Whether all was said and done when it crashed, as interpreters do that take leave of a GPU's driver."""
+        crashed = self.signal or (self.exit_status or 0) > _SHELL_SIGNAL
+        return crashed and self.out.endswith("\n") and "error:" not in self.said
 
 
 class Dialogue:
@@ -243,7 +259,7 @@ class Dialogue:
             return kind.model_validate_json(await self._process.stdout.readuntil(b"\n"))
         except (asyncio.IncompleteReadError, _asyncssh().Error, OSError) as error:
             raise await self.ending() from error
-        except ValidationError as error:
+        except ValueError as error:
             raise TransportError(
                 "the device answers what is no answer", hint="same edgec on both sides? a shell that prints at login?"
             ) from error
@@ -323,6 +339,28 @@ class RemoteSession:
         return there
 
 
+def _printed(field: str, text: str) -> Answer:
+    """What the last line says; an empty answer where it is nonsense."""
+    try:
+        return Answer.model_validate_json(f'{{"{field}": {(text.splitlines() or [""])[-1]}}}')
+    except ValueError:
+        return Answer()
+
+
+async def _all_of(stream: Any) -> str:
+    """What a process says until it ends.
+
+    Raises:
+        TransportError: It does not end.
+    """
+    data = bytearray()
+    while piece := await stream.read(PIECE_BYTES):
+        data += piece
+        if len(data) > SAID_BYTES:
+            raise TransportError(f"the device says more than {SAID_BYTES:,} bytes", hint="look at the device")
+    return data.decode(errors="replace")
+
+
 def deployer() -> str:
     """Who deploys, for the devices' history and their lock."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
@@ -334,7 +372,3 @@ def _asyncssh() -> Any:
     except ModuleNotFoundError as error:
         raise MissingDependencyError("asyncssh is not installed", hint="pip install 'edgec[deploy]'") from error
     return asyncssh
-
-
-def _text(data: Any) -> str:
-    return data.decode(errors="replace") if isinstance(data, bytes) else str(data or "")

@@ -5,22 +5,31 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.core.digest import digest_file
-from edgec.core.errors import ConfigError
+from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable
 from edgec.core.progress import Progress
 from edgec.deploy.disk import unwritable
 from edgec.deploy.modelpack import Artifact, Blob, describe, read_artifact
 from edgec.deploy.reference import Reference
 from edgec.deploy.registry import Repository
-from edgec.package import Trust, open_bundle, require_replaceable, verify_signature
+from edgec.package import Manifest, Trust, open_bundle, read_signed_manifest, require_replaceable, verify_signature
+from edgec.package.manifest import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE
+from edgec.package.signing import MAX_BYTES
 
-__all__ = ["Pulled", "Pushed", "pull_artifact", "pull_bundle", "push_bundle"]
+__all__ = ["Pulled", "Pushed", "SpoiltError", "pull_artifact", "pull_bundle", "push_bundle", "receive"]
+
+_FIRST = {MANIFEST: MAX_MANIFEST_BYTES, SIGNATURE: MAX_BYTES}
+"""What is fetched before anything else, and the most bytes of it."""
+
+
+class SpoiltError(IntegrityError):
+    """A registry sent other bytes than it had named. It may mend that: nothing is known of the bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +149,32 @@ def receive(
     trust: Trust | None,
     progress: Progress,
     reuse: Sequence[Path] = (),
+    admit: Callable[[Manifest], None] = lambda _: None,
 ) -> Pulled:
-    """Fetches the files of an artifact; see `pull_bundle`."""
+    """Fetches the files of an artifact; see `pull_bundle`.
+
+    Manifest and signature come first, and are judged before anything else is fetched. What is refused leaves nothing.
+
+    Args:
+        repository: Where from.
+        artifact: What.
+        output: As in `pull_bundle`.
+        trust: Likewise.
+        progress: Likewise.
+        reuse: Likewise.
+        admit: Raises what speaks against a bundle, by its manifest.
+    """
     require_replaceable(output)
     require_writable(output)
-    with _parts(output) as parts, _disk(output.absolute().parent):
+    received = 0
+    with _parts(output) as parts, _disk(output.absolute().parent), _clean_refusal(parts):
         _clear(parts, {blob.sha256 for blob in artifact.layers.values()})
-        received = 0
-        for name, blob in progress.track(artifact.layers.items(), total=len(artifact.layers), what="receiving"):
+        names = _judged(artifact, lambda: admit(_manifest(artifact, parts, trust, where=repository.reference)))
+        for name in progress.track(names, total=len(artifact.layers), what="receiving"):
+            blob = artifact.layers[name]
             part = parts / blob.sha256
             if not _is_whole(part, blob) and not _copied(name, blob, (output, *reuse), part):
-                received += repository.fetch(blob, part)
+                received += _fetched(repository, blob, part)
         with new_folder(output) as draft:
             _place(artifact.layers, parts, draft)
             bundle = open_bundle(draft)
@@ -165,6 +189,56 @@ def receive(
         reused_bytes=max(artifact.size_bytes - received, 0),
         signed_by=signed_by,
     )
+
+
+def _fetched(repository: Repository, blob: Blob, part: Path) -> int:
+    try:
+        return repository.fetch(blob, part)
+    except IntegrityError as error:
+        raise SpoiltError(str(error), hint=error.hint) from error
+
+
+def _judged(artifact: Artifact, judge: Callable[[], None]) -> Iterator[str]:
+    """The files' names: manifest and signature, then, once those were judged, the others, the smallest first."""
+    for name, most in _FIRST.items():
+        if name in artifact.layers:
+            if artifact.layers[name].size > most:
+                raise IntegrityError(f"'{name}' has {artifact.layers[name].size} bytes, expected at most {most}")
+            yield name
+    judge()
+    yield from sorted(artifact.layers.keys() - _FIRST.keys(), key=lambda name: (artifact.layers[name].size, name))
+
+
+def _manifest(artifact: Artifact, parts: Path, trust: Trust | None, *, where: Reference) -> Manifest:
+    """The manifest that was received, signed as asked; the registry must offer the very files that it names."""
+    place = Path(str(where))
+    data = (parts / artifact.layers[MANIFEST].sha256).read_bytes()
+    signature = artifact.layers.get(SIGNATURE)
+    if trust:
+        signed = (parts / signature.sha256).read_bytes() if signature else None
+        manifest = read_signed_manifest(data, signed, trust, where=place)
+    else:
+        manifest = Manifest.from_bytes(data, where=f"{where}/{MANIFEST}")
+    offered = {name: (blob.sha256, blob.size) for name, blob in artifact.layers.items() if name not in _FIRST}
+    named = {name: (entry.sha256, entry.bytes) for name, entry in manifest.files.items()}
+    for name in sorted(offered.keys() | named.keys()):
+        if offered.get(name) != named.get(name):
+            found = "not in the manifest" if name not in named else "another file" if name in offered else "missing"
+            raise IntegrityError(
+                f"'{where}': '{name}' is {found}",
+                hint="what lies there was not pushed by edgec, or was changed",
+            )
+    return manifest
+
+
+@contextmanager
+def _clean_refusal(parts: Path) -> Iterator[None]:
+    """Removes what was received of a bundle that is refused: it will not be gone on with."""
+    try:
+        yield
+    except (DataError, IntegrityError):
+        _clear(parts, set())
+        raise
 
 
 @contextmanager
@@ -191,9 +265,9 @@ def _parts(output: Path) -> Iterator[Path]:
             raise ConfigError(f"'{output}' is being pulled to by another process", hint="wait for it to end") from error
         here = Path(f"/proc/self/fd/{handle}")
         yield here if here.exists() else folder
+    finally:
         with suppress(OSError):
             folder.rmdir()
-    finally:
         os.close(handle)
 
 

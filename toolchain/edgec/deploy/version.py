@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from edgec.deploy.disk import sync_folder
 from edgec.package import Bundle, open_bundle
 from edgec.package.manifest import SIGNATURE
 
-__all__ = ["Version", "copy_bundle", "folder_name", "installed_versions", "is_sound_copy"]
+__all__ = ["Version", "copy_bundle", "folder_name", "installed_versions", "keeps_copy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +67,50 @@ def installed_versions(folder: Path) -> dict[str, Version]:
     return found
 
 
-def is_sound_copy(folder: Path, version: Version) -> bool:
-    """Whether a folder holds just this version, every file of it whole."""
+def keeps_copy(folder: Path, version: Version, require_signed: Callable[[Bundle], None] | None) -> bool:
+    """Whether what lies in a version's folder stays when that version is installed again.
+
+    A copy that is whole stays. One with another signature goes where signatures are asked for and it lacks one, or
+    where nobody asks and it has none: a signature is never lost.
+
+    Args:
+        folder: The version's.
+        version: What came, which is signed as asked.
+        require_signed: Raises where a bundle is not signed as asked; None where nobody asks.
+
+    Raises:
+        IntegrityError: Another bundle lies there, or nobody can tell which of two signatures is the right one.
+    """
     try:
         there = open_bundle(folder)
-        there.verify()
-        return Version.of(there) == version
+        found = Version.of(there)
     except (DataError, IntegrityError):
+        return False  # nothing, or a damaged copy
+    if found.digest != version.digest:
+        raise _other(folder, "another bundle of the same first digits")
+    if found.signature == version.signature:
+        return _is_whole(there)
+    if require_signed is not None:
+        return _is_whole(there) and _passes(there, require_signed)
+    if found.signature is not None:
+        raise _other(folder, "this bundle with another signature")
+    return False
+
+
+def _passes(bundle: Bundle, check: Callable[[Bundle], None]) -> bool:
+    try:
+        check(bundle)
+    except IntegrityError:
         return False
+    return True
+
+
+def _is_whole(bundle: Bundle) -> bool:
+    return _passes(bundle, Bundle.verify)
+
+
+def _other(folder: Path, what: str) -> IntegrityError:
+    return IntegrityError(f"'{folder}' holds {what}", hint="deploy the bundle that is there, or another release")
 
 
 def copy_bundle(bundle: Bundle, folder: Path) -> None:

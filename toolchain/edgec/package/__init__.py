@@ -17,7 +17,7 @@ from edgec.package.manifest import (
     TargetEntry,
 )
 from edgec.package.sbom import SBOM, bill_of_materials
-from edgec.package.signing import Trust, sign_bundle, verify_signature
+from edgec.package.signing import Trust, read_signed_manifest, sign_bundle, verify_signature
 
 __all__ = [
     "SBOM",
@@ -39,6 +39,7 @@ __all__ = [
     "open_bundle",
     "pack_bundle",
     "read_golden",
+    "read_signed_manifest",
     "require_replaceable",
     "sign_bundle",
     "verify_signature",

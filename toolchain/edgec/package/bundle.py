@@ -12,12 +12,10 @@ from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable, write_bytes
 from edgec.package.archive import archive_bytes
 from edgec.package.graph import foreign_part
-from edgec.package.manifest import MANIFEST, SIGNATURE, Description, FileEntry, Manifest
+from edgec.package.manifest import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, Description, FileEntry, Manifest
 from edgec.package.source import Source, open_source
 
 __all__ = ["Bundle", "open_bundle", "pack_bundle", "require_replaceable", "write_archive"]
-
-_MAX_MANIFEST_BYTES = 16 << 20
 
 
 def pack_bundle(*, description: Description, files: Mapping[str, Path | bytes], output: Path) -> Path:
@@ -141,8 +139,8 @@ def open_bundle(path: Path) -> Bundle:
     """
     source = open_source(path)
     size = source.sizes[MANIFEST]
-    if size > _MAX_MANIFEST_BYTES:
-        raise IntegrityError(f"'{path}': {MANIFEST} has {size} bytes, expected at most {_MAX_MANIFEST_BYTES}")
+    if size > MAX_MANIFEST_BYTES:
+        raise IntegrityError(f"'{path}': {MANIFEST} has {size} bytes, expected at most {MAX_MANIFEST_BYTES}")
     data = source.read(MANIFEST)
     manifest = Manifest.from_bytes(data, where=f"{path}/{MANIFEST}")
     return Bundle(path=path, manifest=manifest, digest=digest_bytes(data), source=source)

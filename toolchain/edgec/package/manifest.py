@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
@@ -18,6 +19,7 @@ from edgec.core.target import EngineName, Scheme
 
 __all__ = [
     "MANIFEST",
+    "MAX_MANIFEST_BYTES",
     "SCHEMA",
     "SIGNATURE",
     "BuildPlan",
@@ -37,6 +39,9 @@ __all__ = [
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
 """The one file beside the manifest that the manifest does not name: it comes later, and vouches for the manifest."""
+
+MAX_MANIFEST_BYTES = 4 << 20
+"""A build of 1,000 classes writes 60 kB; read before it is known who signed it, so no more than a moment's work."""
 
 SCHEMA = 1
 """The manifest's schema that this version writes and reads."""
@@ -170,9 +175,9 @@ class Description(_Frozen):
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+        twice = [label for label, count in Counter(labels).items() if count > 1]
         if twice:
-            raise ValueError(f"label '{twice[0]}' stands twice: expected distinct labels")
+            raise ValueError(f"label '{min(twice)}' stands twice: expected distinct labels")
         return labels
 
 
@@ -221,6 +226,10 @@ class Manifest(Description):
             return cls.model_validate_json(data, strict=True)  # a number in quotes is none
         except ValidationError as error:
             raise _refused(where, _first(error)) from error
+
+    def digests(self, own: str) -> dict[str, str]:
+        """SHA-256 of every file that a signature covers, by its path; `own` is that of the manifest's bytes."""
+        return {MANIFEST: own} | {name: entry.sha256 for name, entry in self.files.items()}
 
     def to_bytes(self) -> bytes:
         """Indented JSON with sorted keys: equal manifests give equal bytes."""

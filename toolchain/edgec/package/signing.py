@@ -10,23 +10,25 @@ import base64
 import logging
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
+from edgec.core.digest import digest_bytes
 from edgec.core.errors import ConfigError, DataError, IntegrityError, MissingDependencyError
 from edgec.core.files import require_writable, write_bytes
 from edgec.package.archive import archive_bytes
 from edgec.package.bundle import Bundle, open_bundle
 from edgec.package.envelope import CertificateMaterial, Envelope, KeyMaterial
-from edgec.package.manifest import MANIFEST, SIGNATURE, parse_json
+from edgec.package.manifest import MANIFEST, SIGNATURE, Manifest, parse_json
 
 if TYPE_CHECKING:
     from model_signing.hashing import Config
 
-__all__ = ["Trust", "sign_bundle", "verify_signature"]
+__all__ = ["MAX_BYTES", "Trust", "read_signed_manifest", "sign_bundle", "verify_signature"]
 
 MAX_BYTES = 1 << 20
 """Bytes of a signature: a bundle has at most 64 files."""
@@ -46,10 +48,12 @@ class Trust:
     Attributes:
         public_key: An ECDSA key (P-256, P-384 or P-521), PEM.
         certificates: The authorities' certificates, PEM. They should issue for those who sign bundles, and nobody else.
+        others: Who is believed as well.
     """
 
     public_key: bytes | None = None
     certificates: bytes | None = None
+    others: tuple[Trust, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.public_key is None) == (self.certificates is None):
@@ -68,6 +72,11 @@ class Trust:
             return cls(certificates=_pem(certificate, b"CERTIFICATE"))
         raise ConfigError("a key and a certificate, expected one of them", hint="give --key or --certificate")
 
+    @classmethod
+    def any_of(cls, trusted: Sequence[Trust]) -> Trust | None:
+        """Believes each of them; None where there is none."""
+        return replace(trusted[0], others=tuple(trusted[1:])) if trusted else None
+
 
 def verify_signature(bundle: Bundle, trust: Trust) -> str:
     """Makes sure that somebody who is trusted signed this very bundle. Nothing is read but manifest and signature.
@@ -83,37 +92,79 @@ def verify_signature(bundle: Bundle, trust: Trust) -> str:
         MissingDependencyError: model-signing is not installed.
     """
     if not bundle.signed:
-        raise IntegrityError(
-            f"'{bundle.path}' is not signed, expected a signature",
-            hint="sign it with: edgec sign; if it was signed once, somebody took the signature away",
-        )
+        raise _unsigned(bundle.path)
     size = bundle.source.sizes[SIGNATURE]
     if size > MAX_BYTES:
-        raise _refused(bundle, f"{size} bytes, expected at most {MAX_BYTES}")
+        raise _refused(bundle.path, f"{size} bytes, expected at most {MAX_BYTES}")
+    return _vouched(
+        bundle.source.read(SIGNATURE), trust, lambda: bundle.manifest.digests(bundle.digest), where=bundle.path
+    )
+
+
+def read_signed_manifest(manifest: bytes, signature: bytes | None, trust: Trust, *, where: Path) -> Manifest:
+    """A manifest that somebody who is trusted signed; it is parsed once that is known, and not before.
+
+    Args:
+        manifest: The bytes of `manifest.json`.
+        signature: Those of `signature.json`; None where there is none.
+        trust: Whose signature it must be.
+        where: The bundle's name in messages.
+
+    Raises:
+        ConfigError: See `verify_signature`.
+        IntegrityError: Likewise, or what was signed is no manifest.
+        MissingDependencyError: Likewise.
+    """
+    if signature is None:
+        raise _unsigned(where)
+    read: list[Manifest] = []
+
+    def digests() -> dict[str, str]:
+        read.append(Manifest.from_bytes(manifest, where=f"{where}/{MANIFEST}"))
+        return read[0].digests(digest_bytes(manifest))
+
+    _vouched(signature, trust, digests, where=where)
+    return read[0]
+
+
+def _vouched(data: bytes, trust: Trust, digests: Callable[[], Mapping[str, str]], *, where: Path) -> str:
+    """Who signed files of these digests, which are asked for when the signature is known to be of a trusted hand."""
     try:
-        envelope = Envelope.from_bytes(bundle.source.read(SIGNATURE))
+        envelope = Envelope.from_bytes(data)
     except ValueError as error:
-        raise _refused(bundle, str(error)) from error
+        raise _refused(where, str(error)) from error
+    refusals = []
+    for one in (trust, *trust.others):
+        try:
+            return _vouched_by_one(envelope, one, digests, where=where)
+        except IntegrityError as error:
+            refusals.append(error)
+    if len(refusals) == 1:
+        raise refusals[0]
+    raise _refused(where, f"none of the {len(refusals)} that are trusted made it")
+
+
+def _vouched_by_one(envelope: Envelope, trust: Trust, digests: Callable[[], Mapping[str, str]], *, where: Path) -> str:
     failures = _library()
     with tempfile.TemporaryDirectory() as folder:
-        verifier = _verifier(trust, envelope, bundle, Path(folder))
+        verifier = _verifier(trust, envelope, where, Path(folder))
         signature = Path(folder) / SIGNATURE
         signature.write_bytes(envelope.to_bytes())
         try:
-            verifier.set_hashing_config(_listing(bundle)).verify(bundle.path, signature)
+            verifier.set_hashing_config(_listing(where.name, digests)).verify(where, signature)
         except failures as error:
-            raise _refused(bundle, str(error) or "another key made it, or it was changed") from error
+            raise _refused(where, str(error) or "another key made it, or it was changed") from error
     return _signer(envelope)
 
 
-def _verifier(trust: Trust, envelope: Envelope, bundle: Bundle, folder: Path) -> Any:
+def _verifier(trust: Trust, envelope: Envelope, where: Path, folder: Path) -> Any:
     """model-signing's, for what is trusted."""
     from model_signing import verifying
 
     by_key = isinstance(envelope.verification_material, KeyMaterial)
     if by_key != (trust.public_key is not None):
         got, expected = ("a key", "a certificate") if by_key else ("a certificate", "a key")
-        raise _refused(bundle, f"made with {got}, expected {expected}")
+        raise _refused(where, f"made with {got}, expected {expected}")
     trusted = folder / "trusted.pem"
     trusted.write_bytes(trust.public_key or trust.certificates or b"")
     config = verifying.Config()
@@ -169,7 +220,8 @@ def _signature(bundle: Bundle, key: Path, certificate: Path | None, password: st
     from model_signing import signing
 
     with tempfile.TemporaryDirectory() as folder:
-        config, written = signing.Config().set_hashing_config(_listing(bundle)), Path(folder) / SIGNATURE
+        config, written = signing.Config(), Path(folder) / SIGNATURE
+        config.set_hashing_config(_listing(bundle.manifest.name, lambda: bundle.manifest.digests(bundle.digest)))
         try:
             if certificate is None:
                 secret: Any = password and password.encode()  # annotated as str, used as bytes
@@ -245,25 +297,24 @@ def _same_bundle(path: Path, digest: str) -> Bundle | None:
     return bundle if bundle.digest == digest and other.is_dir() != path.is_dir() else None
 
 
-def _listing(bundle: Bundle) -> Config:
-    """What model-signing would find, were it to read the folder, with the manifest as it was when it was opened."""
+def _listing(name: str, digests: Callable[[], Mapping[str, str]]) -> Config:
+    """What model-signing would find, were it to read a bundle's folder."""
     from model_signing import hashing, manifest
 
     layout = manifest.SerializationType.from_args(
         {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": [SIGNATURE]}
     )
-    digests = {MANIFEST: bundle.digest} | {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
-    items = [
-        layout.new_item(name, manifest.hashing.Digest("sha256", bytes.fromhex(digest)))
-        for name, digest in digests.items()
-    ]
 
     class Listing(hashing.Config):
-        """Knows the digests already."""
+        """Knows the digests already. It is asked for them behind the signature's check."""
 
         def hash(self, model_path: object, *, files_to_hash: object = None) -> manifest.Manifest:
             del model_path, files_to_hash
-            return manifest.Manifest(bundle.manifest.name, items, layout)
+            items = [
+                layout.new_item(name, manifest.hashing.Digest("sha256", bytes.fromhex(digest)))
+                for name, digest in digests().items()
+            ]
+            return manifest.Manifest(name, items, layout)
 
         def add_ignored_paths(self, *, model_path: object, paths: object) -> None:
             """Nothing is ignored but the signature."""
@@ -322,8 +373,15 @@ def _pem(path: Path, kind: bytes) -> bytes:
     return data
 
 
-def _refused(bundle: Bundle, reason: str) -> IntegrityError:
+def _unsigned(where: Path) -> IntegrityError:
     return IntegrityError(
-        f"'{bundle.path}': {SIGNATURE}: {reason}",
+        f"'{where}' is not signed, expected a signature",
+        hint="sign it with: edgec sign; if it was signed once, somebody took the signature away",
+    )
+
+
+def _refused(where: Path, reason: str) -> IntegrityError:
+    return IntegrityError(
+        f"'{where}': {SIGNATURE}: {reason}",
         hint="do not use the bundle unless you know why: it was changed, or somebody else signed it",
     )

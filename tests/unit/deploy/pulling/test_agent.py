@@ -215,6 +215,98 @@ def test_an_unsigned_bundle_is_refused_where_a_signature_is_asked_for(
     assert not (device / "current").exists()
 
 
+def test_of_an_unsigned_bundle_nothing_but_its_manifest_is_fetched_and_nothing_is_left(
+    make_bundle, push, make_agent: MakeAgent, device: Path, line
+) -> None:
+    from edgec.package import Trust
+
+    push(make_bundle("large", files={"report.html": b"<!doctype html>" + bytes(3_000_000)}))
+    agent = make_agent(port=line.port, trust=Trust(public_key=b"-----BEGIN PUBLIC KEY-----\n"))
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="is not signed"):
+            agent.poll()
+    assert line.passed["down"] < 100_000
+    assert [path.name for path in device.iterdir()] == ["agent.json"]
+
+
+def test_a_bundle_that_is_refused_here_leaves_nothing(make_bundle, push, make_agent: MakeAgent, device: Path) -> None:
+    push(make_bundle("one"))
+    with pytest.raises(RefusedError):
+        make_agent(verdict=failing).poll()
+    assert list((device / "versions").iterdir()) == []
+    assert not (device / ".agent").exists()
+
+
+def test_a_copy_without_its_signature_does_not_take_the_place_of_what_runs(
+    make_bundle, push, make_agent: MakeAgent, device: Path
+) -> None:
+    bundle = make_bundle("one")
+    (bundle / "signature.json").write_bytes(b"a signature of somebody's\n")
+    push(bundle)
+    make_agent().poll()
+    (bundle / "signature.json").unlink()
+    push(bundle)
+    with pytest.raises(RefusedError, match="this bundle with another signature"):
+        make_agent().poll()
+    assert (device / "current" / "signature.json").exists()
+
+
+def test_a_health_check_that_fails_is_rolled_back_and_the_bundle_not_tried_again(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path
+) -> None:
+    first = push(bundle)
+    make_agent(restart="true", health="true").poll()
+    push(make_bundle("changed", files={"report.html": b"new"}))
+    with pytest.raises(RefusedError, match="ended with 1"):
+        make_agent(restart="true", health="false").poll()
+    assert running(device) == first.digest
+    with pytest.raises(RefusedError, match="refused here"):
+        make_agent(restart="true", health="true").poll()
+    assert Site(device).status().settled
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_kill_in_the_trial_is_made_good_by_the_next_look_and_a_second_one_goes_back(
+    bundle: Path, make_bundle, push, make_agent: MakeAgent, device: Path, kills: int
+) -> None:
+    first = push(bundle)
+    make_agent(restart="true").poll()
+    second = push(make_bundle("changed", files={"report.html": b"new"}))
+
+    def killed(site: Site, *_: object, **__: object) -> None:
+        if site.status().current is not None and running(device) == second.digest:
+            for _ in range(kills):
+                site.note("trial")
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgec.deploy.agent.settle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_agent(restart="true").poll()
+    assert (running(device), Site(device).status().settled) == (second.digest, False)
+    if kills == 1:
+        assert make_agent(restart="true").poll()
+    else:
+        for _ in range(2):
+            with pytest.raises(RefusedError, match="cut short 2 times"):
+                make_agent(restart="true").poll()
+    assert running(device) == (second if kills == 1 else first).digest
+    assert Site(device).status().settled
+
+
+def test_an_answer_that_nobody_thought_of_ends_no_agent(
+    make_agent: MakeAgent, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nonsense(_: object) -> str:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(Repository, "resolve", nonsense)
+    lines: list[str] = []
+    make_agent(report=lines.append).run(Clock(rounds=2), every_s=300, draw=random.Random(0))  # noqa: S311
+    assert lines == ["error: unexpected RecursionError: too deep"] * 2
+    assert told(device)["failures"] == 2
+
+
 def test_a_lower_release_is_refused_unless_allowed(make_bundle, push, make_agent: MakeAgent, device: Path) -> None:
     push(make_bundle("second", release=2))
     make_agent().poll()

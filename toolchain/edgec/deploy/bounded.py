@@ -1,0 +1,158 @@
+"""HTTP conversations that end, whatever the other side sends: so many bytes, and at least so many a second.
+
+The limit lies under requests, on the socket: headers, bodies of errors and redirects, what oras reads and what
+nobody reads are counted alike.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ContentDecodingError
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from edgec.deploy.http import LEAST_BYTES_S
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response
+
+__all__ = ["Budget", "bounded_adapter"]
+
+CONNECT_S = 10.0
+"""Until a connection stands."""
+GRACE_S = 60.0
+"""How long the other side may be slow or silent, in all; each byte that moves earns a part of it back."""
+HEADER_BYTES = 1 << 18
+"""For headers, and for answers that say only that more will follow."""
+
+
+class Budget:
+    """What is left of a conversation.
+
+    Attributes:
+        body_bytes: Most bytes of the next answers' bodies.
+    """
+
+    def __init__(self) -> None:
+        self.body_bytes = 0
+        self._bytes = 0
+        self._deadline = 0.0
+
+    def begin(self) -> None:
+        """A new conversation begins."""
+        self._bytes = HEADER_BYTES
+        self._deadline = time.monotonic() + GRACE_S
+
+    def expect_body(self) -> None:
+        """The headers are there. The body has at most `body_bytes`; in chunks it is longer on its way."""
+        self._bytes = HEADER_BYTES + 2 * self.body_bytes
+
+    @property
+    def seconds(self) -> float:
+        """What the next step may take.
+
+        Raises:
+            TimeoutError: Nothing any more.
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("slower than a conversation may be")
+        return left
+
+    def earn(self, count: int) -> None:
+        """Bytes moved."""
+        self._deadline = min(self._deadline + count / LEAST_BYTES_S, time.monotonic() + GRACE_S)
+
+    def spend(self, count: int) -> None:
+        """Bytes came in.
+
+        Raises:
+            OSError: More than were expected.
+        """
+        self.earn(count)
+        self._bytes -= count
+        if self._bytes < 0:
+            raise OSError("more bytes than there should be")
+
+
+class _Reader(io.RawIOBase):
+    """A socket's bytes, within a budget."""
+
+    def __init__(self, raw: Any, sock: socket.socket, budget: Budget) -> None:
+        self._raw, self._sock, self._budget = raw, sock, budget
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._budget.seconds)
+        count = self._raw.readinto(buffer)
+        self._budget.spend(count or 0)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def bounded_adapter(budget: Budget) -> HTTPAdapter:
+    """What carries a session's conversations, one at a time, within a budget that each of them begins anew."""
+
+    class Answer(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+            super().__init__(sock, *arguments, **options)
+            self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, budget))
+
+        def begin(self) -> None:
+            super().begin()
+            budget.expect_body()
+
+    class Timed(HTTPConnection):
+        response_class = Answer
+
+        def request(self, *arguments: Any, **options: Any) -> None:
+            budget.begin()
+            super().request(*arguments, **options)
+
+        def send(self, data: Any) -> None:
+            if self.sock is not None:
+                self.sock.settimeout(budget.seconds)
+            super().send(data)
+            budget.earn(len(data))
+
+    class TimedTLS(Timed, HTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls: Any = Timed
+
+    class PoolTLS(HTTPSConnectionPool):
+        ConnectionCls: Any = TimedTLS
+
+    pools = {"http": Pool, "https": PoolTLS}
+
+    class Bounded(HTTPAdapter):
+        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+            super().init_poolmanager(*arguments, **options)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
+            manager = super().proxy_manager_for(*arguments, **options)
+            manager.pool_classes_by_scheme = pools
+            return manager
+
+        def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
+            options["timeout"] = (CONNECT_S, GRACE_S)
+            response = super().send(request, *arguments, **options)
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                response.close()
+                raise ContentDecodingError("compressed, asked for plain bytes")
+            return response
+
+    return Bounded()
