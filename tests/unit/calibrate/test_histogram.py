@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgec.calibrate.histogram import Histogram
 
@@ -51,3 +53,25 @@ def test_growing_from_nothing_to_huge_keeps_the_mass():
     histogram = filled(np.full((1, 3), 1e-30, np.float32), np.full((1, 2), -1e30, np.float32))
     assert histogram.mass.sum() == 5
     assert histogram.mass[histogram.bins] == 3
+
+
+def test_zeros_say_nothing_of_the_width():
+    tiny = np.linspace(-1e-3, 1e-3, 999, dtype=np.float32)[None]
+    first, alone, last = (
+        filled(np.zeros((1, 5), np.float32), tiny),
+        filled(tiny),
+        filled(tiny, np.zeros((1, 5), np.float32)),
+    )
+    assert first.width == alone.width == last.width
+    assert np.count_nonzero(first.mass) == np.count_nonzero(alone.mass) > 200
+    assert first.mass.tolist() == last.mass.tolist()
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=2), min_size=1, max_size=9), st.data())
+def test_how_images_are_split_into_batches_does_not_matter(rows, data):
+    values = np.array(rows, np.float32)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(values)), max_size=4)))
+    parts = [part for part in np.split(values, cuts) if len(part)]
+    whole, split = filled(values), filled(*parts)
+    assert (whole.exponent, whole.low, whole.high) == (split.exponent, split.low, split.high)
+    assert whole.mass.tolist() == split.mass.tolist()

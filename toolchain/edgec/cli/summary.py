@@ -11,6 +11,7 @@ from rich.text import Text
 
 from edgec.cli.console import print_paragraph
 from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.evaluate.loss import loss_text
 from edgec.evaluate.report import Report, parse_report
 from edgec.evaluate.wording import STAGES, format_amount, format_interval, format_share, measure_title
 
@@ -31,8 +32,12 @@ def print_summary(built: Built) -> None:
     console.print(_table(report), "", sep="\n")
     for lead, text in _lines(report):
         print_paragraph(console, text, lead=f"{lead}: ")
+    lost = report.loss and loss_text(report.loss)
     for note in report.notes:
-        print_paragraph(console, note, lead="note: ", style="dim")
+        if note != lost:
+            print_paragraph(console, note, lead="note: ", style="dim")
+    if lost:
+        print_paragraph(console, lost, lead="lost: ", style="bold red")
 
 
 def _table(report: Report) -> Table:

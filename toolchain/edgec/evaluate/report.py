@@ -15,6 +15,7 @@ from edgec.core.errors import IntegrityError
 from edgec.core.files import write_bytes
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.gates import Gates
+from edgec.evaluate.loss import Loss
 
 __all__ = [
     "CalibrationFacts",
@@ -253,6 +254,7 @@ class Report(_Frozen):
         sensitivity: What int8 costs each class, layer by layer in the order of the graph.
         effects: What refined the int8 model, in the order in which it was done.
         tensorrt: What is known of the graph without the device, where that runs TensorRT.
+        loss: What the file that ships lost of what its FP32 graph had; None where it kept it.
         gates: What `edgec check` asks when it is given no gates.
         notes: What was not done, and what the reader should know.
         tools: Versions of what took part.
@@ -274,6 +276,7 @@ class Report(_Frozen):
     sensitivity: tuple[LayerSensitivity, ...] = ()
     effects: tuple[Effect, ...] = ()
     tensorrt: TensorRTCheck | None = None
+    loss: Loss | None = None
     data: DataFacts = DataFacts()
     calibration: CalibrationFacts | None = None
     lineage: tuple[LineageStep, ...] = ()
