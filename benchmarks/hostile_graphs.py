@@ -1,4 +1,4 @@
-"""int8 builds of small graphs that are hostile to it: each keeps its accuracy, or the build says what was lost, and where.
+"""int8 builds of small graphs that are hostile to it: each keeps its accuracy, or its build says what was lost, and where.
 
     python benchmarks/hostile_graphs.py [--graphs concat huge-channel] [--target host] [--quick]
 
@@ -259,10 +259,12 @@ class Told:
 
     @property
     def lost_pp(self) -> float:
+        """Points of accuracy that the file lost against its FP32 graph."""
         return 100 * (self.before - self.after)
 
     @property
     def is_silent(self) -> bool:
+        """Whether neither the report nor the last lines say that something was lost."""
         return self.loss is None and "lost: " not in self.last_lines
 
 

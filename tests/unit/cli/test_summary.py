@@ -8,6 +8,7 @@ import pytest
 
 from edgec.cli.summary import print_summary
 from edgec.core.measurement import Measurement, Stage
+from edgec.evaluate.loss import Loss, loss_text
 from edgec.evaluate.report import Report, write_report
 from edgec.pipeline.build import Built
 
@@ -84,3 +85,13 @@ def test_latency_and_size_have_units(report: Report, tmp_path: Path, capsys: pyt
     assert "Latency, median: 0.0503 ms, measured on here" in lines
     assert "Size: 1.25 MB, 5.00 MB in FP32" in lines
     assert lines[-1] == "note: a note"
+
+
+def test_what_was_lost_against_fp32_is_the_last_line(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loss = Loss(scheme="u8s8", before=1.0, after=0.33, low=0.6, high=0.7, proven=True, n=180)
+    told = report.model_copy(update={"loss": loss, "notes": (loss_text(loss), "a note")})
+    lines = lines_of(told, tmp_path, capsys)
+    assert lines[-1] == f"lost: {loss_text(loss)}"
+    assert lines[-2] == "note: a note"

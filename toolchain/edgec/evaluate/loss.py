@@ -136,10 +136,8 @@ def loss_text(loss: Loss) -> str:
     lost = 100 * (loss.before - loss.after)
     interval = f"95 % interval {100 * loss.low:.1f} to {100 * loss.high:.1f}"
     chance = "" if loss.proven else ", which chance may explain"
-    parts = [
-        f"{loss.scheme} has {format_share(loss.after)} of {loss.n} test images right, its FP32 graph "
-        f"{format_share(loss.before)}: {lost:.1f} points lost ({interval}){chance}"
-    ]
+    shares = f"{format_share(loss.after)} of {loss.n} test images right, its FP32 graph {format_share(loss.before)}"
+    parts = [f"{loss.scheme} has {shares}: {lost:.1f} points lost ({interval}){chance}"]
     if loss.classes:
         named = [f"'{row.label}' ({100 * row.drop:.1f} points of {row.n} images)" for row in loss.classes]
         parts.append(f"classes that lost more than chance explains: {join_names(named, most=_NAMED)}")
@@ -154,11 +152,11 @@ def loss_text(loss: Loss) -> str:
 
 def _remedies_text(loss: Loss) -> str:
     tried = sorted(loss.remedies, key=lambda remedy: 2.0 if remedy.changed is None else remedy.changed)
-    helping = [f"{each.setting} ({format_share(each.changed or 0)})" for each in tried if loss.helps(each)]
+    helping = [f"--set {_outcome(each)}" for each in tried if loss.helps(each)]
     others = [_outcome(each) for each in tried if not loss.helps(each)]
     judged = f"{format_share(loss.changed or 0)} of {loss.judged} few and OOD images get another class than in FP32"
-    helps = f"with --set {' or --set '.join(helping)} fewer" if helping else "no setting that was tried halves that"
-    return f"{judged}; {helps}" + (f"; little or no help: {', '.join(others)}" if others else "")
+    helps = f"what helps: {', '.join(helping)}" if helping else "nothing that was tried halves that"
+    return f"{judged}; {helps}" + (f"; what does not: {', '.join(others)}" if others else "")
 
 
 def _outcome(remedy: Remedy) -> str:

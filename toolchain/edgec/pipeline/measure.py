@@ -20,8 +20,8 @@ from edgec.evaluate.bootstrap import class_mean_rows
 from edgec.evaluate.energy import energy_measurement
 from edgec.evaluate.footprint import memory_measurement, size_measurement
 from edgec.evaluate.half import ROUNDED
-from edgec.evaluate.loss import find_loss
 from edgec.evaluate.latency import latency_measurements, measure_in_turns
+from edgec.evaluate.loss import find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.evaluate.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
 from edgec.evaluate.report import LatencyCurve

@@ -34,6 +34,8 @@ def coarse_places(
 ) -> tuple[str, ...]:
     """Activations and weights for which the file's integers are too coarse, the worst first, each with why.
 
+    Those that are less than half as bad as the worst are left out.
+
     An activation is too coarse where rounding and clipping change more than a tenth of the variance of a channel; the
     more channels, the worse. A weight is where rounding takes more than a twentieth of its square.
 
@@ -61,7 +63,8 @@ def coarse_places(
             what = f"'{name}' ({kinds.get(name, 'input')}) spans {low:.3g} to {high:.3g} in steps of {step:.2g}"
             fine = f"{drowned.sum()} of its {told.sum()} channels vary by {_text(variance[drowned])}"
             found.append((drowned.sum() / told.sum(), f"{what}, {fine}"))
-    return tuple(text for _, text in sorted(found, key=lambda place: -place[0]))
+    worst = max((share for share, _ in found), default=0.0)
+    return tuple(text for share, text in sorted(found, key=lambda place: -place[0]) if share > worst / 2)
 
 
 def _step(low: float, high: float, grid: Grid) -> float:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "Network", "Part", "on_grid"]
 
 _BIAS_STEP = 1.0001 / ((1 << 31) - 1)
-"""The least step of a bias in int32, as a share of its value: that of onnxruntime's quantiser, which leaves some room."""
+"""The least step of a bias in int32, as a share of its value: onnxruntime's quantiser leaves some room."""
 
 
 @dataclass(frozen=True, kw_only=True)
