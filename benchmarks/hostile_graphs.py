@@ -1,4 +1,4 @@
-"""int8 builds of small graphs that are hostile to it: each keeps its accuracy, or its build says what was lost, and where.
+"""int8 builds of small graphs that are hostile to it: each keeps its accuracy, or its build says what it lost and where.
 
     python benchmarks/hostile_graphs.py [--graphs concat huge-channel] [--target host] [--quick]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgec.core.digest import digest_file, digest_value
 from edgec.core.measurement import Measurement, Stage
+from edgec.core.target import without_edgec
 from edgec.core.versions import tool_versions
 from edgec.evaluate.broken import BROKEN, encode_broken, find_broken
 from edgec.evaluate.gates import check_gates
@@ -161,6 +162,8 @@ def _notes(sources: Sources) -> list[str]:
     notes = []
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
+    if (without := without_edgec(plan.target)) is not None:
+        notes.append(without)
     if sources.stand_in is not None:
         notes.append(sources.stand_in)
     if plan.data.embedded:
