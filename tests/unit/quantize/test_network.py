@@ -39,7 +39,7 @@ def network(net, target, feeds, calibration):
     return make
 
 
-@pytest.mark.parametrize("variant", [{}, {"batch_norm": True}, {"dead": True}, {"opset": 13}])
+@pytest.mark.parametrize("variant", [{}, {"batch_norm": True}, {"dead": (2,)}, {"opset": 13}])
 def test_without_rounding_it_computes_what_the_graph_computes(network, images, variant):
     net, source, _ = network(**variant)
     with torch.no_grad():
