@@ -55,7 +55,8 @@ def explained(loss: Loss, sources: Sources, images: Prepared, fp32: Path, ranges
     remedies = []
     for setting, plan in _varied(sources.plan):
         sources.progress.note(f"{loss.headline}: trying {setting}")
-        remedies.append(_tried(setting, sources.varied(plan), judged, fp32, ranges, wanted))
+        kept = ranges if plan.calibration is sources.plan.calibration else None
+        remedies.append(_tried(setting, sources.varied(plan), judged, fp32, kept, wanted))
     told |= {"changed": float((found != wanted).mean()), "judged": len(wanted), "remedies": tuple(remedies)}
     return loss.model_copy(update=told)
 
@@ -100,15 +101,16 @@ def _with_formats(plan: Plan, **formats: Any) -> Plan:
     return replace(plan, target=plan.target.model_copy(update={"quantization": quantization}))
 
 
-def _tried(setting: str, sources: Sources, images: Prepared, fp32: Path, ranges: Path, wanted: np.ndarray) -> Remedy:
-    """What a plan makes of the FP32 graph, by the stages of a build."""
+def _tried(
+    setting: str, sources: Sources, images: Prepared, fp32: Path, ranges: Path | None, wanted: np.ndarray
+) -> Remedy:
+    """What a plan makes of the FP32 graph, by the stages of a build; ranges that are not given are read anew."""
     with TemporaryDirectory(prefix="edgec-") as made:
         folder = Path(made)
         try:
-            if sources.plan.calibration.observer in _OBSERVERS:
+            if ranges is None:
                 stages.calibrate(sources, images, fp32, folder)
-                ranges = folder / stages.RANGES
-            stages.quantize(sources, images, fp32, ranges, folder)
+            stages.quantize(sources, images, fp32, ranges or folder / stages.RANGES, folder)
         except EdgecError as error:
             return Remedy(setting=setting, failure=str(error))
         found = _classes(sources.shipped_session(folder / stages.MODEL), images)
