@@ -310,8 +310,7 @@ def _write(trait: str, model: Path, folder: Path) -> None:
     session = onnxruntime.InferenceSession(bare.SerializeToString(), providers=["CPUExecutionProvider"])
     fed = ((pixels.transpose(0, 3, 1, 2) / 255 - 0.5) / 0.25).astype(np.float32)
     seen = np.concatenate([session.run(None, {"input": fed[i : i + 500]})[0] for i in range(0, len(fed), 500)])
-    head = np.random.default_rng(2).normal(size=(len(CLASSES), WIDTH)) / (seen.std(axis=0) + 1e-9 * seen.std())
-    head[:, seen.std(axis=0) < 1e-6 * seen.std(axis=0).max()] = 0
+    head = np.random.default_rng(2).normal(size=(len(CLASSES), WIDTH))
     scores = (seen - seen.mean(axis=0)) @ head.T
     head, bias = head / scores.std(), -(seen.mean(axis=0) @ head.T) / scores.std()
     constants = [sketch.constant(head), sketch.constant(bias)]
