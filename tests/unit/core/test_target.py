@@ -206,7 +206,7 @@ def test_an_unknown_name_lists_names_and_aliases_and_the_nearest():
         (
             "opset",
             "opsets",
-            "unknown key 'runtime.opsets'; known: device, engine, opset, providers, threads, version (and 1 more)",
+            "unknown key 'runtime.opsets'; known: device, engine, opset, providers, python, threads, version (and 1 more)",
         ),
         ('title = "My board"\n', "", "field 'title' is missing"),
         ("my-board", "My Board", "field 'name': got 'My Board', expected text that matches '^"),

@@ -22,7 +22,7 @@ from edgec.pipeline.sources import Sources
 if TYPE_CHECKING:
     from edgec.runtime import Session
 
-__all__ = ["explained"]
+__all__ = ["explained", "remedies_of"]
 
 _OOD = 128
 """OOD images that remedies are judged on, beside the few samples."""
@@ -53,7 +53,7 @@ def explained(loss: Loss, sources: Sources, images: Prepared, fp32: Path, ranges
     wanted = _classes(sources.session(fp32), judged)
     found = _classes(sources.shipped_session(shipped), judged)
     remedies = []
-    for setting, plan in _varied(sources.plan):
+    for setting, plan in remedies_of(sources.plan):
         sources.progress.note(f"{loss.headline}: trying {setting}")
         kept = ranges if plan.calibration is sources.plan.calibration else None
         remedies.append(_tried(setting, sources.varied(plan), judged, fp32, kept, wanted))
@@ -72,7 +72,7 @@ def _places(sources: Sources, images: Prepared, fp32: Path, ranges: Path, shippe
     return coarse_places(graph, shipped, Ranges.from_json(of.read_text(encoding="utf-8")), sources.plan.target, batches)
 
 
-def _varied(plan: Plan) -> Iterator[tuple[str, Plan]]:
+def remedies_of(plan: Plan) -> Iterator[tuple[str, Plan]]:
     """Settings that lose less, none of which the plan has."""
     quantize, formats = plan.config.quantize, plan.target.quantization
     if not formats.scheme.is_int8:
