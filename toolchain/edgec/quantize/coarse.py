@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +91,12 @@ class _Channels:
         return np.square(self._values - np.clip(self._values, low, high)).mean(axis=1)
 
 
-def _channels(graph: onnx.ModelProto, names: Iterable[str], images: Iterable[np.ndarray]) -> dict[str, _Channels]:
+def _channels(graph: onnx.ModelProto, names: Collection[str], images: Iterable[np.ndarray]) -> dict[str, _Channels]:
     """Of each activation its values channel by channel."""
     import onnxruntime
 
-    wanted = [name for name in names if name != graph.graph.input[0].name]
+    source = graph.graph.input[0].name
+    wanted = [name for name in names if name != source]
     watched = onnx.ModelProto()
     watched.CopyFrom(graph)
     shown = {value.name for value in graph.graph.output}
@@ -105,8 +106,9 @@ def _channels(graph: onnx.ModelProto, names: Iterable[str], images: Iterable[np.
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     parts: dict[str, list[np.ndarray]] = {}
     for batch in images:
-        made: dict[str, Any] = dict(zip(wanted, session.run(wanted, {graph.graph.input[0].name: batch}), strict=True))
-        for name, value in {graph.graph.input[0].name: batch, **made}.items():
+        fed = {source: batch}
+        made: list[Any] = session.run(wanted, fed) if wanted else []  # of no names it would give all outputs
+        for name, value in (fed | dict(zip(wanted, made, strict=True))).items():
             if name in names:
                 parts.setdefault(name, []).append(_by_channel(value))
     return {name: _Channels(found) for name, found in parts.items() if len({part.shape[0] for part in found}) == 1}
@@ -114,6 +116,8 @@ def _channels(graph: onnx.ModelProto, names: Iterable[str], images: Iterable[np.
 
 def _by_channel(value: np.ndarray) -> np.ndarray:
     """[channel, values], a sample of them: channels stand second in maps and rows, last in tokens."""
+    if value.ndim < 2:
+        return value.reshape(1, -1)
     axis = 1 if value.ndim in (2, 4) else value.ndim - 1
     rows = np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1)
     return rows[:, np.random.default_rng(0).permutation(rows.shape[1])[:_SAMPLE]]
