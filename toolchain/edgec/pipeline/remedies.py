@@ -47,7 +47,7 @@ def explained(loss: Loss, sources: Sources, images: Prepared, fp32: Path, ranges
         shipped: The file.
     """
     judged = replace(images, ood=images.ood.take(np.arange(len(images.ood))[:_OOD]))
-    told = {"places": _places(sources, judged, fp32, ranges, shipped)}
+    told: dict[str, Any] = {"places": _places(sources, judged, fp32, ranges, shipped)}
     if not loss.proven:
         return loss.model_copy(update=told)
     wanted = _classes(sources.session(fp32), judged)

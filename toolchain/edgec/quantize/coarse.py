@@ -107,7 +107,7 @@ def _channels(graph: onnx.ModelProto, names: Collection[str], images: Iterable[n
     parts: dict[str, list[np.ndarray]] = {}
     for batch in images:
         fed = {source: batch}
-        made: list[Any] = session.run(wanted, fed) if wanted else []  # of no names it would give all outputs
+        made: list[Any] = list(session.run(wanted, fed)) if wanted else []  # of no names it would give all outputs
         for name, value in (fed | dict(zip(wanted, made, strict=True))).items():
             if name in names:
                 parts.setdefault(name, []).append(_by_channel(value))
