@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gates import Gates
+from edgec.evaluate.loss import ClassLoss, Loss, Remedy
 from edgec.evaluate.report import (
     CalibrationFacts,
     DataFacts,
@@ -84,6 +85,23 @@ REPORT = Report(
         seconds=1.5,
         note="parsed and built",
     ),
+    loss=Loss(
+        scheme="s8s8",
+        before=0.95,
+        after=0.9,
+        low=-0.01,
+        high=0.12,
+        proven=True,
+        n=60,
+        classes=(ClassLoss(label="Käfer", drop=0.2, n=20),),
+        places=("'joined' (Concat) is coarse",),
+        remedies=(
+            Remedy(setting="quantize.equalize=true", failure="no"),
+            Remedy(setting="quantize.rest=1", changed=0.1),
+        ),
+        changed=0.3,
+        judged=56,
+    ),
     data=DataFacts(
         splits=(
             Split(name="train", n=16, counts=(12, 3, 1), digest="ab" * 32, source="photos/train"),
@@ -110,7 +128,7 @@ def test_a_file_from_before_layers_were_told_is_read() -> None:
         next(i for i, line in enumerate(lines) if line.startswith(f'  "{name}"')) for name in ("sensitivity", "data")
     )
     old = parse_report("\n".join((*lines[:start], *lines[end:])).encode())
-    assert old == REPORT.model_copy(update={"sensitivity": (), "effects": (), "tensorrt": None})
+    assert old == REPORT.model_copy(update={"sensitivity": (), "effects": (), "tensorrt": None, "loss": None})
 
 
 def test_a_file_from_before_sizes_and_curves_were_told_is_read() -> None:

@@ -168,7 +168,7 @@ class TestAgain:
         assert outcome.last["cached"] == ALL
         assert outcome.last["bundle"] == str(digits.bundle)
         assert outcome.last["report"] == str(digits.bundle / "report.json")
-        assert set(outcome.last) == {"bundle", "report", "seconds", "cached", "passed"}
+        assert set(outcome.last) == {"bundle", "report", "seconds", "cached", "loss", "passed"}
         assert len(outcome.stdout.splitlines()) == 1
         assert {path.name: sha256(path) for path in digits.bundle.iterdir()} == before
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgec.calibrate.histogram import Histogram
 
@@ -51,3 +53,26 @@ def test_growing_from_nothing_to_huge_keeps_the_mass():
     histogram = filled(np.full((1, 3), 1e-30, np.float32), np.full((1, 2), -1e30, np.float32))
     assert histogram.mass.sum() == 5
     assert histogram.mass[histogram.bins] == 3
+
+
+def test_zeros_say_nothing_of_the_width():
+    tiny = np.linspace(-1e-3, 1e-3, 999, dtype=np.float32)[None]
+    first, alone, last = (
+        filled(np.zeros((1, 5), np.float32), tiny),
+        filled(tiny),
+        filled(tiny, np.zeros((1, 5), np.float32)),
+    )
+    assert first.width == alone.width == last.width
+    assert np.count_nonzero(first.mass) == np.count_nonzero(alone.mass) > 200
+    assert first.mass.tolist() == last.mass.tolist()
+
+
+@given(st.integers(0, 1000), st.sets(st.integers(1, 8), max_size=4))
+def test_how_images_are_split_into_batches_does_not_matter(seed, cuts):
+    rng = np.random.default_rng(seed)
+    # Images of zeros alone, of tiny and of large values, as dead and saturated channels give them.
+    scales = rng.choice(np.array([0, 1e-6, 1, 1e3]), (9, 1))
+    values = (rng.normal(size=(9, 5)) * scales).astype(np.float32)
+    whole, split = filled(values), filled(*np.split(values, sorted(cuts)))
+    assert (whole.exponent, whole.low, whole.high) == (split.exponent, split.low, split.high)
+    assert whole.mass.tolist() == split.mass.tolist()

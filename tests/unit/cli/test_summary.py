@@ -10,6 +10,7 @@ import pytest
 from edgec.cli.summary import print_summary
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.gates import GateResult, Gates, check_gates
+from edgec.evaluate.loss import Loss, loss_text
 from edgec.evaluate.report import Report, write_report
 from edgec.pipeline.build import Built
 
@@ -105,3 +106,13 @@ def test_gates_that_block_are_the_last_words(
 def test_gates_that_are_met_are_counted(report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gates = check_gates(report, Gates(min_accuracy=0.85))
     assert lines_of(report, tmp_path, capsys, gates)[-1] == "gates: none of 1 blocks this bundle"
+
+
+def test_what_was_lost_against_fp32_is_the_last_line(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loss = Loss(scheme="u8s8", before=1.0, after=0.33, low=0.6, high=0.7, proven=True, n=180)
+    told = report.model_copy(update={"loss": loss, "notes": (loss_text(loss), "a note")})
+    lines = lines_of(told, tmp_path, capsys)
+    assert lines[-1] == f"lost: {loss_text(loss)}"
+    assert lines[-2] == "note: a note"

@@ -381,7 +381,7 @@ class TestWhetherOodImagesTakePart:
         config = OefsmcConfig(recovery=DistillConfig(**SMALL), **fields)
         return oefsmc.compress(job, ood, methods["mir"], MirConfig(), config, progress=Silent())
 
-    @pytest.mark.parametrize(("gap", "used"), [(0.29, True), (0.31, False)])
+    @pytest.mark.parametrize(("gap", "used"), [(0.09, True), (0.11, False)])
     def test_near_ones_do_and_far_ones_do_not(
         self, job: CompressJob, ood: Images, monkeypatch: pytest.MonkeyPatch, gap: float, used: bool
     ) -> None:

@@ -1,6 +1,7 @@
 """Profiles: those that ship, a user's own, and the one that is completed from this machine."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,18 @@ from edgec.core.declaration import field_names
 from edgec.core.errors import ConfigError
 from edgec.core.host import parse_host, this_host
 from edgec.core.resources import declarations
-from edgec.core.target import Fill, Resident, Scheme, Target, Waste, known_targets, load_target, resolve
+from edgec.core.target import (
+    LEAST_PYTHON,
+    Fill,
+    Resident,
+    Scheme,
+    Target,
+    Waste,
+    known_targets,
+    load_target,
+    resolve,
+    without_edgec,
+)
 
 TARGETS = known_targets()
 NAMES = sorted(TARGETS)
@@ -194,7 +206,7 @@ def test_an_unknown_name_lists_names_and_aliases_and_the_nearest():
         (
             "opset",
             "opsets",
-            "unknown key 'runtime.opsets'; known: device, engine, opset, providers, threads, version (and 1 more)",
+            "unknown key 'runtime.opsets'; known: device, engine, opset, providers, python, threads, version (and 1 more)",
         ),
         ('title = "My board"\n', "", "field 'title' is missing"),
         ("my-board", "My Board", "field 'name': got 'My Board', expected text that matches '^"),
@@ -274,3 +286,21 @@ def test_weights_of_small_nets_come_faster():
     small, large = cached.for_weights(32_000_000), cached.for_weights(32_000_001)
     assert (small.bandwidth_gb_per_s, small.bandwidth_share) == (40, 1)
     assert large == cached
+
+
+def test_only_agx_orin_gets_its_accelerators_back():
+    restored = {name: target.gpu.dla_restored for name, target in known_targets().items() if target.gpu}
+    assert {name for name, version in restored.items() if version} == {"jetson-agx-orin-32gb", "jetson-agx-orin-64gb"}
+    assert set(restored.values()) == {None, "11.4.1"}
+
+
+def test_a_device_whose_python_is_too_old_is_told_what_runs_there_instead():
+    told = {name: text for name, target in known_targets().items() if (text := without_edgec(target))}
+    assert set(told) == {"jetson-nano", "jetson-xavier-nx"}
+    assert told["jetson-nano"].startswith("Jetson Nano ships Python 3.6, and edgec needs 3.10: ")
+    assert "trtexec" in told["jetson-xavier-nx"]
+
+
+def test_the_python_that_profiles_ask_for_is_the_packages():
+    project = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'requires-python = ">={LEAST_PYTHON[0]}.{LEAST_PYTHON[1]}"' in project

@@ -7,6 +7,7 @@ import pytest
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.gates import Gates, Policy, Verdict, check_gates
 from edgec.evaluate.headline import headline_of, lost_classes
+from edgec.evaluate.loss import Loss
 from edgec.evaluate.report import Report
 
 LABELS = ("a", "b", "c", "d")
@@ -60,3 +61,13 @@ def test_the_verdict_says_what_follows(gates: Gates, state: Verdict, meaning: st
     headline = headline_of(given, check_gates(given, gates))
     assert headline.state is state
     assert meaning in headline.meaning
+
+
+@pytest.mark.parametrize("gates", [Gates(), Gates(min_accuracy=0.5), Gates(min_accuracy=0.99)])
+def test_what_was_lost_against_fp32_comes_first_whatever_the_gates_are(gates: Gates) -> None:
+    loss = Loss(scheme="u8s8", before=1.0, after=0.333, low=0.6, high=0.7, proven=True, n=180)
+    given = report({}).model_copy(update={"loss": loss})
+    headline = headline_of(given, check_gates(given, gates))
+    assert headline.title.startswith("u8s8 lost 66.7 points of FP32's accuracy. ")
+    assert headline.state is not Verdict.PASS
+    assert "180 test images" in headline.losses

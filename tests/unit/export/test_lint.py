@@ -10,7 +10,8 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgec.core.errors import UnsupportedError
-from edgec.core.target import Quantization, Rules, Runtime, Scheme, Target
+from edgec.core.target import Gpu, Quantization, Rules, Runtime, Scheme, Target
+from edgec.export.limits import builds_for_dla
 from edgec.export.lint import lint, require_clean
 
 Plant = Callable[[ModelProto], None]
@@ -257,6 +258,26 @@ def test_the_accelerators_limits_are_looked_at_only_where_asked_for() -> None:
 def test_the_accelerator_is_gone_from_newer_versions() -> None:
     found = lint(good_net(), jetson(version="10.16", dla=True))
     assert found[0].what == "TensorRT 10.16 builds nothing for it: 10.7 was the last that did"
+
+
+@pytest.mark.parametrize(
+    ("version", "restored", "builds"),
+    [
+        *(("10.3", None, True), ("10.7", "11.4.1", True), ("10.7.0", None, True)),
+        *(("10.8", None, False), ("10.16", "11.4.1", False), ("11.3", "11.4.1", False)),
+        *(("11.4.0", "11.4.1", False), ("11.4", "11.4.1", False), ("11.4.1", None, False)),
+        *(("11.4.1", "11.4.1", True), ("11.5.0", "11.4.1", True), ("12.0", "11.4.1", True)),
+    ],
+)
+def test_the_accelerator_is_built_for_by_the_versions_that_a_device_has_it_in(
+    version: str, restored: str | None, builds: bool
+) -> None:
+    assert builds_for_dla(version, restored) is builds
+    gpu = Gpu(compute_capability="8.7", cuda_cores=2048, tensor_cores=64, clock_ghz=1.3, dla_restored=restored)
+    device = jetson(version=version, dla=True).model_copy(update={"gpu": gpu})
+    errors = [finding for finding in lint(good_net(), device) if finding.rule == "dla" and finding.severity == "error"]
+    assert bool(errors) is not builds
+    assert all(("11.4.1 is the first that does again on this device" in e.what) is bool(restored) for e in errors)
 
 
 def test_a_floating_point_scheme_promises_no_int8() -> None:

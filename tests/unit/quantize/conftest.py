@@ -22,7 +22,7 @@ def residual_net(
     batch: str | int = "batch",
     raw: bool = False,
     batch_norm: bool = False,
-    dead: bool = False,
+    dead: tuple[int, ...] = (),
     poison: bool = False,
 ) -> onnx.ModelProto:
     """conv, relu; a block with an identity shortcut; a block with a strided 1x1 shortcut; pooling and a Gemm.
@@ -32,7 +32,7 @@ def residual_net(
         batch: A name for a batch of any size, or its size.
         raw: Takes values 0 to 255 and scales them inside.
         batch_norm: Leaves the first convolution's normalisation for others to fold.
-        dead: The first convolution has an all-zero channel with a bias.
+        dead: All-zero channels of the first convolution, which have a bias.
         poison: One weight of the second convolution is NaN.
     """
     rng = np.random.default_rng(5)
@@ -69,9 +69,9 @@ def residual_net(
     constants["head.weight"] = rng.normal(size=(5, 16)).astype(np.float32)
     constants["head.bias"] = rng.normal(size=5).astype(np.float32)
     nodes.append(helper.make_node("Gemm", [flat, "head.weight", "head.bias"], ["logits"], transB=1))
-    if dead:
-        constants["stem.weight"][2] = 0
-        constants["stem.bias"][2] = 0.123
+    for channel in dead:
+        constants["stem.weight"][channel] = 0
+        constants["stem.bias"][channel] = 0.123
     if poison:
         constants["a1.weight"][0, 0, 0, 0] = np.nan
     graph = helper.make_graph(

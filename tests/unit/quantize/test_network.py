@@ -39,7 +39,7 @@ def network(net, target, feeds, calibration):
     return make
 
 
-@pytest.mark.parametrize("variant", [{}, {"batch_norm": True}, {"dead": True}, {"opset": 13}])
+@pytest.mark.parametrize("variant", [{}, {"batch_norm": True}, {"dead": (2,)}, {"opset": 13}])
 def test_without_rounding_it_computes_what_the_graph_computes(network, images, variant):
     net, source, _ = network(**variant)
     with torch.no_grad():
@@ -88,6 +88,37 @@ def test_it_rounds_the_tensors_that_the_quantised_graph_rounds(network, tmp_path
     # A tensor that a quantised operator merely moves, or that a ReLU alone reads, needs no pair of its own there.
     assert rounded <= changed
     assert len(rounded) >= len(net.layers)
+
+
+def with_large_bias(source, path, *, shared):
+    """The net with weights so small beside their bias that it is far beyond int32 in the product of their steps."""
+    model = onnx.load(source)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, factor in (("a2.weight", 1e-9), ("a2.bias", 10.0)):
+        array = onnx.numpy_helper.to_array(stored[name]) * np.float32(factor)
+        stored[name].CopyFrom(onnx.numpy_helper.from_array(array, name))
+    if shared:
+        next(node for node in model.graph.node if node.output[0] == "a1").input[1] = "a2.weight"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("quantization", [{}, {"per_channel": False}])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_bias_beyond_int32_is_simulated_as_it_ships(
+    target, feeds, calibration, net, images, tmp_path, quantization, shared
+):
+    source = with_large_bias(net(), tmp_path / "large.onnx", shared=shared)
+    chosen = target("u8s8", **quantization)
+    ranges = observe_ranges(source, calibration, load_recipe("balanced"), target=chosen, feed=feeds[0])
+    network = Network(prepare(source), ranges, chosen)
+    quantize_model(source, ranges, chosen, output=tmp_path / "q.onnx")
+    with torch.no_grad():
+        found = network.run(images, wanted=["a2"])
+    wanted = logits(tmp_path / "q.onnx", images.numpy())
+    bias = network.constant("a2.bias")
+    torch.testing.assert_close(found["a2"].mean((0, 2, 3)), bias, rtol=1e-3, atol=1e-5)  # not clipped
+    assert np.abs(found["logits"].numpy() - wanted).max() < 0.05 * wanted.std()
 
 
 def test_weights_in_four_bits_take_fifteen_values_and_stay_so_in_the_file(network, tmp_path):

@@ -53,10 +53,12 @@ CASES = {
     "HardSigmoid": ("HardSigmoid", [IMAGE], {"alpha": 1 / 6}),
     "HardSwish": ("HardSwish", [IMAGE], {}),
     "Identity": ("Identity", [IMAGE], {}),
+    "InstanceNormalization": ("InstanceNormalization", [IMAGE, weight(4), weight(4)], {"epsilon": 1e-3}),
     "LayerNormalization": ("LayerNormalization", [IMAGE, weight(6), weight(6)], {"epsilon": 1e-3}),
     "LeakyRelu": ("LeakyRelu", [IMAGE], {"alpha": 0.2}),
     "MatMul, batched": ("MatMul", [IMAGE, weight(6, 3)], {}),
     "MaxPool": ("MaxPool", [IMAGE], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "PRelu": ("PRelu", [IMAGE, weight(4, 1, 1)], {}),
     "Pad, a value": ("Pad", [IMAGE, ints(0, 0, 1, 2, 0, 0, 3, 0), np.float32(1.5)], {}),
     "Pad, edge": ("Pad", [IMAGE, ints(0, 0, 1, 2, 0, 0, 3, 0)], {"mode": "edge"}),
     "Pow": ("Pow", [POSITIVE, np.float32(1.5)], {}),
@@ -76,9 +78,9 @@ CASES = {
     "Transpose, reversed": ("Transpose", [IMAGE], {}),
     "Unsqueeze": ("Unsqueeze", [MATRIX, ints(-1, 0)], {}),
     "Where": ("Where", [IMAGE > 0, IMAGE, np.float32(0.25)], {}),
-    **{name: (name, [IMAGE], {}) for name in ("Erf", "Exp", "Neg", "Relu", "Sigmoid", "Tanh")},
+    **{name: (name, [IMAGE], {}) for name in ("Abs", "Erf", "Exp", "Neg", "Relu", "Sigmoid", "Softplus", "Tanh")},
     **{name: (name, [POSITIVE], {}) for name in ("Reciprocal", "Sqrt")},
-    **{name: (name, [IMAGE, POSITIVE], {}) for name in ("Div", "Mul", "Sub")},
+    **{name: (name, [IMAGE, POSITIVE], {}) for name in ("Div", "Max", "Min", "Mul", "Sub")},
 }
 
 

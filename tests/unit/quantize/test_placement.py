@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgec.calibrate import place, prepare
 
 
-def placed(path, target):
-    return place(prepare(path), target)
+def placed(path, target, **how):
+    return place(prepare(path), target, **how)
 
 
 def test_onnxruntime_rounds_inputs_and_outputs_but_not_logits(net, target):
@@ -62,18 +62,23 @@ def test_chain_of_moves_ends_where_it_began(tmp_path, target):
     shape = numpy_helper.from_array(np.array([0, -1]), "shape")
     weight = numpy_helper.from_array(np.ones((2, 8), "float32"), "weight")
     nodes = [
-        helper.make_node("MaxPool", ["input"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["input", "filter"], ["made"]),
+        helper.make_node("MaxPool", ["made"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Transpose", ["pooled"], ["turned"], perm=[0, 2, 3, 1]),
         helper.make_node("Reshape", ["turned", "shape"], ["flat"]),
         helper.make_node("Gemm", ["flat", "weight"], ["logits"], transB=1),
     ]
     source = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 2, 4, 4])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])
-    graph = helper.make_graph(nodes, "moves", [source], [logits], [shape, weight])
+    point = numpy_helper.from_array(np.ones((2, 2, 1, 1), "float32"), "filter")
+    graph = helper.make_graph(nodes, "moves", [source], [logits], [shape, weight, point])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "m.onnx")
     placement = placed(tmp_path / "m.onnx", target("u8s8"))
-    assert placement.shared == {"pooled": "input", "turned": "input", "flat": "input"}
-    assert placement.tensors == ("input",)
+    assert placement.shared == {"pooled": "made", "turned": "made", "flat": "made"}
+    assert placement.tensors == ("input", "made")
+    names = {node.output[0]: node.name for node in prepare(tmp_path / "m.onnx").graph.node}
+    alone = placed(tmp_path / "m.onnx", target("u8s8"), floats=(names["made"],))
+    assert (alone.tensors, alone.shared) == (("flat",), {})  # moved in floating point, rounded for the product alone
 
 
 WINDOW = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}

@@ -8,9 +8,14 @@ import torch
 
 from edgec.compress.layerwise import Weighed
 from edgec.core.progress import Silent
+from edgec.quantize import rounding
 from edgec.quantize.rounding import compensated, correct_biases_, input_moments, round_weights_
 
 HIGH = 7
+
+
+def drawn(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture
@@ -83,7 +88,7 @@ def test_compensation_is_the_step_by_step_solution_of_optimal_brain_surgery():
 
 
 def test_moments_are_those_of_all_patches_under_the_images_weights(network, seen):
-    moments = input_moments(network, seen, progress=Silent())
+    moments = input_moments(network, seen, generator=drawn(), progress=Silent())
     layer = next(layer for layer in network.layers if layer.output == "b1")
     with torch.no_grad():
         read = network.rounded(layer.input, network.run(seen.images, wanted=[layer.input])[layer.input]).numpy()
@@ -104,7 +109,7 @@ def test_the_whole_net_loses_less_by_compensation(network, seen):
     with torch.no_grad():
         wanted = network.run(seen.images, only=())["logits"]
         before = (network(seen.images) - wanted).square().mean()
-        round_weights_(network, seen, progress=Silent())
+        round_weights_(network, seen, generator=drawn(), progress=Silent())
         after = (network(seen.images) - wanted).square().mean()
     assert after < before
 
@@ -113,10 +118,31 @@ def test_corrected_biases_leave_no_mean_error_of_the_first_layer(network, seen):
     first = network.layers[0]
     original = {layer.name: network.constant(layer.weight).clone() for layer in network.layers}
     bias = network.constant(first.bias).clone()
-    correct_biases_(network, original, seen, progress=Silent())
+    correct_biases_(network, original, seen, generator=drawn(), progress=Silent())
     with torch.no_grad():
         read = network.rounded(first.input, seen.images)
         lost = torch.nn.functional.conv2d(read, original[first.name] - network.rounded_weight(first), padding=1)
         wanted = (seen.shares[:, None] * lost.mean((2, 3))).sum(0)
     assert wanted.abs().max() > 1e-3
     torch.testing.assert_close(network.constant(first.bias) - bias, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_drawn_places_meet_the_borders_as_often_as_they_are_there(network, seen, monkeypatch):
+    whole = input_moments(network, seen, generator=drawn(), progress=Silent())
+    monkeypatch.setattr(rounding, "POSITIONS", 16)  # of 8 x 8 places: evenly spaced ones lie in two columns
+    few = input_moments(network, seen, generator=drawn(), progress=Silent())
+    layers = [layer for layer in network.layers if layer.output in ("stem", "a1", "a2", "b1")]
+    for layer in layers:
+        wanted, found = whole[layer.name].mean, few[layer.name].mean
+        # 37 images of 16 places each: a mean of values as spread as these strays by 1 / sqrt(592) = 4 % of the spread.
+        spread = whole[layer.name].covariance.diagonal(dim1=1, dim2=2).sqrt()
+        assert ((found - wanted).abs() <= 0.16 * spread + 1e-6).all()
+        assert ((found - wanted).abs().mean() / spread.mean()) < 0.05
+
+
+def test_the_same_seed_draws_the_same_places(network, seen, monkeypatch):
+    monkeypatch.setattr(rounding, "POSITIONS", 16)
+    one, two, other = (input_moments(network, seen, generator=drawn(seed), progress=Silent()) for seed in (1, 1, 2))
+    name = network.layers[0].name
+    assert torch.equal(one[name].covariance, two[name].covariance)
+    assert not torch.equal(one[name].covariance, other[name].covariance)

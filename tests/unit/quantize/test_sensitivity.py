@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgec.core.progress import Silent
+from edgec.quantize.network import Part
 from edgec.quantize.sensitivity import (
-    LayerCost,
+    PartCost,
     changed_by_class,
     divergence_by_class,
-    layer_costs,
-    layers_to_spare,
     logits_of,
+    operators_of,
+    part_costs,
+    parts_to_spare,
 )
 
 RNG = np.random.default_rng(1)
@@ -50,53 +53,78 @@ def network(int4_network):
 
 def costs_of(network, images):
     reference = logits_of(network.in_floating_point, images)
-    return layer_costs(network.layers, lambda _: network, reference, images, progress=Silent())
+    return part_costs(network.parts, lambda _: network, reference, images, progress=Silent())
+
+
+def layer_of(network, output):
+    return next(layer for layer in network.layers if layer.output == output)
+
+
+def cost_of(costs, name):
+    return next(cost for cost in costs if cost.part.name == name and cost.part.is_layer)
 
 
 def test_a_layer_whose_weights_lie_on_the_grid_costs_no_more_than_its_input(network, images):
-    costs = {cost.layer.output: cost for cost in costs_of(network, images)}
-    layer = costs["b2"].layer
+    costs, layer = costs_of(network, images), layer_of(network, "b2")
     network.constant(layer.weight).data.copy_(network.rounded_weight(layer))
-    assert list(costs) == [layer.output for layer in network.layers]
-    assert all((cost.divergence >= 0).all() and cost.divergence.shape == (5,) for cost in costs.values())
-    after = next(c for c in costs_of(network, images) if c.layer.output == "b2")
-    assert after.worst < 0.1 * costs["b2"].worst
+    assert [cost.part for cost in costs] == list(network.parts)
+    assert all((cost.divergence >= 0).all() and cost.divergence.shape == (5,) for cost in costs)
+    assert cost_of(costs_of(network, images), layer.name).worst < 0.1 * cost_of(costs, layer.name).worst
 
 
-class Layers:
-    """Layers with a harm each; classes add up the harm of what is not spared."""
+def test_activations_that_no_layer_rounds_are_parts_of_their_own(network):
+    loose = {part.name: part.floats for part in network.parts if not part.is_layer}
+    names = {node.output[0]: node.name for node in network.model.graph.node}
+    assert set(loose) == {"x", "down"}  # the shortcuts, which additions read
+    assert set(loose["x"]) == {names["a1"], names["a_sum"]}
+    assert [part.name for part in network.parts if part.is_layer] == [layer.name for layer in network.layers]
 
-    def __init__(self, layers, harm):
-        self.harm = dict(zip((layer.name for layer in layers), harm, strict=True))
-        self.costs = [
-            LayerCost(layer=layer, divergence=np.array([h, 0.0])) for layer, h in zip(layers, harm, strict=True)
-        ]
-        self.asked = 0
 
-    def changed(self, spared):
-        self.asked += 1
-        return np.array([sum(h for name, h in self.harm.items() if name not in spared), 0.0, np.nan])
+def test_an_activation_alone_is_rounded(network, images):
+    part = next(part for part in network.parts if part.name == "down")
+    with torch.no_grad():
+        found = network.run(images, only=(), loose=("down",), wanted=["down", "b_sum", "b2"])
+        bare = network.run(images, only=(), wanted=["b_sum", "b2"])
+        assert torch.equal(network.alone(part, images), found[network.output])
+    assert torch.equal(found["b2"], bare["b2"])
+    torch.testing.assert_close(found["b_sum"], bare["b2"] + network.rounded("down", found["down"]))
+
+
+class Parts:
+    """Parts with a harm each; classes add up the harm of what is not spared."""
+
+    def __init__(self, harm):
+        parts = [Part(name=str(i), operator="Conv", floats=(f"node {i}",), is_layer=True) for i in range(len(harm))]
+        self.harm = {part.floats[0]: h for part, h in zip(parts, harm, strict=True)}
+        self.costs = [PartCost(part=part, divergence=np.array([h, 0.0])) for part, h in zip(parts, harm, strict=True)]
+
+    def changed(self, floats):
+        return np.array([sum(h for name, h in self.harm.items() if name not in floats), 0.0, np.nan])
+
+    def spared(self, allowed):
+        return parts_to_spare(self.costs, self.changed, allowed=allowed)
 
 
 @pytest.mark.parametrize(
     ("allowed", "wanted"), [(1.0, []), (0.5, [3]), (0.2, [1, 3]), (0.1, [1, 3, 4]), (0.0, [0, 1, 2, 3, 4, 5, 6])]
 )
-def test_the_costliest_layers_are_spared_until_no_class_pays_too_much(network, allowed, wanted):
-    layers = Layers(network.layers, [0.02, 0.3, 0.03, 0.5, 0.1, 0.02, 0.03])
-    spared = layers_to_spare(layers.costs, layers.changed, allowed=allowed)
-    assert spared == tuple(network.layers[i].name for i in wanted)
+def test_the_costliest_parts_are_spared_until_no_class_pays_too_much(allowed, wanted):
+    spared = Parts([0.02, 0.3, 0.03, 0.5, 0.1, 0.02, 0.03]).spared(allowed)
+    assert [part.name for part in spared] == list(map(str, wanted))
 
 
-def test_a_layer_that_turns_out_not_to_matter_is_given_back(network):
-    layers = Layers(network.layers, [0.9, 0.8, 0, 0, 0, 0, 0])
-    layers.harm[network.layers[0].name] = 0.0  # alone it does harm, among the others none
-    spared = layers_to_spare(layers.costs, layers.changed, allowed=0.1)
-    assert spared == (network.layers[1].name,)
+def test_a_part_that_turns_out_not_to_matter_is_given_back():
+    parts = Parts([0.9, 0.8, 0, 0, 0, 0, 0])
+    parts.harm["node 0"] = 0.0  # alone it does harm, among the others none
+    assert [part.name for part in parts.spared(0.1)] == ["1"]
 
 
 @given(st.lists(st.floats(0, 1), min_size=7, max_size=7), st.floats(0, 1))
 def test_what_is_spared_always_suffices(harm, allowed):
-    names = [type("Named", (), {"name": str(i)})() for i in range(7)]
-    layers = Layers(names, harm)
-    spared = layers_to_spare(layers.costs, layers.changed, allowed=allowed)
-    assert np.nanmax(layers.changed(spared)) <= allowed
+    parts = Parts(harm)
+    assert np.nanmax(parts.changed(operators_of(parts.spared(allowed)))) <= allowed
+
+
+def test_an_operator_that_two_parts_need_is_named_once():
+    two = [Part(name=str(i), operator="Conv", floats=("a", "b"), is_layer=True) for i in range(2)]
+    assert operators_of(two) == ("a", "b")

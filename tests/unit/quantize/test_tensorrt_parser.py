@@ -23,7 +23,7 @@ def parsed(data):
 
 
 @pytest.mark.parametrize("scheme", ["s8s8", "float16", "float32"])
-@pytest.mark.parametrize("variant", [{}, {"dead": True}, {"raw": True}, {"opset": 13}], ids=str)
+@pytest.mark.parametrize("variant", [{}, {"dead": (2,)}, {"raw": True}, {"opset": 13}], ids=str)
 def test_parser_and_builder_take_the_graph(net, target, feeds, calibration, tmp_path, scheme, variant):
     chosen, source, output = target(scheme, "tensorrt"), net(**variant), tmp_path / "out.onnx"
     feed = feeds[bool(variant.get("raw"))]

@@ -87,7 +87,9 @@ class Histogram:
             self.masses[cls] += weights[own] @ counts[own]
 
     def _widen(self, reach: float) -> None:
-        """Doubles the width until the bins hold `reach`."""
+        """Doubles the width until the bins hold `reach`; zeros fit whatever the width is."""
+        if reach <= 0:
+            return
         exponent = math.frexp(reach)[1] - int(math.log2(self.bins))
         if exponent <= self.exponent:
             return

@@ -27,6 +27,8 @@ _MOVERS = _POOLS | _SHAPERS
 # onnxruntime's CPU provider has int8 kernels for all of these.
 _OTHERS = frozenset({"Concat", "GlobalAveragePool", "LeakyRelu", "Resize", "Sigmoid"})
 _ONNXRUNTIME = frozenset({"Conv", "Gemm", "MatMul"}) | _ELEMENTWISE | _CLAMPS | _MOVERS | _OTHERS
+_FOLLOWERS = _CLAMPS | _MOVERS - {"Pad", "Split"} | {"Resize"}
+"""Operators that onnxruntime's quantiser leaves in floating point where their input is."""
 
 _FEW_PRODUCTS = 32
 """A 3x3 convolution of three channels has 27."""
@@ -44,6 +46,8 @@ class Placement:
             an operator merely moved, that of its input.
         kept: Activations that are never rounded.
         shortcuts: Inputs of residual additions to round although no weighted operator reads them.
+        loose: Activations that operators without weights round, each with the names of all operators that must stay in
+            floating point for it to stay there.
         rounds_outputs: Whether operators round what they produce, or only what they take.
     """
 
@@ -53,6 +57,7 @@ class Placement:
     shared: dict[str, str] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     shortcuts: tuple[str, ...] = ()
+    loose: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rounds_outputs: bool = True
 
 
@@ -70,23 +75,24 @@ def place(model: ModelProto, target: Target, *, floats: Collection[str] = ()) ->
     Args:
         model: As `prepare` makes it.
         target: Its engine decides.
-        floats: Names of weighted operators that are to stay in floating point.
+        floats: Names of operators that are to stay in floating point, with or without weights.
     """
     graph = _Graph(model.graph)
     if target.runtime.engine == "tensorrt":
         excluded = (*graph.unfit(WEIGHTED), *floats)
-        shortcuts = graph.shortcuts()
-        taken = [node.input[0] for node in graph.nodes(WEIGHTED, excluded)]
+        shortcuts = graph.shortcuts(excluded)
+        weighted = graph.nodes(WEIGHTED, excluded)
         return Placement(
             operators=WEIGHTED,
             excluded=excluded,
-            tensors=graph.in_order([*taken, *shortcuts]),
-            shortcuts=shortcuts,
+            tensors=graph.in_order([*(node.input[0] for node in weighted), *shortcuts.values()]),
+            shortcuts=tuple(shortcuts.values()),
+            loose=graph.loose_shortcuts(weighted, shortcuts),
             rounds_outputs=False,
         )
     slow = graph.slow_stem() if target.quantization.scheme is Scheme.U8S8 else ()
     excluded = (*graph.unfit(_ONNXRUNTIME), *slow, *floats)
-    nodes = graph.nodes(_ONNXRUNTIME, excluded)
+    nodes = graph.rounding(graph.nodes(_ONNXRUNTIME, excluded))
     kept = frozenset(output.name for output in model.graph.output)
     shared = graph.shared(nodes, kept)
     touched = {name for node in nodes for name in (*node.input, *node.output)}
@@ -96,6 +102,7 @@ def place(model: ModelProto, target: Target, *, floats: Collection[str] = ()) ->
         tensors=graph.in_order(touched - kept - shared.keys()),
         shared=shared,
         kept=kept,
+        loose=graph.loose(nodes, shared, kept),
     )
 
 
@@ -113,6 +120,38 @@ class _Graph:
         """The nodes of these types that are not excluded."""
         left_out = set(excluded)
         return [node for node in self._graph.node if node.op_type in operators and node.name not in left_out]
+
+    def rounding(self, nodes: Iterable[NodeProto]) -> list[NodeProto]:
+        """Those of the nodes that round: what merely moves or clamps does so where its input is rounded before it."""
+        rounded: set[str] = set()
+        found = []
+        for node in nodes:
+            if node.op_type not in _FOLLOWERS or node.input[0] in rounded:
+                rounded.update(node.input, node.output)
+                found.append(node)
+        return found
+
+    def loose(
+        self, nodes: Iterable[NodeProto], shared: Mapping[str, str], kept: frozenset[str]
+    ) -> dict[str, tuple[str, ...]]:
+        """As `Placement.loose`; of activations that share a range the one that gives it."""
+        touching: dict[str, dict[str, bool]] = {}
+        for node in nodes:
+            if node.op_type not in _FOLLOWERS:
+                for name in {shared.get(name, name) for name in (*node.input, *node.output)}:
+                    touching.setdefault(name, {})[node.name] = node.op_type not in WEIGHTED
+        found = {name: tuple(users) for name, users in touching.items() if any(users.values()) and name not in kept}
+        return {name: found[name] for name in self.in_order(found)}
+
+    def loose_shortcuts(
+        self, weighted: Iterable[NodeProto], shortcuts: Mapping[str, str]
+    ) -> dict[str, tuple[str, ...]]:
+        """As `Placement.loose`, where only weighted operators and additions round."""
+        users: dict[str, list[str]] = {name: [] for name in self.in_order(shortcuts.values())}
+        for name, user in [*((node.input[0], node.name) for node in weighted), *((n, a) for a, n in shortcuts.items())]:
+            if name in users:
+                users[name].append(user)
+        return {name: tuple(found) for name, found in users.items()}
 
     def unfit(self, operators: frozenset[str]) -> tuple[str, ...]:
         """Names of nodes that would lose by int8: constants added or multiplied, weights that are not constant."""
@@ -148,20 +187,20 @@ class _Graph:
         wanted = set(names)
         return tuple(name for name in self._activations if name in wanted)
 
-    def shortcuts(self) -> tuple[str, ...]:
-        """Of each residual addition the input that does not come straight from its convolution.
+    def shortcuts(self, excluded: Collection[str]) -> dict[str, str]:
+        """Of each residual addition that is not excluded the input that does not come straight from its convolution.
 
         Where both do, as when the shortcut is a strided 1x1 convolution, the one with fewer convolutions behind it.
         """
-        found = []
-        for node in self._graph.node:
-            if node.op_type == "Add" and not self._constants & set(node.input):
+        found = {}
+        for node in self.nodes(frozenset({"Add"}), excluded):
+            if not self._constants & set(node.input):
                 straight = [name for name in node.input if self._is_fusable(name)]
                 if len(straight) == 1:
-                    found += [name for name in node.input if name not in straight]
+                    found[node.name] = next(name for name in node.input if name not in straight)
                 elif straight:
-                    found.append(min(node.input, key=lambda name: self._depths[name]))
-        return tuple(found)
+                    found[node.name] = min(node.input, key=lambda name: self._depths[name])
+        return found
 
     def _is_unfit(self, node: NodeProto) -> bool:
         constant = [name in self._constants or not name for name in node.input]

@@ -44,7 +44,7 @@ class Ranges:
         bounds: The lowest and the highest value to represent, by activation.
         weights: What the largest integer stands for, by weight: one value per output channel, or one in all. A weight
             that is not here reaches as far as its largest value does, channel by channel.
-        floats: Names of weighted operators that are to stay in floating point.
+        floats: Names of operators that are to stay in floating point.
     """
 
     bounds: Mapping[str, tuple[float, float]]

@@ -155,12 +155,14 @@ def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
 
 def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -> None:
     if as_json:
+        report = built.bundle / "report.json"
         answer = {
             "bundle": str(built.bundle),
-            "report": str(built.bundle / "report.json"),
+            "report": str(report),
             "seconds": round(built.seconds, 3),
             "cached": list(built.cached),
             "passed": not any(gate.blocks for gate in gates) if gates else None,
+            "loss": json.loads(report.read_bytes())["loss"],
         }
         click.echo(json.dumps(answer))
         return

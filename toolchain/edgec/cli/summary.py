@@ -12,6 +12,7 @@ from rich.text import Text
 from edgec.cli.console import Terminal, print_paragraph
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.headline import gate_text
+from edgec.evaluate.loss import loss_text
 from edgec.evaluate.report import Report, parse_report
 from edgec.evaluate.wording import STAGES, format_amount, format_interval, format_share, measure_title
 
@@ -40,8 +41,12 @@ def print_summary(built: Built, gates: Sequence[GateResult]) -> None:
     console.print(_table(report), "", sep="\n")
     for lead, text in _lines(report):
         print_paragraph(console, text, lead=f"{lead}: ")
+    lost = report.loss and loss_text(report.loss)
     for note in report.notes:
-        print_paragraph(console, note, lead="note: ", style="dim")
+        if note != lost:
+            print_paragraph(console, note, lead="note: ", style="dim")
+    if lost:
+        print_paragraph(console, lost, lead="lost: ", style="bold red")
     for text, style in _verdict(gates):
         print_paragraph(console, text, lead="gates: ", style=style)
 

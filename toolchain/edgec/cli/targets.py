@@ -188,6 +188,8 @@ def _details(target: Target) -> Iterator[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
+    from edgec.core.target import without_edgec
+
     yield Text.assemble((target.title, "bold"), f" ({', '.join((target.name, *target.aliases))})\n")
     figures = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     figures.add_column("field", no_wrap=True)
@@ -199,6 +201,8 @@ def _details(target: Target) -> Iterator[RenderableType]:
         figures.add_row(field, Text(value), Text(_mark(target, source) if source else ""))
     yield figures
     yield ""
+    if (without := without_edgec(target)) is not None:
+        yield Text(f"{without}.\n", style="bold")
     notes = Table.grid(padding=(0, 1))
     notes.add_column(no_wrap=True)
     notes.add_column(overflow="fold")

@@ -16,6 +16,7 @@ from edgec.core.host import Host, this_host
 from edgec.core.resources import declarations
 
 __all__ = [
+    "LEAST_PYTHON",
     "RELATED",
     "Compute",
     "Efficiency",
@@ -34,7 +35,11 @@ __all__ = [
     "known_targets",
     "load_target",
     "resolve",
+    "without_edgec",
 ]
+
+LEAST_PYTHON = (3, 10)
+"""pyproject.toml asks for it."""
 
 
 EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
@@ -67,6 +72,8 @@ class Runtime(_Frozen):
     engine: EngineName
     version: str | None = None
     """The engine's version on the device, where the profile fixes it."""
+    python: str | None = Field(default=None, pattern=r"^3\.\d+$")
+    """The Python that the device's system ships, where the profile fixes it; the engine's bindings are for that one."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """onnxruntime execution providers, best first."""
     device: Literal["CPU", "GPU"] = "CPU"
@@ -79,6 +86,11 @@ class Runtime(_Frozen):
         if self.device != "CPU" and self.engine != "openvino":
             raise ValueError(f"device '{self.device}' with engine '{self.engine}'; expected engine 'openvino'")
         return self
+
+    @property
+    def hosts_edgec(self) -> bool:
+        """Whether edgec itself runs on the device's own Python, as far as the profile says which one that is."""
+        return self.python is None or int(self.python.partition(".")[2]) >= LEAST_PYTHON[1]
 
 
 class Quantization(_Frozen):
@@ -128,6 +140,8 @@ class Gpu(_Frozen):
     clock_ghz: float = Field(gt=0)
     dla_units: int = Field(default=0, ge=0)
     """Deep-learning accelerators beside the GPU."""
+    dla_restored: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
+    """The TensorRT from which on these accelerators are built for again: those after 10.7 do not."""
 
 
 class Efficiency(_Frozen):
@@ -345,6 +359,20 @@ class Target(_Frozen):
                     return source
             field = field.rpartition(".")[0]
         return None
+
+
+def without_edgec(target: Target) -> str | None:
+    """What runs on a device whose Python is too old for edgec, and how; None where edgec runs there."""
+    if target.runtime.hosts_edgec:
+        return None
+    least = ".".join(map(str, LEAST_PYTHON))
+    own = target.runtime.python
+    return (
+        f"{target.title} ships Python {own}, and edgec needs {least}: deploy, pull, serve, predict and bench do not "
+        "run there. The bundle's model.onnx does: copy it there, and build and run the engine with trtexec, by the "
+        f"arguments in manifest.json. A container with Python {least} runs edgec on the CPU alone, as TensorRT's "
+        f"Python bindings there are for {own}. Neither way was tried on such a device"
+    )
 
 
 def load_target(name_or_path: str) -> Target:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgec.core.measurement import Stage
 from edgec.evaluate.gates import GateResult, Verdict
+from edgec.evaluate.loss import loss_text
 from edgec.evaluate.report import Report
 from edgec.evaluate.significance import ALPHA, holm
 from edgec.evaluate.wording import format_amount, join_names, measure_title
@@ -34,7 +35,16 @@ class Headline:
 
 
 def headline_of(report: Report, gates: Sequence[GateResult]) -> Headline:
-    """The verdict on a report, by the results of its gates."""
+    """The verdict on a report, by the results of its gates; what was lost against FP32 comes before it."""
+    headline = _of_gates(report, gates)
+    if report.loss is None:
+        return headline
+    state = Verdict.INCONCLUSIVE if headline.state is Verdict.PASS else headline.state
+    title = f"{report.loss.headline}. {headline.title}"
+    return replace(headline, state=state, title=title, losses=f"{headline.losses} {loss_text(report.loss)}.".strip())
+
+
+def _of_gates(report: Report, gates: Sequence[GateResult]) -> Headline:
     fails = [result for result in gates if result.verdict is Verdict.FAIL]
     doubts = [result for result in gates if result.verdict is Verdict.INCONCLUSIVE]
     losses = _losses(report)

@@ -15,6 +15,7 @@ from edgec.core.errors import IntegrityError
 from edgec.core.files import write_bytes
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gates import Gates
+from edgec.evaluate.loss import Loss
 
 __all__ = [
     "CalibrationFacts",
@@ -95,13 +96,13 @@ class CalibrationFacts(_Frozen):
 
 
 class LayerSensitivity(_Frozen):
-    """What int8 in one layer costs each class.
+    """What int8 in one layer, or in one activation that is no layer's, costs each class.
 
     Attributes:
-        layer: The operator's name in the graph.
-        operator: Its type.
-        kept: The numbers that it computes in.
-        divergence: By class, how far the outputs move where this layer alone is rounded, in nat; some classes may be
+        layer: The operator's name in the graph, or the activation's.
+        operator: Its type, or that of what makes the activation; `input` for that of the graph.
+        kept: The numbers that it is in.
+        divergence: By class, how far the outputs move where it alone is rounded, in nat; some classes may be
             missing.
     """
 
@@ -252,9 +253,10 @@ class Report(_Frozen):
         operators: Where a predicted latency goes, slowest first.
         curves: How measured latencies were spread.
         sizes: Where the file's bytes are, layers in the order of the graph.
-        sensitivity: What int8 costs each class, layer by layer in the order of the graph.
+        sensitivity: What int8 costs each class, layer by layer and activation by activation in the graph's order.
         effects: What refined the int8 model, in the order in which it was done.
         tensorrt: What is known of the graph without the device, where that runs TensorRT.
+        loss: What the file that ships lost of what its FP32 graph had; None where it kept it.
         gates: What `edgec check` asks when it is given no gates.
         notes: What was not done, and what the reader should know.
         tools: Versions of what took part.
@@ -277,6 +279,7 @@ class Report(_Frozen):
     sensitivity: tuple[LayerSensitivity, ...] = ()
     effects: tuple[Effect, ...] = ()
     tensorrt: TensorRTCheck | None = None
+    loss: Loss | None = None
     data: DataFacts = DataFacts()
     calibration: CalibrationFacts | None = None
     lineage: tuple[LineageStep, ...] = ()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["DLA_OPERATORS", "newest_opset", "refused_operators", "version_of"]
+__all__ = ["DLA_OPERATORS", "LAST_DLA", "builds_for_dla", "newest_opset", "refused_operators", "version_of"]
+
+LAST_DLA = (10, 7)
+"""The last TensorRT of its line that builds for the accelerator, on every device that has one; the next that does is
+11.4.1, on Jetson AGX Orin alone (TensorRT 11.4.1's page 'Working with DLA'): a profile has it as `gpu.dla_restored`."""
 
 _NEWEST_OPSETS = {(8, 2): 13, (8, 5): 17, (9, 2): 19, (10, 0): 20, (10, 15): 24}
 """By the first version whose page says so: onnx-tensorrt, docs/operators.md of releases 8.2, 8.5, 9.2, 10.0 and 10.15.
@@ -43,6 +47,22 @@ def version_of(text: str | None) -> tuple[int, int]:
         return max(_NEWEST_OPSETS)
     major, _, rest = text.partition(".")
     return int(major), int(rest.partition(".")[0] or 0)
+
+
+def builds_for_dla(version: str | None, restored: str | None) -> bool:
+    """Whether a TensorRT builds for the accelerator of a device.
+
+    Args:
+        version: TensorRT's; the newest whose parser is known where it is None.
+        restored: The first after `LAST_DLA` that does so on this device; None where none is known.
+    """
+    if version_of(version) <= LAST_DLA:
+        return True
+    return version is not None and restored is not None and _numbers(version) >= _numbers(restored)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def newest_opset(version: tuple[int, int]) -> int:

@@ -26,7 +26,7 @@ def lint(model: ModelProto, target: Target, *, kept: Collection[str] = ()) -> tu
     Args:
         model: The graph that ships.
         target: Its scheme, the version of its TensorRT, and whether its accelerator is to be used.
-        kept: Names of weighted operators that stay in floating point on purpose.
+        kept: Names of operators that stay in floating point on purpose.
     """
     case = Case(graph=Graph(model), target=target, kept=frozenset(kept))
     found = [finding for rule in RULES for finding in rule(case)]

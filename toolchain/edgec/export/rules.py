@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from edgec.core.graph import attribute
 from edgec.export.graph import Graph
-from edgec.export.limits import DLA_OPERATORS, newest_opset, refused_operators, version_of
+from edgec.export.limits import DLA_OPERATORS, builds_for_dla, newest_opset, refused_operators, version_of
 
 if TYPE_CHECKING:
     from edgec.core.target import Target
@@ -162,7 +162,7 @@ def _residual(case: Case) -> Iterator[Finding]:
     if not case.target.quantization.scheme.is_int8:
         return
     for node in graph.of_type("Add"):
-        if any(graph.is_constant(name) for name in node.input):
+        if node.name in case.kept or any(graph.is_constant(name) for name in node.input):
             continue
         origins = [graph.origin(name) for name in node.input]
         rounded = [name != origin for name, origin in zip(node.input, origins, strict=True)]
@@ -239,8 +239,10 @@ def _accelerator(case: Case) -> Iterator[Finding]:
     """What the accelerator (DLA) cannot take, where a profile asks for it."""
     if not case.target.rules.dla:
         return
-    if case.version >= (10, 8):
-        what = f"TensorRT {_version(case)} builds nothing for it: 10.7 was the last that did"
+    restored = case.target.gpu and case.target.gpu.dla_restored
+    if not builds_for_dla(case.target.runtime.version, restored):
+        again = f", {restored} is the first that does again on this device" if restored else ""
+        what = f"TensorRT {_version(case)} builds nothing for it: 10.7 was the last that did{again}"
         yield Finding(rule="dla", severity="error", node="the DLA", what=what, fix="leave rules.dla out")
     for value in case.graph.proto.input:
         if any(not size.HasField("dim_value") for size in value.type.tensor_type.shape.dim):

@@ -101,7 +101,8 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     models = {Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / stages.MODEL}
     compared = {Stage.BASELINE: plain, Stage.FEW: few}
     students = {stage: made.folder for stage, made in compared.items() if made is not None}
-    run(plan.evaluated, lambda to: evaluate(sources, images, models, students, to))
+    bounds = ranges.folder / stages.RANGES
+    run(plan.evaluated, lambda to: evaluate(sources, images, models, ranges=bounds, students=students, folder=to))
     run(plan.packaged, lambda to: package(sources, run.made, to))
     return run.made
 

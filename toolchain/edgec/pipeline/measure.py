@@ -13,19 +13,21 @@ from edgec.core.errors import UnsupportedError
 from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.core.samples import Samples
-from edgec.core.target import Compute, Quantization, Scheme, Target
+from edgec.core.target import Compute, Quantization, Scheme
 from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
 from edgec.evaluate.advice import advice_of, advise
 from edgec.evaluate.bootstrap import class_mean_rows
 from edgec.evaluate.energy import energy_measurement
 from edgec.evaluate.footprint import memory_measurement, size_measurement
-from edgec.evaluate.half import ROUNDED, as_computed_in_float16
+from edgec.evaluate.half import ROUNDED
 from edgec.evaluate.latency import latency_measurements, measure_in_turns
+from edgec.evaluate.loss import find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.evaluate.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
 from edgec.evaluate.report import LatencyCurve
 from edgec.evaluate.roofline import Prediction, predict_latency
 from edgec.pipeline.prepare import Prepared
+from edgec.pipeline.remedies import explained
 from edgec.pipeline.robustness import Runner, robustness_measurements
 from edgec.pipeline.sources import Sources
 from edgec.runtime import Session
@@ -41,7 +43,13 @@ NAMED = 5
 
 
 def evaluate(
-    sources: Sources, images: Prepared, models: Mapping[Stage, Path], students: Mapping[Stage, Path], folder: Path
+    sources: Sources,
+    images: Prepared,
+    models: Mapping[Stage, Path],
+    *,
+    ranges: Path,
+    students: Mapping[Stage, Path],
+    folder: Path,
 ) -> Mapping[str, Any]:
     """Runs every model over the test images, and the files that would ship over one image again and again.
 
@@ -49,12 +57,13 @@ def evaluate(
         sources: Teacher and test images.
         images: The few samples: their counts sort classes into head, medium and tail.
         models: ONNX files of the stages `compressed` and `artifact`.
+        ranges: As they were calibrated, for what was lost in the file that ships.
         students: Folders of the students that are shown beside it.
         folder: Gets `logits.npz`, a row per test image, by stage.
 
     Returns:
-        Measurements, what results were rounded to, confusion counts, the slowest operators and notes, as `report.json`
-        holds them.
+        Measurements, what results were rounded to, confusion counts, the slowest operators, what was lost and notes, as
+        `report.json` holds them.
 
     Raises:
         UnsupportedError: A model gives logits that are not finite.
@@ -77,8 +86,21 @@ def evaluate(
         },
         "operators": operators,
         "curves": [curve.model_dump(mode="json") for curve in curves],
+        "loss": _loss(sources, images, models, logits, ranges),
         "notes": [*robust_notes, *notes, *here_notes],
     }
+
+
+def _loss(
+    sources: Sources, images: Prepared, models: Mapping[Stage, Path], logits: Mapping[Stage, np.ndarray], ranges: Path
+) -> dict[str, Any] | None:
+    """What the file that ships lost of what its FP32 graph had."""
+    fp32, shipped, scheme = logits[Stage.COMPRESSED], logits[Stage.ARTIFACT], sources.plan.target.quantization.scheme
+    loss = find_loss(fp32, shipped, sources.test.labels, sources.labels, scheme=scheme.value)
+    if loss is None:
+        return None
+    loss = explained(loss, sources, images, models[Stage.COMPRESSED], ranges, models[Stage.ARTIFACT])
+    return loss.model_dump(mode="json")
 
 
 def _accuracy_rows(
@@ -101,7 +123,7 @@ def _where(sources: Sources, stage: Stage, *, is_graph: bool) -> str:
     """What ran a model of the build."""
     in_engine = is_graph or sources.plan.model.is_onnx
     where = f"{sources.engine if in_engine else 'torch'}, {describe_host()}"
-    return f"{ROUNDED}, {where}" if stage is Stage.ARTIFACT and _is_emulated(sources.plan.target) else where
+    return f"{ROUNDED}, {where}" if stage is Stage.ARTIFACT and sources.emulates_half else where
 
 
 def _logits(sources: Sources, models: Mapping[Stage, Path], students: Mapping[Stage, Path]) -> dict[Stage, np.ndarray]:
@@ -140,17 +162,7 @@ def _runners(sources: Sources, models: Mapping[Stage, Path]) -> dict[Stage, Runn
 
 
 def _session(sources: Sources, stage: Stage, path: Path) -> Session:
-    """The file as its target will run it, as nearly as this machine can."""
-    plan = sources.plan
-    if stage is not Stage.ARTIFACT or not _is_emulated(plan.target):
-        return sources.session(path)
-    raw = plan.config.export.preprocess_in_graph
-    return Session(as_computed_in_float16(path), plan.model.input, preprocessing_in_graph=raw)
-
-
-def _is_emulated(target: Target) -> bool:
-    """Whether the target computes in float16, where this machine would compute the same graph in float32."""
-    return target.quantization.computes_in_half and target.family != "host"
+    return sources.shipped_session(path) if stage is Stage.ARTIFACT else sources.session(path)
 
 
 def _require_finite(

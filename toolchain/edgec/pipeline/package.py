@@ -11,9 +11,11 @@ import numpy as np
 
 from edgec.core.digest import digest_file, digest_value
 from edgec.core.measurement import Measurement, Stage
+from edgec.core.target import without_edgec
 from edgec.core.versions import tool_versions
 from edgec.evaluate.broken import BROKEN, encode_broken, find_broken
 from edgec.evaluate.gates import check_gates
+from edgec.evaluate.loss import Loss, loss_text
 from edgec.evaluate.page import render_report
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import (
@@ -118,7 +120,7 @@ def _teacher_size(sources: Sources) -> list[Measurement]:
 
 def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
     plan, measured, data = sources.plan, made["evaluate"].facts, made["data"].facts
-    quantized = made["quantize"].facts
+    quantized, loss = made["quantize"].facts, measured["loss"] and Loss.model_validate(measured["loss"])
     return Report(
         title=plan.config.name,
         target=plan.target.name,
@@ -134,6 +136,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         sensitivity=tuple(LayerSensitivity.model_validate(row) for row in quantized.get("sensitivity", ())),
         effects=tuple(Effect.model_validate(row) for row in quantized.get("effects", ())),
         tensorrt=TensorRTCheck.model_validate(made["prove"].facts) if "prove" in made else None,
+        loss=loss,
         data=DataFacts.model_validate({name: data[name] for name in ("splits", "overlaps", "purity")}),
         calibration=_calibration(made["calibrate"].facts, sources.labels),
         lineage=tuple(
@@ -141,7 +144,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
             for name, output in made.items()
         ),
         gates=None if plan.config.gates.empty else plan.config.gates,
-        notes=(*_notes(sources), *measured["notes"], *_not_proven(made)),
+        notes=(*_notes(sources), *measured["notes"], *_not_proven(made), *([loss_text(loss)] if loss else [])),
         tools=tool_versions(),
     )
 
@@ -160,6 +163,8 @@ def _notes(sources: Sources) -> list[str]:
     notes = []
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
+    if (without := without_edgec(plan.target)) is not None:
+        notes.append(without)
     if sources.stand_in is not None:
         notes.append(sources.stand_in)
     if plan.data.embedded:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor
 
@@ -16,16 +18,19 @@ from edgec.calibrate import Ranges, observe_ranges
 from edgec.compress.distill import Pool
 from edgec.compress.draws import balanced_chances, flattening_chances
 from edgec.compress.layerwise import Weighed
-from edgec.core.errors import ExportMismatchError
+from edgec.core.errors import ExportMismatchError, UnsupportedError
 from edgec.core.files import write_bytes
 from edgec.models.infer import placed
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import calibrating
+from edgec.pipeline.stages import MODEL, calibrating
+from edgec.quantize import quantize_model
 from edgec.quantize.refine import Refined, RefineJob, refine
-from edgec.quantize.sensitivity import logits_of
+from edgec.quantize.sensitivity import changed_by_class, logits_of
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from edgec.runtime import Session
 
 __all__ = ["REFINED", "REFINED_RANGES", "refined", "refined_facts"]
@@ -54,6 +59,13 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             graph, chosen, plan.calibration, target=plan.target, feed=session.feed, progress=sources.progress
         )
 
+    def shipped(graph: ModelProto, of: Ranges) -> np.ndarray:
+        with TemporaryDirectory(prefix="edgec-") as made:
+            source, file = Path(made) / REFINED, Path(made) / MODEL
+            onnx.save(graph, source)
+            quantize_model(source, of, plan.target, output=file)
+            return _logits(sources.shipped_session(file), images)
+
     with _teacher(sources, session) as teacher:
         job = RefineJob(
             model=model,
@@ -67,6 +79,7 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             pools=_pools(images, session, teacher),
             teacher=teacher,
             observe=observe,
+            shipped=shipped,
             device=sources.fabric.device,
             seed=plan.config.seed,
         )
@@ -114,9 +127,9 @@ def refined_facts(sources: Sources, images: Prepared, result: Refined, shipped: 
 
     Raises:
         ExportMismatchError: The file gives many of the images another class.
+        UnsupportedError: The file does not keep the bound of `mixed_precision`.
     """
-    session = sources.session(shipped)
-    logits = np.concatenate([session.logits(part.decoded()) for part in (images.few, images.ood)])
+    logits = _logits(sources.session(shipped), images)
     same = float((logits.argmax(1) == result.logits.argmax(1)).mean())
     if same < LEAST_SAME:
         raise ExportMismatchError(
@@ -124,17 +137,40 @@ def refined_facts(sources: Sources, images: Prepared, result: Refined, shipped: 
             f"expected {LEAST_SAME:.0%}",
             hint="report it; leaving [quantize] at its defaults ships the graph as it was calibrated",
         )
+    _require_bound(sources, result, _logits(sources.shipped_session(shipped), images))
     floats = set(result.ranges.floats)
     return {
         "same_class_as_refined": same,
         "effects": [asdict(effect) for effect in result.effects],
         "sensitivity": [
             {
-                "layer": cost.layer.name,
-                "operator": cost.layer.operator,
-                "kept": "float" if cost.layer.name in floats else "int8",
+                "layer": cost.part.name,
+                "operator": cost.part.operator,
+                "kept": "float" if floats.issuperset(cost.part.floats) else "int8",
                 "divergence": dict(zip(sources.labels, cost.divergence.tolist(), strict=True)),
             }
             for cost in result.costs
         ],
     }
+
+
+def _require_bound(sources: Sources, result: Refined, logits: np.ndarray) -> None:
+    """The bound of `mixed_precision` is a promise about the file."""
+    allowed = sources.plan.config.quantize.mixed_precision
+    if allowed is None:
+        return
+    changed = changed_by_class(result.reference, logits)
+    if np.nanmax(changed) <= allowed:
+        return
+    worst = int(np.nanargmax(changed))
+    in_half = sources.plan.target.quantization.computes_in_half
+    raise UnsupportedError(
+        f"quantize.mixed_precision = {allowed:g} cannot be met: with all {len(result.costs)} layers and activations in "
+        f"floating point, {changed[worst]:.1%} of the images of class '{sources.labels[worst]}' get another class",
+        hint="set quantize.rest = 'float32'" if in_half else "raise the bound, or report it with the model",
+    )
+
+
+def _logits(session: Session, images: Prepared) -> np.ndarray:
+    """Of the few samples and the OOD images, as `RefineJob.images` has them."""
+    return np.concatenate([session.logits(part.decoded()) for part in (images.few, images.ood)])

@@ -123,6 +123,24 @@ class Sources:
         raw = self.plan.config.export.preprocess_in_graph
         return Session(model, self.plan.model.input, preprocessing_in_graph=raw, engine=self.engine)
 
+    def shipped_session(self, model: Path) -> Session:
+        """The graph that ships as its target will run it, as nearly as this machine can.
+
+        A target computes in float16 what this machine would compute of the same graph in float32.
+        """
+        if not self.emulates_half:
+            return self.session(model)
+        from edgec.evaluate.half import as_computed_in_float16
+        from edgec.runtime import Session
+
+        raw = self.plan.config.export.preprocess_in_graph
+        return Session(as_computed_in_float16(model), self.plan.model.input, preprocessing_in_graph=raw)
+
+    @property
+    def emulates_half(self) -> bool:
+        """Whether `shipped_session` rounds to float16 what this machine computes in float32."""
+        return self.plan.target.quantization.computes_in_half and self.plan.target.family != "host"
+
     @cached_property
     def train(self) -> Samples:
         """All labelled training images."""

@@ -43,9 +43,11 @@ class QuantizeConfig(BaseModel):
         correct_biases: Whether biases take up the mean error of the rounded weights; where it is not given, in 4 bits.
         train: Whether the rounded net is trained, by the settings of `training`.
         training: How.
-        sensitivity: Whether the report tells what rounding each layer costs each class.
-        mixed_precision: Largest share of a class's images that may get another class by rounding; the fewest layers
-            that this takes stay in floating point. Judged on the few samples and the OOD images.
+        sensitivity: Whether the report tells what rounding each layer, and each activation that is no layer's, costs
+            each class.
+        mixed_precision: Largest share of a class's images that may get another class by rounding; the fewest layers and
+            activations that this takes stay in floating point, and the build fails where it cannot be kept. Judged on
+            the file, with the few samples and the OOD images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from edgec.calibrate import Grid
     from edgec.core.target import Target
 
-__all__ = ["Layer", "Network", "on_grid"]
+__all__ = ["Layer", "Network", "Part", "on_grid"]
+
+_BIAS_STEP = 1.0001 / ((1 << 31) - 1)
+"""The least step of a bias in int32, as a share of its value: onnxruntime's quantiser leaves some room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,23 @@ class Layer:
     window: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What can be rounded alone, or be kept in floating point alone: a layer, or an activation that is no layer's.
+
+    Attributes:
+        name: The layer's, or the activation's.
+        operator: The type of the layer, or of what makes the activation; `input` for that of the graph.
+        floats: Names of the operators that must stay in floating point for it to stay there.
+        is_layer: Which of the two it is.
+    """
+
+    name: str
+    operator: str
+    floats: tuple[str, ...]
+    is_layer: bool
+
+
 class Network(nn.Module):
     """A prepared graph with the roundings of a target.
 
@@ -72,6 +92,7 @@ class Network(nn.Module):
     Attributes:
         model: As it was given.
         layers: The layers in integers, in the order of the graph.
+        parts: All that is rounded: the layers, and activations that other operators round, in the order of the graph.
         output: Name of the logits.
 
     Raises:
@@ -97,6 +118,7 @@ class Network(nn.Module):
         integers = [n for n in model.graph.node if n.op_type in WEIGHTED and n.name not in excluded]
         self.layers = tuple(_layer(node, target) for node in integers)
         self._by_node = {layer.name: layer for layer in self.layers}
+        self.parts = tuple(self._parts())
         for name in {name for layer in self.layers for name in (layer.weight, layer.bias) if name is not None}:
             self._make_parameter(name)
         self._set_steps()
@@ -114,6 +136,7 @@ class Network(nn.Module):
         images: Float[Tensor, "batch channel height width"],
         *,
         only: Collection[str] | None = None,
+        loose: Collection[str] = (),
         wanted: Collection[str] = (),
     ) -> dict[str, Tensor]:
         """The logits, and the tensors that are wanted, by name, as the operators made them and before they are rounded.
@@ -122,9 +145,10 @@ class Network(nn.Module):
             images: What the model takes.
             only: Names of the layers that are rounded, weight and activations; all of them where it is None, none of
                 them where it is empty.
+            loose: Names of activations that are rounded beside these layers.
             wanted: Names of tensors to give back.
         """
-        rounded = self._chosen(only)
+        rounded = self._chosen(only, loose)
         kept = {*wanted, self.output}
         found: dict[str, Tensor] = {}
         values = {self._input: self._rounded_if(self._input, images, rounded)}
@@ -140,6 +164,11 @@ class Network(nn.Module):
                 if self._last_use.get(name) == i:
                     values.pop(name, None)
         return found
+
+    def alone(self, part: Part, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch class"]:
+        """Logits with nothing rounded but one part."""
+        only, loose = ((part.name,), ()) if part.is_layer else ((), (part.name,))
+        return self.run(images, only=only, loose=loose)[self.output]
 
     def constant(self, name: str) -> Tensor:
         """A weight, a bias or another constant, as it is now and not rounded."""
@@ -158,9 +187,17 @@ class Network(nn.Module):
         return on_grid(self.constant(layer.weight), self.weight_step(layer), 0, (-high, high))
 
     def weight_step(self, layer: Layer) -> Tensor:
-        """A layer's scales, in a shape that broadcasts to its weight."""
+        """A layer's scales, in a shape that broadcasts to its weight.
+
+        Where a bias is stored in int32, they are at least as wide as it takes: onnxruntime's quantiser widens the
+        weight's scale rather than clip the bias.
+        """
         step = getattr(self, f"step_of_{self._constants[layer.weight]}")
         step = step * getattr(self, f"factor_of_{self._constants[layer.weight]}").exp()
+        for other in self.layers if self._rounds_biases else ():
+            if other.weight == layer.weight and other.bias is not None:
+                least = _BIAS_STEP * self.constant(other.bias).abs() / self._step(other.input)
+                step = torch.maximum(step, least.max() if layer.axis is None else least)
         shape = [1] * self.constant(layer.weight).ndim
         if layer.axis is not None:
             shape[layer.axis] = -1
@@ -230,12 +267,21 @@ class Network(nn.Module):
             self.register_buffer(f"step_of_{key}", torch.tensor(step, dtype=torch.float32))
             self.register_parameter(f"factor_of_{key}", nn.Parameter(torch.zeros(len(step)), requires_grad=False))
 
-    def _chosen(self, only: Collection[str] | None) -> frozenset[str] | None:
+    def _parts(self) -> Iterator[Part]:
+        made = [("input", "", [self._input]), *((n.op_type, n.name, n.output) for n in self.model.graph.node)]
+        for operator, node, outputs in made:
+            if node in self._by_node:
+                yield Part(name=node, operator=operator, floats=(node,), is_layer=True)
+            for name in outputs:
+                if (floats := self._placement.loose.get(name)) is not None:
+                    yield Part(name=name, operator=operator, floats=floats, is_layer=False)
+
+    def _chosen(self, only: Collection[str] | None, loose: Collection[str]) -> frozenset[str] | None:
         """The tensors that are rounded; None for all that can be."""
         if only is None:
             return None
         chosen = [self._by_node[name] for name in only]
-        touched = {name for layer in chosen for name in (layer.input, layer.output)}
+        touched = {name for layer in chosen for name in (layer.input, layer.output)} | set(loose)
         return frozenset({self._placement.shared.get(name, name) for name in touched} | touched)
 
     def _rounded_if(self, name: str, value: Tensor, chosen: frozenset[str] | None) -> Tensor:

@@ -220,6 +220,14 @@ def _batch_norm(
     return F.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
 
 
+def _instance_norm(x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float = 1e-5) -> Tensor:
+    return F.instance_norm(x, weight=scale, bias=bias, eps=epsilon)
+
+
+def _prelu(x: Tensor, slope: Tensor) -> Tensor:
+    return torch.where(x < 0, slope * x, x)
+
+
 def _concat(*parts: Tensor, axis: int) -> Tensor:
     return torch.cat(parts, axis)
 
@@ -266,6 +274,7 @@ def _bare(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 _OPERATORS: Mapping[str, Callable[..., Any]] = {
+    "Abs": _bare(torch.abs),
     "Add": _bare(torch.add),
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
@@ -285,12 +294,16 @@ _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _bare(F.hardswish),
     "Identity": _bare(torch.clone),
+    "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
     "LeakyRelu": _leaky_relu,
     "MatMul": _bare(torch.matmul),
+    "Max": _bare(torch.maximum),
     "MaxPool": _max_pool,
+    "Min": _bare(torch.minimum),
     "Mul": _bare(torch.mul),
     "Neg": _bare(torch.neg),
+    "PRelu": _prelu,
     "Pad": _pad,
     "Pow": _bare(torch.pow),
     "Range": _range,
@@ -302,6 +315,7 @@ _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Sigmoid": _bare(torch.sigmoid),
     "Slice": _slice,
     "Softmax": _softmax,
+    "Softplus": _bare(F.softplus),
     "Split": _split,
     "Sqrt": _bare(torch.sqrt),
     "Squeeze": _squeeze,

@@ -131,7 +131,8 @@ def _dead_channels(model: ModelProto, target: Target) -> dict[str, list[dict[str
             reach = np.abs(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).max(axis=1)
             dead = reach < LEAST_REACH
             if dead.any() and not dead.all():
-                overrides[tensor.name] = _override(axis, [float(reach.max()) if d else None for d in dead])
+                # Of every channel: onnxruntime takes none where the first has a range and another has not.
+                overrides[tensor.name] = _override(axis, np.where(dead, reach.max(), reach))
     return overrides
 
 
@@ -152,13 +153,10 @@ def _weights(model: ModelProto) -> Iterator[tuple[NodeProto, TensorProto]]:
             yield node, constants[node.input[1]]
 
 
-def _override(axis: int | None, reaches: Iterable[float | None]) -> list[dict[str, Any]]:
-    """As onnxruntime wants it, a table per channel; None leaves a channel to itself."""
+def _override(axis: int | None, reaches: Iterable[float]) -> list[dict[str, Any]]:
+    """As onnxruntime wants it, a table per channel."""
     where = {} if axis is None else {"axis": axis}
-    return [
-        where if reach is None else {**where, "rmin": np.float32(-reach), "rmax": np.float32(reach)}
-        for reach in reaches
-    ]
+    return [{**where, "rmin": np.float32(-reach), "rmax": np.float32(reach)} for reach in reaches]
 
 
 @contextmanager

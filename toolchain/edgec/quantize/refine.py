@@ -20,15 +20,16 @@ from edgec.compress.layerwise import Weighed
 from edgec.core.progress import Progress
 from edgec.quantize.config import QuantizeConfig
 from edgec.quantize.equalize import equalized
-from edgec.quantize.network import Layer, Network
+from edgec.quantize.network import Network, Part
 from edgec.quantize.rounding import correct_biases_, round_weights_
 from edgec.quantize.sensitivity import (
-    LayerCost,
+    PartCost,
     changed_by_class,
     divergence_by_class,
-    layer_costs,
-    layers_to_spare,
     logits_of,
+    operators_of,
+    part_costs,
+    parts_to_spare,
 )
 from edgec.quantize.training import train_
 
@@ -53,8 +54,9 @@ class RefineJob:
         pools: Few samples and OOD images, each with the chances under which every class has the same say.
         teacher: From images to logits.
         observe: Calibrates another graph in the same way.
+        shipped: From a graph to quantise and its ranges to what the file that comes of them says of `images`.
         device: Where training runs.
-        seed: Of training.
+        seed: Of training, and of the places of feature maps that rounding looks at.
     """
 
     model: Path
@@ -65,6 +67,7 @@ class RefineJob:
     pools: tuple[Pool, Pool]
     teacher: Callable[[Tensor], Tensor]
     observe: Callable[[Path], Ranges]
+    shipped: Callable[[ModelProto, Ranges], np.ndarray]
     device: torch.device
     seed: int
 
@@ -90,16 +93,18 @@ class Refined:
 
     Attributes:
         model: Floating-point graph whose weights lie on their grids.
-        ranges: Of activations and weights, and which layers stay in floating point.
+        ranges: Of activations and weights, and which operators stay in floating point.
         effects: Step by step.
-        costs: Layer by layer, where they were asked for.
-        logits: float64 [n, class], what the refined net says of all images that it was judged on.
+        costs: Part by part, where they were asked for.
+        reference: float64 [n, class], what the net says in floating point of all images that it was judged on.
+        logits: float64 [n, class], what the refined net says of them.
     """
 
     model: ModelProto
     ranges: Ranges
     effects: tuple[Effect, ...]
-    costs: tuple[LayerCost, ...]
+    costs: tuple[PartCost, ...]
+    reference: np.ndarray
     logits: np.ndarray
 
 
@@ -108,7 +113,7 @@ Step = Callable[[], tuple[str, Network]]
 
 
 def refine(job: RefineJob, *, progress: Progress) -> Refined:
-    """Equalises, rounds, corrects biases, trains and spares layers, as far as the settings ask for it.
+    """Equalises, rounds, corrects biases, trains and spares parts, as far as the settings ask for it.
 
     Raises:
         UnsupportedError: The graph has an operator that torch cannot run here, or a fixed batch size.
@@ -121,7 +126,7 @@ def refine(job: RefineJob, *, progress: Progress) -> Refined:
         network = watch.take(lambda: _equalize(network, job))
     for step in _steps(network, job, progress=progress):
         watch.take(step)
-    costs: tuple[LayerCost, ...] = ()
+    costs: tuple[PartCost, ...] = ()
     if job.config.sensitivity or job.config.mixed_precision is not None:
         costs = _costs(network, reference, job, progress=progress)
     if (allowed := job.config.mixed_precision) is not None:
@@ -132,6 +137,7 @@ def refine(job: RefineJob, *, progress: Progress) -> Refined:
         ranges=ranges,
         effects=tuple(watch.effects),
         costs=costs,
+        reference=reference,
         logits=logits_of(network, job.images),
     )
 
@@ -172,22 +178,21 @@ def _steps(network: Network, job: RefineJob, *, progress: Progress) -> Iterator[
     config, original = job.config, {layer.name: network.constant(layer.weight).clone() for layer in network.layers}
 
     def compensate() -> tuple[str, Network]:
-        round_weights_(network, job.calibration, progress=progress)
+        round_weights_(network, job.calibration, generator=_seeded(job), progress=progress)
         return "compensated rounding", network
 
     def correct() -> tuple[str, Network]:
-        correct_biases_(network, original, job.calibration, progress=progress)
+        correct_biases_(network, original, job.calibration, generator=_seeded(job), progress=progress)
         return "bias correction", network
 
     def train() -> tuple[str, Network]:
-        generator = torch.Generator().manual_seed(job.seed)
         train_(
             network,
             job.teacher,
             job.pools,
             config.training,
             device=job.device,
-            generator=generator,
+            generator=_seeded(job),
             progress=progress,
         )
         return f"{config.training.steps} steps of training", network
@@ -200,30 +205,36 @@ def _steps(network: Network, job: RefineJob, *, progress: Progress) -> Iterator[
         yield train
 
 
-def _costs(network: Network, reference: np.ndarray, job: RefineJob, *, progress: Progress) -> tuple[LayerCost, ...]:
-    """What each layer costs with its refined weight, the others as they were before anything was rounded."""
+def _seeded(job: RefineJob) -> torch.Generator:
+    return torch.Generator().manual_seed(job.seed)
+
+
+def _costs(network: Network, reference: np.ndarray, job: RefineJob, *, progress: Progress) -> tuple[PartCost, ...]:
+    """What each part costs, a layer with its refined weight, the others as they were before anything was rounded."""
     refined, ranges = network.quantizable()
 
-    def alone(layer: Layer) -> Network:
-        others = tuple(other.name for other in network.layers if other is not layer)
+    def alone(part: Part) -> Network:
+        others = tuple(layer.name for layer in network.layers if layer.name != part.name or not part.is_layer)
         return Network(_with_floats(refined, network.model, others), ranges, job.target)
 
-    return layer_costs(network.layers, alone, reference, job.images, progress=progress)
+    return part_costs(network.parts, alone, reference, job.images, progress=progress)
 
 
 def _spare(
-    network: Network, costs: tuple[LayerCost, ...], reference: np.ndarray, job: RefineJob, *, allowed: float
+    network: Network, costs: tuple[PartCost, ...], reference: np.ndarray, job: RefineJob, *, allowed: float
 ) -> tuple[str, Network]:
+    """Judged on the file: the bound is a promise about what ships."""
     refined, ranges = network.quantizable()
 
     def mixed(floats: tuple[str, ...]) -> Network:
         return Network(_with_floats(refined, network.model, floats), replace(ranges, floats=floats), job.target)
 
     def changed(floats: tuple[str, ...]) -> np.ndarray:
-        return changed_by_class(reference, logits_of(mixed(floats), job.images))
+        return changed_by_class(reference, job.shipped(*mixed(floats).quantizable()))
 
-    floats = layers_to_spare(costs, changed, allowed=allowed)
-    return f"{len(floats)} of {len(costs)} layers kept in floating point", mixed(floats)
+    spared = parts_to_spare(costs, changed, allowed=allowed)
+    what = f"{len(spared)} of {len(costs)} layers and activations kept in floating point"
+    return what, mixed(operators_of(spared))
 
 
 def _with_floats(refined: ModelProto, graph: ModelProto, floats: tuple[str, ...]) -> ModelProto:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Moments", "compensated", "correct_biases_", "input_moments", "round_weights_"]
 
 POSITIONS = 256
-"""Places of a feature map that speak for it, evenly spaced: neighbours tell nearly the same."""
+"""Places of a feature map that speak for it in each image: neighbours tell nearly the same."""
 DAMPING = 0.01
 """Added to the second moments' diagonal, as a share of its mean: Frantar et al. have the same."""
 
@@ -42,15 +42,16 @@ class Moments:
     covariance: Float[Tensor, "group patch patch"]
 
 
-def round_weights_(network: Network, seen: Weighed, *, progress: Progress) -> None:
+def round_weights_(network: Network, seen: Weighed, *, generator: torch.Generator, progress: Progress) -> None:
     """Puts every layer's weights on their grid, those not yet rounded making up for those that are.
 
     Args:
         network: Its weights change.
         seen: Balanced over classes.
+        generator: Draws the places of feature maps that are looked at.
         progress: Told about every batch.
     """
-    moments = input_moments(network, seen, progress=progress)
+    moments = input_moments(network, seen, generator=generator, progress=progress)
     for layer in network.layers:
         weight = network.constant(layer.weight)
         rows = _rows(weight, layer)
@@ -94,7 +95,14 @@ def compensated(
     return rounded
 
 
-def correct_biases_(network: Network, original: Mapping[str, Tensor], seen: Weighed, *, progress: Progress) -> None:
+def correct_biases_(
+    network: Network,
+    original: Mapping[str, Tensor],
+    seen: Weighed,
+    *,
+    generator: torch.Generator,
+    progress: Progress,
+) -> None:
     """Takes the mean error that rounding a layer's weights makes out of its bias, on images balanced over classes.
 
     b' = b + E[(W - W_q) x], with x what the layer reads in the rounded net. Layers without a bias stay as they are.
@@ -103,11 +111,12 @@ def correct_biases_(network: Network, original: Mapping[str, Tensor], seen: Weig
         network: Its biases change.
         original: Each layer's weight W, by layer, as it was before anything was rounded.
         seen: Balanced over classes.
+        generator: Draws the places of feature maps that are looked at.
         progress: Told about every batch.
 
     Reference: Nagel et al., arXiv 1906.04721, section 4.2, with the mean over images in place of batch norm's.
     """
-    moments = input_moments(network, seen, progress=progress)
+    moments = input_moments(network, seen, generator=generator, progress=progress)
     for layer in network.layers:
         if layer.bias is not None:
             lost = original[layer.name] - network.rounded_weight(layer)
@@ -115,7 +124,9 @@ def correct_biases_(network: Network, original: Mapping[str, Tensor], seen: Weig
             network.constant(layer.bias).data.add_(shift.flatten())
 
 
-def input_moments(network: Network, seen: Weighed, *, progress: Progress) -> dict[str, Moments]:
+def input_moments(
+    network: Network, seen: Weighed, *, generator: torch.Generator, progress: Progress
+) -> dict[str, Moments]:
     """The moments of every layer's input in the rounded net, by layer."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     wanted = {layer.input for layer in network.layers}
@@ -125,7 +136,8 @@ def input_moments(network: Network, seen: Weighed, *, progress: Progress) -> dic
         with torch.no_grad():
             made = network.run(images, wanted=wanted)
         for layer in network.layers:
-            mean, second = _summed(network.rounded(layer.input, made[layer.input]), shares, layer, network)
+            patches = _patches(network.rounded(layer.input, made[layer.input]), layer, network)
+            mean, second = _summed(_drawn(patches, generator), shares)
             before = sums.get(layer.name)
             sums[layer.name] = (mean, second) if before is None else (before[0] + mean, before[1] + second)
     return {
@@ -134,9 +146,9 @@ def input_moments(network: Network, seen: Weighed, *, progress: Progress) -> dic
     }
 
 
-def _summed(x: Tensor, shares: Tensor, layer: Layer, network: Network) -> tuple[Tensor, Tensor]:
+def _summed(patches: Float[Tensor, "n group patch place"], shares: Tensor) -> tuple[Tensor, Tensor]:
     """What a batch adds to mean and second moments, in double precision: one is taken off the other."""
-    patches = _patches(x, layer, network).double()
+    patches = patches.double()
     if len(patches) != len(shares):
         # Attention folds images into other axes: then every value of the batch counts the same.
         shares = (shares.sum() / len(patches)).expand(len(patches))
@@ -146,16 +158,24 @@ def _summed(x: Tensor, shares: Tensor, layer: Layer, network: Network) -> tuple[
 
 
 def _patches(x: Tensor, layer: Layer, network: Network) -> Float[Tensor, "n group patch place"]:
-    """What each output value of a layer sees, at some of its places."""
+    """What each output value of a layer sees, at each of its places."""
     if layer.operator == "Conv":
         weight = network.constant(layer.weight)
         pads, strides, dilations = layer.window
         unfolded = F.unfold(F.pad(x, pads), tuple(weight.shape[2:]), dilations, 0, strides)
-        patches = unfolded.reshape(len(x), layer.groups, -1, unfolded.shape[-1])
-    else:
-        patches = x.reshape(len(x), 1, -1, x.shape[-1]).transpose(2, 3)
-    every = -(-patches.shape[-1] // POSITIONS)
-    return patches[..., ::every]
+        return unfolded.reshape(len(x), layer.groups, -1, unfolded.shape[-1])
+    return x.reshape(len(x), 1, -1, x.shape[-1]).transpose(2, 3)
+
+
+def _drawn(
+    patches: Float[Tensor, "n group patch place"], generator: torch.Generator
+) -> Float[Tensor, "n group patch place"]:
+    """Some places of each image, drawn at random: evenly spaced ones meet the same columns again and again."""
+    count, places = patches.shape[0], patches.shape[-1]
+    if places <= POSITIONS:
+        return patches
+    drawn = torch.rand(count, places, generator=generator).argsort(dim=1)[:, None, None, :POSITIONS]
+    return patches.gather(3, drawn.to(patches.device).expand(*patches.shape[:3], -1))
 
 
 def _rows(weight: Tensor, layer: Layer) -> Float[Tensor, "group out patch"]:

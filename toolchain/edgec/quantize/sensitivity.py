@@ -1,9 +1,10 @@
-"""What rounding each layer costs each class, and the fewest layers to spare so that no class pays too much."""
+"""What rounding each part of a net costs each class, and the fewest to spare so that no class pays too much."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,19 +12,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgec.core.progress import Progress
-from edgec.quantize.network import Layer, Network
+from edgec.quantize.network import Network, Part
 
-__all__ = ["LayerCost", "changed_by_class", "divergence_by_class", "layer_costs", "layers_to_spare", "logits_of"]
+__all__ = [
+    "PartCost",
+    "changed_by_class",
+    "divergence_by_class",
+    "logits_of",
+    "operators_of",
+    "part_costs",
+    "parts_to_spare",
+]
 
 BATCH = 64
 """Images at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerCost:
-    """What a layer costs when it alone is rounded: the divergence of the logits, class by class, in nat."""
+class PartCost:
+    """What a part costs when it alone is rounded: the divergence of the logits, class by class, in nat."""
 
-    layer: Layer
+    part: Part
     divergence: Float[np.ndarray, "class"]
 
     @property
@@ -32,60 +41,63 @@ class LayerCost:
         return float(self.divergence.max())
 
 
-def layer_costs(
-    layers: Sequence[Layer],
-    alone: Callable[[Layer], Network],
+def part_costs(
+    parts: Sequence[Part],
+    alone: Callable[[Part], Network],
     reference: Float[np.ndarray, "n class"],
     images: Tensor,
     *,
     progress: Progress,
-) -> tuple[LayerCost, ...]:
-    """The cost of each layer, in their order.
+) -> tuple[PartCost, ...]:
+    """The cost of each part, in their order.
 
     Args:
-        layers: Of the graph.
-        alone: The net in which this layer is to be rounded, and the others have their weights in floating point.
+        parts: Of the graph.
+        alone: The net in which this part is to be rounded, and other layers have their weights in floating point.
         reference: Logits in floating point.
         images: float32 [n, channel, height, width], those of the logits; no label is asked.
-        progress: Told about every layer.
+        progress: Told about every part.
     """
     costs = []
-    for layer in progress.track(layers, total=len(layers), what="rounding layer by layer"):
-        network = alone(layer)
-        only = (layer.name,)
-        logits = logits_of(lambda batch, net=network, only=only: net.run(batch, only=only)[net.output], images)
-        costs.append(LayerCost(layer=layer, divergence=divergence_by_class(reference, logits)))
+    for part in progress.track(parts, total=len(parts), what="rounding part by part"):
+        logits = logits_of(partial(alone(part).alone, part), images)
+        costs.append(PartCost(part=part, divergence=divergence_by_class(reference, logits)))
     return tuple(costs)
 
 
-def layers_to_spare(
-    costs: Sequence[LayerCost], changed: Callable[[tuple[str, ...]], Float[np.ndarray, "class"]], *, allowed: float
-) -> tuple[str, ...]:
-    """The layers to keep in floating point, as few as a greedy search finds, in the order of the graph.
+def parts_to_spare(
+    costs: Sequence[PartCost], changed: Callable[[tuple[str, ...]], Float[np.ndarray, "class"]], *, allowed: float
+) -> tuple[Part, ...]:
+    """The parts to keep in floating point, as few as a greedy search finds, in the order of the graph.
 
-    Layers are spared from the costliest for its worst class on, until no class changes more than is allowed; then each
+    Parts are spared from the costliest for its worst class on, until no class changes more than is allowed; then each
     that turns out not to be needed is given back, from the cheapest on. Where nothing helps, all are spared.
 
     Args:
-        costs: Of every layer that could be spared.
-        changed: Share of each class's images that get another class when these layers are spared; it may be NaN where
-            a class has no images.
+        costs: Of every part that could be spared.
+        changed: Share of each class's images that get another class when these operators stay in floating point; it
+            may be NaN where a class has no images.
         allowed: Largest share.
     """
 
-    def suffices(spared: list[str]) -> bool:
-        return bool(np.nanmax(changed(tuple(spared))) <= allowed)
+    def suffices(spared: Sequence[PartCost]) -> bool:
+        return bool(np.nanmax(changed(operators_of([cost.part for cost in spared]))) <= allowed)
 
-    spared: list[str] = []
+    spared: list[PartCost] = []
     for cost in sorted(costs, key=lambda cost: -cost.worst):
         if suffices(spared):
             break
-        spared.append(cost.layer.name)
-    for name in reversed(spared.copy()[:-1]):  # the last one was needed, or the search would have ended before it
-        without = [other for other in spared if other != name]
+        spared.append(cost)
+    for cost in reversed(spared.copy()[:-1]):  # the last one was needed, or the search would have ended before it
+        without = [other for other in spared if other is not cost]
         if suffices(without):
             spared = without
-    return tuple(cost.layer.name for cost in costs if cost.layer.name in spared)
+    return tuple(cost.part for cost in costs if any(cost is other for other in spared))
+
+
+def operators_of(parts: Sequence[Part]) -> tuple[str, ...]:
+    """The operators that stay in floating point where these parts do, each once."""
+    return tuple(dict.fromkeys(name for part in parts for name in part.floats))
 
 
 def logits_of(run: Callable[[Tensor], Tensor], images: Tensor) -> Float[np.ndarray, "n class"]:
