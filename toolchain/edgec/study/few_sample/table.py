@@ -89,7 +89,7 @@ def rows(findings: Findings) -> list[Row]:
 def gains(outcomes: Sequence[Outcome]) -> list[Gain]:
     """What every variant gains over its controls, and after each draw the mean over the methods, if several."""
     measured = _by_cell(outcomes)
-    each = {
+    each: dict[tuple[Cell, VariantKind], _BySeed] = {
         (cell, control): _differences(by_seed, measured[cell.compared(control)])
         for cell, by_seed in measured.items()
         for control in _CONTROLS.get(cell.variant.kind, ())
