@@ -132,7 +132,7 @@ def _shared_bias(g: Sketch) -> str:
 
 
 def _pools(g: Sketch) -> str:
-    window = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
+    window: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
     x = g("AveragePool", g.block("input", WIDTH, 3), count_include_pad=1, ceil_mode=1, **window)
     return g("MaxPool", g.block(x, WIDTH, WIDTH), ceil_mode=1, **window)
 
@@ -309,7 +309,8 @@ def _write(trait: str, model: Path, folder: Path) -> None:
     bare = _graph(sketch, sketch("Flatten", sketch("GlobalAveragePool", features)), WIDTH)
     session = onnxruntime.InferenceSession(bare.SerializeToString(), providers=["CPUExecutionProvider"])
     fed = ((pixels.transpose(0, 3, 1, 2) / 255 - 0.5) / 0.25).astype(np.float32)
-    seen = np.concatenate([session.run(None, {"input": fed[i : i + 500]})[0] for i in range(0, len(fed), 500)])
+    parts: list[Any] = [session.run(None, {"input": fed[i : i + 500]})[0] for i in range(0, len(fed), 500)]
+    seen = np.concatenate(parts)
     head = np.random.default_rng(2).normal(size=(len(CLASSES), WIDTH))
     scores = (seen - seen.mean(axis=0)) @ head.T
     head, bias = head / scores.std(), -(seen.mean(axis=0) @ head.T) / scores.std()
