@@ -16,6 +16,8 @@ from edgec.cli.say import say
 from edgec.core.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from edgec.deploy.address import Address
     from edgec.deploy.fleet import Device
     from edgec.deploy.rollout import Outcome, Payload, Progress

@@ -14,6 +14,7 @@ from edgec.cli.build import parse_setting
 from edgec.cli.say import say
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from edgec.pipeline.store import Store

@@ -79,7 +79,7 @@ def evaluate(
     here_rows, curves, here_notes = _on_this_machine(sources, models)
     return {
         "measurements": [row.model_dump(mode="json") for row in (*rows, *robust_rows, *device_rows, *here_rows)],
-        "rounded_to": "float16" if _is_emulated(sources.plan.target) else None,
+        "rounded_to": "float16" if sources.emulates_half else None,
         "confusion": {
             stage.value: confusion_counts(scores, test.labels, sources.labels).tolist()
             for stage, scores in logits.items()
