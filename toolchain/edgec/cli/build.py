@@ -136,11 +136,18 @@ def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
 
 def _print_result(built: Built, *, as_json: bool) -> None:
     if as_json:
+        from edgec.evaluate.report import parse_report
+
+        path = built.bundle / "report.json"
+        data = parse_report(path.read_bytes(), where=str(path)).data
         answer = {
             "bundle": str(built.bundle),
-            "report": str(built.bundle / "report.json"),
+            "report": str(path),
             "seconds": round(built.seconds, 3),
             "cached": list(built.cached),
+            "left_out": data.left_out,
+            "leaks": [leak.model_dump(mode="json") for leak in data.leaks],
+            "contradictions": list(data.contradictions),
         }
         click.echo(json.dumps(answer))
         return

@@ -62,7 +62,7 @@ def draw_few(
         generator.choice(np.flatnonzero(samples.labels == label), size=count, replace=False)
         for label, count in enumerate(counts)
     ]
-    return samples.take(np.sort(np.concatenate(drawn)))
+    return samples.choose(np.sort(np.concatenate(drawn)))
 
 
 def _ranking(classes: tuple[str, ...], order: Sequence[str] | None, generator: np.random.Generator) -> np.ndarray:

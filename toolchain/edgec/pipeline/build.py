@@ -87,7 +87,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     run = Runner(plan, store, progress)
 
     data = run(plan.prepared, lambda to: prepare(sources, to))
-    images = read_prepared(data.folder)
+    images, sources = read_prepared(data.folder), sources.tested_on(data.facts["tested"])
     plain = run.maybe(plan.baseline, lambda to: stages.compress(sources, images, to, rebalance=False))
     rebalance = plan.config.compress.rebalance
     ours = run.maybe(plan.compressed, lambda to: stages.compress(sources, images, to, rebalance=rebalance))

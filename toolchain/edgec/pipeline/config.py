@@ -15,6 +15,7 @@ from typing_extensions import Self
 from edgec.compress.config import Budget, OefsmcConfig
 from edgec.core.declaration import bind, is_file_name
 from edgec.core.errors import ConfigError
+from edgec.data.groups import Grouping
 from edgec.evaluate.gates import Gates
 from edgec.models.config import ModelConfig, is_onnx_file
 from edgec.pipeline.embedded import EMBEDDED
@@ -58,6 +59,11 @@ class DataConfig(_Frozen):
         ood_count: How many of them are drawn.
         few: Draw few, imbalanced samples from `train`; all of it where this is not given.
         max_unreadable: Share of unreadable files that is passed over.
+        leaks: What becomes of test images that are nearly one of the training or calibration images, or of a group with
+            one: `leave-out` takes them out of the test set, `refuse` ends the build, `keep` only names them. Equal
+            images are refused in any case.
+        group: Which images belong together, such as frames of one video: `{ folder = 2 }`, `{ pattern = "(.*)_" }` or
+            `{ array = "video" }`. A group in two splits is a leak.
     """
 
     train: Path | None = None
@@ -67,6 +73,8 @@ class DataConfig(_Frozen):
     ood_count: int = Field(default=500, ge=2)
     few: FewConfig | None = None
     max_unreadable: float = Field(default=0.01, ge=0, le=1)
+    leaks: Literal["leave-out", "refuse", "keep"] = "leave-out"
+    group: Grouping | None = None
 
     @model_validator(mode="after")
     def _train_and_test_together(self) -> Self:

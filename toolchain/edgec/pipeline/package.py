@@ -133,14 +133,14 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         sensitivity=tuple(LayerSensitivity.model_validate(row) for row in quantized.get("sensitivity", ())),
         effects=tuple(Effect.model_validate(row) for row in quantized.get("effects", ())),
         tensorrt=TensorRTCheck.model_validate(made["prove"].facts) if "prove" in made else None,
-        data=DataFacts.model_validate({name: data[name] for name in ("splits", "overlaps", "purity")}),
+        data=DataFacts.model_validate({name: data[name] for name in DataFacts.model_fields}),
         calibration=_calibration(made["calibrate"].facts, sources.labels),
         lineage=tuple(
             LineageStep(name=name, config=digest_value(output.recipe.settings), facts=_told(output))
             for name, output in made.items()
         ),
         gates=None if plan.config.gates.empty else plan.config.gates,
-        notes=(*_notes(sources), *measured["notes"], *_not_proven(made)),
+        notes=(*data["notes"], *_notes(sources), *measured["notes"], *_not_proven(made)),
         tools=tool_versions(),
     )
 
@@ -209,7 +209,7 @@ def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
         ),
         lineage=tuple(_stage_entry(output) for name, output in made.items() if name not in ("evaluate", "prove")),
         tools=tool_versions(),
-        data={"splits": splits, "overlaps": data["overlaps"], "purity": data["purity"]},
+        data={"splits": splits, "overlaps": data["overlaps"], "purity": data["purity"], "left_out": data["left_out"]},
         calibration={key: value for key, value in made["calibrate"].facts.items() if key != "sources"},
     )
 

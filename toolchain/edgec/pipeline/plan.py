@@ -128,7 +128,7 @@ class Plan:
     @property
     def _data_settings(self) -> dict[str, Any]:
         """Settings but not paths: the digests stand for what is there."""
-        return self.data.model_dump(mode="json", include={"ood_count", "few", "max_unreadable"})
+        return self.data.model_dump(mode="json", include={"ood_count", "few", "max_unreadable", "leaks", "group"})
 
     @property
     def _model_settings(self) -> dict[str, Any]:
