@@ -98,7 +98,8 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     int8 = run(plan.quantized, lambda to: stages.quantize(sources, images, fp32, ranges.folder / stages.RANGES, to))
     run.maybe(plan.proven, lambda to: stages.prove(sources, int8.folder, ranges.folder, to))
     models = {Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / stages.MODEL}
-    run(plan.evaluated, lambda to: evaluate(sources, images, models, plain and plain.folder, to))
+    hot = graph.facts.get("temperature")
+    run(plan.evaluated, lambda to: evaluate(sources, images, models, plain and plain.folder, to, temperature=hot))
     run(plan.packaged, lambda to: package(sources, run.made, to))
     return run.made
 

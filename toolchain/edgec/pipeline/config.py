@@ -125,9 +125,16 @@ class CalibrateConfig(_Frozen):
 
 
 class ExportConfig(_Frozen):
-    """`preprocess_in_graph` puts scaling and normalisation into the graph, which then takes pixels from 0 to 255."""
+    """The graph.
+
+    Attributes:
+        preprocess_in_graph: Puts scaling and normalisation into the graph, which then takes pixels from 0 to 255.
+        match_confidence: Divides a student's logits by one temperature, fitted without labels, so that it is as sure as
+            the teacher finds it right. No class changes.
+    """
 
     preprocess_in_graph: bool = False
+    match_confidence: bool = True
 
 
 class EvaluateConfig(_Frozen):
@@ -137,10 +144,13 @@ class EvaluateConfig(_Frozen):
         corrupted: Test images to corrupt, of every class alike; each is run 75 times: 15 kinds at five severities.
         strangers: Out-of-distribution images that nothing learned from, drawn from `data.ood`: how well confidence
             tells test images from them.
+        unknown: Largest share of any class's images that may be called unknown: it sets the confidence below which
+            `edgec predict --unknown` and `edgec serve --unknown` answer so.
     """
 
     corrupted: int = Field(default=0, ge=0)
     strangers: int = Field(default=0, ge=0)
+    unknown: float = Field(default=0.05, ge=0, lt=1)
 
 
 class PackageConfig(_Frozen):

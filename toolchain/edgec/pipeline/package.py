@@ -41,6 +41,7 @@ from edgec.package import (
     RuntimeEntry,
     StageEntry,
     TargetEntry,
+    UnknownEntry,
     bill_of_materials,
     golden_bytes,
     pack_bundle,
@@ -207,10 +208,21 @@ def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
             recorded_by=sources.engine,
             build_plan=_build_plan(sources, session.input, made["prove"]) if "prove" in made else None,
         ),
+        unknown=_unknown(sources, made["evaluate"].facts),
         lineage=tuple(_stage_entry(output) for name, output in made.items() if name not in ("evaluate", "prove")),
         tools=tool_versions(),
         data={"splits": splits, "overlaps": data["overlaps"], "purity": data["purity"], "left_out": data["left_out"]},
         calibration={key: value for key, value in made["calibrate"].facts.items() if key != "sources"},
+    )
+
+
+def _unknown(sources: Sources, measured: Mapping[str, Any]) -> UnknownEntry:
+    shares = {(row["name"], row["label"]): row["value"] for row in measured["measurements"]}
+    return UnknownEntry(
+        below=measured["unknown_below"],
+        most=sources.plan.config.evaluate.unknown,
+        classes={label: shares["unknown_rate", label] for label in sources.labels},
+        foreign=shares["ood_unknown_rate", None],
     )
 
 

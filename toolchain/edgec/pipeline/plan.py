@@ -72,7 +72,7 @@ class Plan:
     @cached_property
     def exported(self) -> Recipe:
         """The FP32 graph."""
-        settings = [self.config.export, self.target.runtime.opset, self._model_settings]
+        settings = [self.config.export, self.target.runtime.opset, self._model_settings, self.config.seed]
         return self._recipe("export", settings, self._after(self.prepared, self.compressed))
 
     @cached_property
@@ -101,7 +101,7 @@ class Plan:
     def evaluated(self) -> Recipe:
         """Measurements."""
         sources = self._after(self.prepared, self.baseline, self.compressed, self.exported, self.quantized)
-        settings = [self.target, self._model_settings, self.config.evaluate]
+        settings = [self.target, self._model_settings, self.config.evaluate, self.config.seed]
         return self._recipe("evaluate", settings, {**sources, "test": self.sources["test"]})
 
     @cached_property

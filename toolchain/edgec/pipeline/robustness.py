@@ -18,7 +18,7 @@ from edgec.pipeline.sources import Sources
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-__all__ = ["Runner", "robustness_measurements"]
+__all__ = ["Runner", "robustness_measurements", "strangers"]
 
 _BATCH = 256
 
@@ -57,19 +57,19 @@ def robustness_measurements(
             common = {"stage": stage, "where": model.where, "progress": sources.progress}
             rows += corruption_measurements(model.run, chosen, chosen.labels, sources.labels, **common)
     if wanted.strangers:
-        strangers = _strangers(sources, images, wanted.strangers)
-        if len(strangers) < wanted.strangers:
+        foreign = strangers(sources, images, wanted.strangers)
+        if len(foreign) < wanted.strangers:
             notes.append(
-                f"{len(strangers)} of {wanted.strangers} out-of-distribution images were left that nothing learned "
+                f"{len(foreign)} of {wanted.strangers} out-of-distribution images were left that nothing learned "
                 "from: whether confidence tells them apart was measured on those"
             )
-        for stage, model in runners.items() if len(strangers) else ():
-            known, unknown = (_logits(model, part) for part in (sources.test, strangers))
+        for stage, model in runners.items() if len(foreign) else ():
+            known, unknown = (_logits(model, part) for part in (sources.test, foreign))
             rows.append(rejection_measurement(known, unknown, stage=stage, where=model.where))
     return rows, notes
 
 
-def _strangers(sources: Sources, images: Prepared, count: int) -> Images:
+def strangers(sources: Sources, images: Prepared, count: int) -> Images:
     """Out-of-distribution images that neither recovery nor calibration saw, and that are no copies of test images."""
     from edgec.data import load_ood, purify
 

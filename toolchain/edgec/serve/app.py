@@ -167,8 +167,10 @@ def _infer_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer, n
         return query.tensor
 
     def write(scores: np.ndarray) -> tuple[Answer, np.ndarray]:
-        labels = served.shape.labels
-        answer = write_answer(scores, query, labels=labels, name=served.name, version=served.version)
+        named = served.named(scores)
+        answer = write_answer(
+            scores, query, labels=served.shape.labels, named=named, name=served.name, version=served.version
+        )
         return answer, scores.argmax(axis=1)
 
     return Job(model=served.model, guard=served.guard, read=read, write=write)
@@ -187,8 +189,10 @@ def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer
     def write(scores: np.ndarray) -> tuple[Answer, np.ndarray]:
         best = scores[0].argsort(kind="stable")[::-1][:top]
         named = {served.shape.labels[i]: float(scores[0, i]) for i in best}
-        label = served.shape.labels[best[0]]
-        fields = {"model": served.name, "version": served.version, "label": label, "score": named[label]}
+        score = named[served.shape.labels[best[0]]]
+        label = served.named(scores)[0]
+        fields: dict[str, Any] = {"model": served.name, "version": served.version, "label": label, "score": score}
+        fields |= {"unknown": bool(served.model.is_unknown(scores)[0])} if served.unknown else {}
         body = json.dumps(fields | {"scores": named}).encode()
         return Answer(body=body, headers=(_JSON,)), best[:1]
 
