@@ -152,6 +152,7 @@ class TestGroups:
             (Grouping(folder=2), ("v1", "v2", "v1", None)),
             (Grouping(pattern=r"_(\d+)\.png"), (None, "07", "07", None)),
             (Grouping(pattern="v1"), ("v1", None, "v1", None)),
+            (Grouping(folder=2, pattern=r"_(\d+)", array="video"), (None, "v2/07", "v1/07", None)),
         ],
     )
     def test_of_files(self, videos: Path, spec, progress, grouping: Grouping, groups: tuple[str | None, ...]) -> None:
@@ -201,7 +202,6 @@ class TestGroups:
         ("fields", "message"),
         [
             ({}, "got none, expected one of folder, pattern and array"),
-            ({"folder": 2, "array": "v"}, "got folder and array, expected one of"),
             ({"pattern": "("}, "is not a regular expression"),
         ],
     )

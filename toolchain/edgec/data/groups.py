@@ -18,7 +18,7 @@ Groups = tuple[str | None, ...]
 
 
 class Grouping(BaseModel):
-    """Where an image's group is read from; one of the three.
+    """Where an image's group is read from. Of a file that has a folder and a pattern to go by, both together are it.
 
     Attributes:
         folder: Of a class folder's image the name of the folder at this depth: 1 is the class, 2 the folder in it.
@@ -43,35 +43,38 @@ class Grouping(BaseModel):
         return pattern
 
     @model_validator(mode="after")
-    def _one_of_three(self) -> Self:
-        given = [name for name, value in self if value is not None]
-        if len(given) != 1:
-            raise ValueError(f"got {' and '.join(given) or 'none'}, expected one of folder, pattern and array")
+    def _not_empty(self) -> Self:
+        if all(value is None for _, value in self):
+            raise ValueError("got none, expected one of folder, pattern and array")
         return self
 
     def of_files(self, paths: Sequence[Path], root: Path) -> Groups:
         """The group of each file below the split's folder.
 
         Raises:
-            ConfigError: The group is asked of an array, or no file has one.
+            ConfigError: The group is asked of an array alone, or no file has one.
         """
-        if self.array is not None:
+        if self.folder is None and self.pattern is None:
             raise ConfigError(
                 f"data.group.array = '{self.array}': '{root}' is a folder",
                 hint="set data.group.folder or data.group.pattern",
             )
         found = tuple(self._of_file(path.relative_to(root)) for path in paths)
         if not any(found):
-            asked = f"folder = {self.folder}" if self.pattern is None else f"pattern = '{self.pattern}'"
+            asked = " and ".join(f"{name} = {value!r}" for name, value in self if value is not None and name != "array")
             raise ConfigError(
-                f"data.group.{asked}: none of {len(paths)} images has a group, the first is "
+                f"data.group: {asked}: none of {len(paths)} images has a group, the first is "
                 f"'{paths[0].relative_to(root).as_posix()}'",
                 hint="choose a depth or a pattern that fits these paths",
             )
         return found
 
     def _of_file(self, path: Path) -> str | None:
+        found: list[str | None] = []
         if self.folder is not None:
-            return path.parts[self.folder - 1] if self.folder < len(path.parts) else None
-        match = re.search(self.pattern or "", path.as_posix())
-        return match and (match[1] if match.re.groups else match[0])
+            found.append(path.parts[self.folder - 1] if self.folder < len(path.parts) else None)
+        if self.pattern is not None:
+            match = re.search(self.pattern, path.as_posix())
+            found.append(match and (match[1] if match.re.groups else match[0]))
+        pieces = [piece for piece in found if piece is not None]
+        return "/".join(pieces) if len(pieces) == len(found) else None

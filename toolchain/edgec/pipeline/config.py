@@ -63,7 +63,7 @@ class DataConfig(_Frozen):
             one: `leave-out` takes them out of the test set, `refuse` ends the build, `keep` only names them. Equal
             images are refused in any case.
         group: Which images belong together, such as frames of one video: `{ folder = 2 }`, `{ pattern = "(.*)_" }` or
-            `{ array = "video" }`. A group in two splits is a leak.
+            `{ array = "video" }`. A group in two splits is a leak, and what leaks takes its group along.
     """
 
     train: Path | None = None
