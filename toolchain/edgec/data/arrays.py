@@ -139,13 +139,13 @@ def _read(path: Path, groups: str | None = None) -> _Archive:
         with np.load(path, allow_pickle=False) as file:
             if "images" not in file.files:
                 raise DataError(f"'{path}' has no array 'images', only {', '.join(file.files) or 'none'}", hint=_SAVE)
-            keys = [key for key in ("images", "labels", "names", groups) if key in file.files]
-            found = {key: _member(file[key], key, path) for key in keys}
+            keys = ("images", "labels", "names", *([groups] if groups else []))
+            found = {key: _member(file[key], key, path) for key in keys if key in file.files}
             return _Archive(
                 images=found["images"],
                 labels=found.get("labels"),
                 names=found.get("names"),
-                groups=found.get(groups),
+                groups=found.get(groups or ""),
             )
     except ValueError as error:
         raise DataError(f"'{path}' holds an array that cannot be read: {error}", hint=_SAVE) from error

@@ -82,7 +82,7 @@ def unknown_measurements(
         return Measurement(stage=Stage.ARTIFACT, where=where, **found)
 
     yield row("unknown_rate", rejected)
-    for label in np.unique(labels):
+    for label in map(int, np.unique(labels)):
         yield row("unknown_rate", rejected[labels == label], classes[label])
     if len(others):
         yield row("ood_unknown_rate", foreign)

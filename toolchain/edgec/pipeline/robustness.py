@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.core.measurement import Measurement, Stage
+from edgec.core.progress import Silent
 from edgec.core.samples import Images
 from edgec.evaluate.corruptions import corruption_measurements
 from edgec.evaluate.rejection import rejection_measurement
@@ -80,7 +81,7 @@ def strangers(sources: Sources, images: Prepared, count: int) -> Images:
         count=plan.data.ood_count + 2 * count,
         seed=plan.config.seed + 1,
         max_unreadable=plan.data.max_unreadable,
-        progress=sources.progress,
+        progress=Silent(),  # the pool is drawn from the same source, and was told of
     )
     pure, _ = purify(drawn, against=[images.few, images.ood, sources.test])
     return pure.take(np.arange(min(count, len(pure))))
