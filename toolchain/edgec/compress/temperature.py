@@ -83,20 +83,25 @@ def match_confidence(logits: Float[np.ndarray, "n class"], wanted: float, weight
 
 
 def views_of(few: Samples, spec: InputSpec, teacher: Run, student: Run, *, seed: int) -> Views:
-    """3,000 views of the few samples, every class alike, through both nets."""
+    """3,000 views of the few samples, every class alike, through both nets; 100 of them are in memory at a time."""
     generator = torch.Generator().manual_seed(seed)
     chances = balanced_chances(few.labels)
     drawn = torch.multinomial(torch.as_tensor(chances), VIEWS, replacement=True, generator=generator)
-    pictures = to_tensor(few.decoded(), spec)
-    plain = probabilities(_through(teacher, pictures)).max(axis=1)
-    views = torch.cat([changed(pictures[positions], generator) for positions in drawn.split(_BATCH)])
-    given, logits = _through(teacher, views), _through(student, views)
-    weights = _matching(probabilities(given).max(axis=1), plain, chances)
-    return Views(teacher=given, student=logits, labels=few.labels[drawn.numpy()], weights=weights)
-
-
-def _through(net: Run, images: Tensor) -> Float[np.ndarray, "n class"]:
-    return np.concatenate([net(batch) for batch in images.split(_BATCH)]).astype(np.float64)
+    shown = np.unique(drawn.numpy())
+    plain = np.concatenate([teacher(to_tensor(batch, spec)) for batch in few.choose(shown).batches(_BATCH)])
+    given: list[np.ndarray] = []
+    logits: list[np.ndarray] = []
+    for positions in drawn.split(_BATCH):
+        views = changed(to_tensor(few.pixels[positions.numpy()], spec), generator)
+        given.append(teacher(views))
+        logits.append(student(views))
+    clear, samples = (probabilities(found.astype(np.float64)).max(axis=1) for found in (np.concatenate(given), plain))
+    return Views(
+        teacher=np.concatenate(given).astype(np.float64),
+        student=np.concatenate(logits).astype(np.float64),
+        labels=few.labels[drawn.numpy()],
+        weights=_matching(clear, samples, chances[shown]),
+    )
 
 
 def changed(
