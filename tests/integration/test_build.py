@@ -19,6 +19,7 @@ from edgec.core.measurement import Stage
 from edgec.core.target import known_targets
 from edgec.evaluate.report import Report, parse_report
 from edgec.package import Golden, open_bundle, read_golden
+from edgec.pipeline.embedded import WEIGHTS
 from edgec.runtime import load_model
 
 ALL = ["data", "baseline", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
@@ -131,9 +132,11 @@ class TestLeaks:
         self, tmp_path: Path, edgec: Any, leaking: Path
     ) -> None:
         given = ("--train", leaking / "train.npz", "--test", leaking / "test.npz", "--target", "x86-avx2")
-        settings = [part for setting in NONE for part in ("--set", setting)]
+        teacher = ("--model", "edgec.models.digits:digits_net", "--weights", WEIGHTS)
+        settings = [part for setting in (*NONE, DIGITS_INPUT) for part in ("--set", setting)]
         places = ("--output", tmp_path / "bundle", "--cache", tmp_path / "cache")
-        outcome = edgec("build", *given, *settings, *places, "--json")
+        outcome = edgec("build", *given, *teacher, *settings, *places, "--json")
+        assert outcome.exit_code == 0, outcome.stderr
         answer = json.loads(outcome.stdout.splitlines()[-1])
         assert answer["left_out"] == len(answer["leaks"]) == 3
         assert {(leak["split"], leak["other"], leak["reason"]) for leak in answer["leaks"]} == {
