@@ -15,9 +15,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgec.core.measurement import Stage
 from edgec.core.target import known_targets
-from edgec.evaluate.report import parse_report
+from edgec.evaluate.report import Report, parse_report
 from edgec.package import Golden, open_bundle, read_golden
+from edgec.pipeline.embedded import WEIGHTS
 from edgec.runtime import load_model
 
 ALL = ["data", "baseline", "few", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
@@ -74,6 +76,79 @@ class TestBundle:
     def test_no_path_of_this_machine_is_in_it(self, digits: Any) -> None:
         home = str(digits.bundle.parent).encode()
         assert [path.name for path in digits.bundle.iterdir() if home in path.read_bytes()] == []
+
+
+class TestConfidence:
+    @pytest.fixture
+    def report(self, digits: Any) -> Report:
+        return parse_report((digits.bundle / "report.json").read_bytes())
+
+    def test_the_temperature_brings_the_student_nearer_to_the_teacher_s_calibration(self, report: Report) -> None:
+        error = {row.stage: row.value for row in report.measurements if row.name == "calibration_error"}
+        (before,) = (row.value for row in report.measurements if row.name == "calibration_error_without_temperature")
+        teacher = error[Stage.TEACHER]
+        assert abs(error[Stage.ARTIFACT] - teacher) < abs(before - teacher)
+        assert abs(error[Stage.ARTIFACT] - error[Stage.COMPRESSED]) < 0.02  # both graphs have it
+        assert any("temperature" in note and "of the teacher" in note for note in report.notes)
+
+    def test_the_manifest_says_when_an_image_is_unknown_and_no_class_is_given_up(
+        self, digits: Any, report: Report
+    ) -> None:
+        rule = open_bundle(digits.bundle).manifest.unknown
+        assert rule is not None
+        assert 0.1 < rule.below < 1
+        measured = report.by_class(Stage.ARTIFACT, "unknown_rate")
+        assert rule.classes == {label: row.value for label, row in measured.items()}
+        (foreign,) = (row for row in report.measurements if row.name == "ood_unknown_rate")
+        assert (rule.foreign, foreign.n) == (foreign.value, 200)
+        assert max(rule.classes.values()) <= 0.2  # 0.05 is asked for; a class has 75 test images
+
+    def test_scores_below_the_threshold_are_unknown(self, digits: Any) -> None:
+        model = load_model(digits.bundle)
+        scores = model.predict(golden_of(digits.bundle).inputs)
+        below = open_bundle(digits.bundle).manifest.unknown
+        assert below is not None
+        np.testing.assert_array_equal(model.is_unknown(scores), scores.max(axis=1) < below.below)
+
+
+@pytest.mark.usefixtures("brief_latencies")
+class TestLeaks:
+    @pytest.fixture
+    def leaking(self, tmp_path: Path) -> Path:
+        """Three of the training images are test images of digit 0 that were saved again, nearly black pixels brighter."""
+        from edgec.data import load_digits_splits
+
+        train, test = (samples.evenly(count) for samples, count in zip(load_digits_splits(), (40, 60), strict=True))
+        copies = np.flatnonzero(test.labels == 0)[:3]
+        pixels = test.decoded()
+        train_pixels = np.concatenate([train.decoded(), np.maximum(pixels[copies], 2)])
+        train_labels = np.concatenate([train.labels, test.labels[copies]])
+        names = np.array(train.classes)
+        np.savez(tmp_path / "train.npz", images=train_pixels, labels=train_labels, names=names)
+        np.savez(tmp_path / "test.npz", images=pixels, labels=test.labels, names=names)
+        return tmp_path
+
+    def test_near_duplicates_are_left_out_and_said_so_everywhere(
+        self, tmp_path: Path, edgec: Any, leaking: Path
+    ) -> None:
+        given = ("--train", leaking / "train.npz", "--test", leaking / "test.npz", "--target", "x86-avx2")
+        teacher = ("--model", "edgec.models.digits:digits_net", "--weights", WEIGHTS)
+        settings = [part for setting in (*NONE, DIGITS_INPUT) for part in ("--set", setting)]
+        places = ("--output", tmp_path / "bundle", "--cache", tmp_path / "cache")
+        outcome = edgec("build", *given, *teacher, *settings, *places, "--json")
+        assert outcome.exit_code == 0, outcome.stderr
+        answer = json.loads(outcome.stdout.splitlines()[-1])
+        assert answer["left_out"] == len(answer["leaks"]) == 3
+        assert {(leak["split"], leak["other"], leak["reason"]) for leak in answer["leaks"]} == {
+            ("test", "train", "near-duplicate")
+        }
+        report = parse_report((tmp_path / "bundle" / "report.json").read_bytes())
+        assert {row.n for row in report.measurements if row.name == "accuracy" and row.label is None} == {57}
+        assert {split.name: split.n for split in report.data.splits}["test"] == 57
+        assert report.notes[0].startswith("3 test images are left out of the test set, as other splits give them away")
+        assert "3 test images are left out" in outcome.stderr
+        page = (tmp_path / "bundle" / "report.html").read_text(encoding="utf-8")
+        assert "3 left out of the test set" in page
 
 
 class TestOutput:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from edgec.cli.predict import command
 from edgec.core.errors import DataError, IntegrityError
-from edgec.package import RuntimeEntry, write_archive
+from edgec.package import RuntimeEntry, UnknownEntry, write_archive
 
 
 @pytest.fixture
@@ -152,3 +152,31 @@ def test_predicting_loads_no_build_tool(bundle: Path, images: list[Path]) -> Non
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["file"] == str(images[0])
+
+
+class TestUnknown:
+    @pytest.fixture
+    def cautious(self, make_bundle: Callable[..., Path], images: list[Path], bundle: Path) -> tuple[Path, list[float]]:
+        """A bundle whose threshold is above the lowest of the three scores, and the scores."""
+        scores = [row["score"] for row in lines(run(bundle, *images, "--json"))]
+        below = (min(scores) + sorted(scores)[1]) / 2
+        return make_bundle("cautious", unknown=UnknownEntry(below=below, most=0.05)), scores
+
+    def test_is_answered_where_it_is_asked_for(self, cautious: tuple[Path, list[float]], images: list[Path]) -> None:
+        bundle, scores = cautious
+        plain, asked = (lines(run(bundle, *images, "--json", *more)) for more in ((), ("--unknown",)))
+        assert all("unknown" not in row for row in plain)
+        assert [row["unknown"] for row in asked] == [score == min(scores) for score in scores]
+        for before, after in zip(plain, asked, strict=True):
+            assert after["label"] == ("unknown" if after["unknown"] else before["label"])
+            assert (after["scores"], after["score"]) == (before["scores"], before["score"])
+
+    def test_stands_in_the_table(self, cautious: tuple[Path, list[float]], images: list[Path]) -> None:
+        assert "(unknown)" in run(cautious[0], *images, "--unknown").stdout
+        assert "(unknown)" not in run(cautious[0], *images).stdout
+
+    def test_is_refused_by_a_bundle_that_has_no_threshold(self, bundle: Path, images: list[Path]) -> None:
+        error = run(bundle, images[0], "--unknown").exception
+        assert isinstance(error, DataError)
+        assert str(error) == f"'{bundle}' does not say when an image is unknown"
+        assert error.hint

@@ -129,7 +129,8 @@ def test_the_order_of_what_is_forbidden_changes_nothing(photos: np.ndarray) -> N
 def test_batches_do_not_change_the_result(photos: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = images(np.concatenate([photos[:40], np.stack([shifted(one) for one in photos[20:60]])]))
     whole = purify(pool, against=[images(photos[30:])])
-    monkeypatch.setattr("edgec.data.purity._BATCH", 7)
+    for module in ("purity", "resemblance"):
+        monkeypatch.setattr(f"edgec.data.{module}.BATCH", 7)
     parts = purify(pool, against=[images(photos[30:])])
     assert parts[1] == whole[1]
     assert parts[0].digests == whole[0].digests

@@ -14,9 +14,12 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgec.core.errors import UnsupportedError
+from edgec.core.errors import DataError, UnsupportedError
 from edgec.core.inputs import normalise
+from edgec.package import UnknownEntry
 from edgec.runtime import Session
+from edgec.serve import Settings
+from edgec.serve.versions import load_proved
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -446,3 +449,30 @@ def test_a_server_whose_model_is_not_there_yet_is_alive_and_not_ready(tmp_path: 
         assert client.get("/v2/health/ready").status_code == 503
         assert client.post(INFER, content=b"{}").status_code == 503
     assert "no bundle at" in str(service.versions.failure)
+
+
+class TestUnknown:
+    def test_is_answered_where_the_server_was_started_so(
+        self, make_bundle: Callable[..., Path], start: Callable[..., TestClient], linear: Any, pixels: np.ndarray
+    ) -> None:
+        exact = scores_of(linear, pixels)
+        below = float(np.sort(exact.max(axis=1))[2:4].mean())
+        bundle = make_bundle("cautious", unknown=UnknownEntry(below=below, most=0.05))
+        best = [LABELS[i] for i in exact.argmax(axis=1)]
+        wanted = ["unknown" if sure < below else label for sure, label in zip(exact.max(axis=1), best, strict=True)]
+        assert wanted.count("unknown") == 3
+        plain, asking = start(bundle), start(bundle, unknown=True)
+        assert output(plain.post(INFER, json=as_json(pixels)).json(), "labels")["data"] == best
+        assert output(asking.post(INFER, json=as_json(pixels)).json(), "labels")["data"] == wanted
+        for image, label in zip(pixels, wanted, strict=True):
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "PNG")
+            send = {"content": file.getvalue(), "headers": {"content-type": "image/png"}}
+            answer = asking.post(CLASSIFY, **send).json()
+            assert (answer["label"], answer["unknown"]) == (label, label == "unknown")
+            assert set(answer["scores"]) == set(LABELS)
+            assert "unknown" not in plain.post(CLASSIFY, **send).json()
+
+    def test_is_refused_at_the_start_by_a_bundle_that_has_no_threshold(self, bundle: Path) -> None:
+        with pytest.raises(DataError, match="does not say when an image is unknown"):
+            load_proved(bundle, Settings(bundle=bundle, unknown=True), name=None)

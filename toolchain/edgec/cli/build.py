@@ -155,14 +155,20 @@ def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
 
 def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -> None:
     if as_json:
-        report = built.bundle / "report.json"
+        from edgec.evaluate.report import parse_report
+
+        path = built.bundle / "report.json"
+        report = parse_report(path.read_bytes(), where=str(path))
         answer = {
             "bundle": str(built.bundle),
-            "report": str(report),
+            "report": str(path),
             "seconds": round(built.seconds, 3),
             "cached": list(built.cached),
             "passed": not any(gate.blocks for gate in gates) if gates else None,
-            "loss": json.loads(report.read_bytes())["loss"],
+            "loss": report.loss and report.loss.model_dump(mode="json"),
+            "left_out": report.data.left_out,
+            "leaks": [leak.model_dump(mode="json") for leak in report.data.leaks],
+            "contradictions": list(report.data.contradictions),
         }
         click.echo(json.dumps(answer))
         return

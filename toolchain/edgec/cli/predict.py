@@ -28,6 +28,7 @@ __all__ = ["command"]
 @signed_by
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Show the K best labels (table: 1, JSON: all).")
+@click.option("--unknown", is_flag=True, help="Answer 'unknown' where the confidence is below the bundle's threshold.")
 def command(
     bundle: Path,
     files: tuple[Path, ...],
@@ -36,6 +37,7 @@ def command(
     certificate: Path | None,
     as_json: bool,
     top: int | None,
+    unknown: bool,
 ) -> None:
     """Classify images with a BUNDLE, as the device would.
 
@@ -48,7 +50,7 @@ def command(
         say(f"note: {model.note}", err=True)
     answers: list[_Answer] = []
     errors: list[DataError] = []
-    for outcome in _outcomes(model, files):
+    for outcome in _outcomes(model, files, unknown=unknown):
         if isinstance(outcome, DataError):
             errors.append(outcome)
         elif as_json:
@@ -72,15 +74,17 @@ def _require_none(errors: Sequence[DataError]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """An image and its scores by label, best first."""
+    """An image and its scores by label, best first; its label, and whether it is of none, where that was asked."""
 
     file: Path
     scores: Mapping[str, float]
+    label: str
+    unknown: bool | None
 
 
-def _outcomes(model: Model, files: Iterable[Path]) -> Iterator[_Answer | DataError]:
+def _outcomes(model: Model, files: Iterable[Path], *, unknown: bool) -> Iterator[_Answer | DataError]:
     """What became of each image, in order."""
-    from edgec.runtime import predict_files
+    from edgec.runtime import UNKNOWN, predict_files
 
     empty: list[DataError] = []
     for file, scores in predict_files(model, _images(files, empty)):
@@ -88,7 +92,9 @@ def _outcomes(model: Model, files: Iterable[Path]) -> Iterator[_Answer | DataErr
             yield scores
             continue
         best_first = scores.argsort(kind="stable")[::-1]
-        yield _Answer(file=file, scores={model.labels[i]: float(scores[i]) for i in best_first})
+        foreign = bool(model.is_unknown(scores[None])[0]) if unknown else None
+        named = {model.labels[i]: float(scores[i]) for i in best_first}
+        yield _Answer(file=file, scores=named, label=UNKNOWN if foreign else next(iter(named)), unknown=foreign)
     yield from empty
 
 
@@ -108,9 +114,9 @@ def _images(given: Iterable[Path], empty: list[DataError]) -> Iterator[Path]:
 
 
 def _json_line(answer: _Answer, top: int | None) -> str:
-    label, score = next(iter(answer.scores.items()))
     scores = dict(islice(answer.scores.items(), top))
-    return json.dumps({"file": str(answer.file), "label": label, "score": score, "scores": scores})
+    fields = {"file": str(answer.file), "label": answer.label, "score": max(scores.values()), "scores": scores}
+    return json.dumps(fields if answer.unknown is None else fields | {"unknown": answer.unknown})
 
 
 def _print_table(answers: Iterable[_Answer], top: int) -> None:
@@ -123,6 +129,9 @@ def _print_table(answers: Iterable[_Answer], top: int) -> None:
     table.add_column("score", justify="right")
     for answer in answers:
         name = click.format_filename(answer.file)
+        if answer.unknown:
+            table.add_row(Text(name, overflow="fold"), f"({answer.label})", "")
+            name = ""
         for label, score in islice(answer.scores.items(), top):
             table.add_row(Text(name, overflow="fold"), Text(label, overflow="fold"), f"{score:.4f}")
             name = ""

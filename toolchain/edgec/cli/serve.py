@@ -63,6 +63,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--watch/--no-watch", default=True, show_default=True, help="Switch when BUNDLE leads to another version."
 )
+@click.option("--unknown", is_flag=True, help="Answer 'unknown' where the confidence is below the bundle's threshold.")
 @click.option("--access-log", is_flag=True, help="Log every request.")
 @click.option("--json-logs", is_flag=True, help="Log lines of JSON.")
 def command(

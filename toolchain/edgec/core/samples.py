@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from edgec.core.digest import digest_value
 
-__all__ = ["Images", "Pixels", "Samples"]
+__all__ = ["Chosen", "Images", "Pixels", "Samples"]
 
 
 class Pixels(Protocol):
@@ -25,6 +25,28 @@ class Pixels(Protocol):
     def __getitem__(self, indices: np.ndarray, /) -> np.ndarray:
         """The images at these positions, uint8 [len(indices), height, width, channels]."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Some of other pixels, decoded on demand as these are.
+
+    Attributes:
+        pixels: Those that they are some of.
+        positions: int64 [n], which.
+    """
+
+    pixels: Pixels
+    positions: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n, height, width, channels."""
+        return len(self.positions), *self.pixels.shape[1:]
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """The images at these positions, uint8 [len(indices), height, width, channels]."""
+        return self.pixels[self.positions[indices]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +77,14 @@ class Images:
         return Images(pixels=pixels, digests=self.digests + others.digests, source=f"{self.source} and {others.source}")
 
     def take(self, indices: np.ndarray) -> Self:
-        """The images at these positions, in this order."""
+        """The images at these positions, in this order, decoded where that is left to later here."""
+        return replace(self.choose(indices), pixels=self.pixels[indices])
+
+    def choose(self, indices: np.ndarray) -> Self:
+        """As `take`, but decoded on demand."""
         return replace(
             self,
-            pixels=self.pixels[indices],
+            pixels=Chosen(pixels=self.pixels, positions=indices),
             digests=tuple(self.digests[i] for i in indices),
         )
 
@@ -79,10 +105,13 @@ class Samples(Images):
     Attributes:
         labels: int64 [n], positions in `classes`.
         classes: Class names in the order of the model's outputs.
+        groups: A key for each image, the same for those that belong together; None for one that belongs with no other,
+            and where nobody asked.
     """
 
     labels: np.ndarray
     classes: tuple[str, ...]
+    groups: tuple[str | None, ...] | None = None
 
     def evenly(self, count: int) -> Self:
         """The first images of every class in turn, at most so many, in the order in which they stand here."""
@@ -102,6 +131,7 @@ class Samples(Images):
         """One digest for images, labels and class names."""
         return digest_value([self.digests, self.labels.tolist(), self.classes])
 
-    def take(self, indices: np.ndarray) -> Self:
-        """The samples at these positions, in this order."""
-        return replace(super().take(indices), labels=self.labels[indices])
+    def choose(self, indices: np.ndarray) -> Self:
+        """As `take`, but decoded on demand."""
+        groups = None if self.groups is None else tuple(self.groups[i] for i in indices)
+        return replace(super().choose(indices), labels=self.labels[indices], groups=groups)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from edgec.data.digits import load_digits_splits
 from edgec.data.few import Profile, describe_draw, draw_few, imbalance_counts
+from edgec.data.groups import Grouping
+from edgec.data.leaks import Leak, find_contradictions, find_leaks
 from edgec.data.loading import load_samples
 from edgec.data.ood import load_ood
 from edgec.data.purity import PurityReport, purify
 from edgec.data.splits import Split, check_samples, require_disjoint
 
 __all__ = [
+    "Grouping",
+    "Leak",
     "Profile",
     "PurityReport",
     "Split",
     "check_samples",
     "describe_draw",
     "draw_few",
+    "find_contradictions",
+    "find_leaks",
     "imbalance_counts",
     "load_digits_splits",
     "load_ood",

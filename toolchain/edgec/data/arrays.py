@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from edgec.core.digest import digest_image
-from edgec.core.errors import DataError
+from edgec.core.errors import ConfigError, DataError
 from edgec.core.images import fit_pixels
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import Images, Samples
 from edgec.data.classes import class_positions
+from edgec.data.groups import Grouping, Groups
 
-__all__ = ["array_images", "array_samples", "read_npz_images", "read_npz_samples"]
+__all__ = ["array_images", "array_samples", "read_npz_groups", "read_npz_images", "read_npz_samples"]
 
 _SAVE = "save it with np.savez(path, images=…, labels=…, names=…)"
 _DAMAGED = (OSError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
@@ -52,6 +53,28 @@ def read_npz_images(path: Path) -> np.ndarray:
         DataError: The archive is damaged, or its images are missing, or of a wrong type or shape.
     """
     return _checked_images(_read(path).images, path)
+
+
+def read_npz_groups(path: Path, group: Grouping, *, count: int) -> Groups:
+    """The groups of an `.npz`'s images.
+
+    Raises:
+        ConfigError: The group is asked of folders or file names.
+        DataError: There is no such array, or it has not one string or whole number for each of `count` images.
+    """
+    if group.array is None:
+        raise ConfigError(f"data.group: '{path}' has no file names", hint="set data.group.array, the name of an array")
+    hint = f"save it with np.savez(path, images=…, labels=…, {group.array}=…)"
+    found = _read(path, group.array).groups
+    if found is None:
+        raise DataError(f"'{path}' has no array '{group.array}'", hint=hint)
+    if found.shape != (count,) or found.dtype.kind not in "Uiu":
+        raise DataError(
+            f"'{path}': '{group.array}' is {found.dtype} of shape {found.shape}, expected a string or a whole "
+            f"number for each of {count} images",
+            hint=hint,
+        )
+    return tuple(map(str, found.tolist()))
 
 
 def array_samples(
@@ -106,17 +129,24 @@ class _Archive:
     images: np.ndarray
     labels: np.ndarray | None
     names: np.ndarray | None
+    groups: np.ndarray | None
 
 
-def _read(path: Path) -> _Archive:
+def _read(path: Path, groups: str | None = None) -> _Archive:
     if not zipfile.is_zipfile(path):
         raise DataError(f"'{path}' is not an npz archive, or is truncated", hint=_SAVE)
     try:
         with np.load(path, allow_pickle=False) as file:
             if "images" not in file.files:
                 raise DataError(f"'{path}' has no array 'images', only {', '.join(file.files) or 'none'}", hint=_SAVE)
-            found = {key: _member(file[key], key, path) for key in ("images", "labels", "names") if key in file.files}
-            return _Archive(images=found["images"], labels=found.get("labels"), names=found.get("names"))
+            keys = ("images", "labels", "names", *([groups] if groups else []))
+            found = {key: _member(file[key], key, path) for key in keys if key in file.files}
+            return _Archive(
+                images=found["images"],
+                labels=found.get("labels"),
+                names=found.get("names"),
+                groups=found.get(groups or ""),
+            )
     except ValueError as error:
         raise DataError(f"'{path}' holds an array that cannot be read: {error}", hint=_SAVE) from error
     except MemoryError as error:

@@ -66,7 +66,7 @@ def draw_few(
         generator.choice(np.flatnonzero(samples.labels == label), size=count, replace=False)
         for label, count in enumerate(counts)
     ]
-    return samples.take(np.sort(np.concatenate(drawn)))
+    return samples.choose(np.sort(np.concatenate(drawn)))
 
 
 def describe_draw(few: Samples, *, imbalance: float) -> str:

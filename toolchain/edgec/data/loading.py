@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edgec.core.errors import DataError
+from edgec.core.errors import ConfigError, DataError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
-from edgec.data.arrays import read_npz_samples
+from edgec.data.arrays import read_npz_groups, read_npz_samples
 from edgec.data.cifar import find_cifar, read_cifar
-from edgec.data.folders import read_class_folders
+from edgec.data.folders import FolderPixels, read_class_folders
+from edgec.data.groups import Grouping, Groups
 from edgec.data.splits import Split, check_samples
 
 __all__ = ["load_samples", "require_source"]
@@ -24,6 +25,7 @@ def load_samples(
     classes: tuple[str, ...] | None = None,
     split: Split,
     max_unreadable: float = 0.01,
+    group: Grouping | None = None,
     progress: Progress,
 ) -> Samples:
     """Reads labelled images and checks that they can serve as this split.
@@ -36,19 +38,30 @@ def load_samples(
             the source's own, in sorted order.
         split: What the images are for.
         max_unreadable: Share of a folder's files that may be unreadable, from 0 to 1.
+        group: Where an image's group is read from; None where images stand for themselves.
         progress: Told what is left out.
 
     Returns:
         Samples with `classes` as given. Those of a folder decode lazily, batch by batch.
 
     Raises:
+        ConfigError: The source has no such groups.
         DataError: Nothing there, or nothing that fits; see `check_samples` for what a split needs.
     """
     path = require_source(source)
     samples = _read(path, spec, classes=classes, split=split, max_unreadable=max_unreadable, progress=progress)
-    named = replace(samples, source=f"{split} images of {samples.source}")
+    groups = None if group is None else _groups(path, samples, group)
+    named = replace(samples, source=f"{split} images of {samples.source}", groups=groups)
     check_samples(named, split=split)
     return named
+
+
+def _groups(path: Path, samples: Samples, group: Grouping) -> Groups:
+    if path.is_file():
+        return read_npz_groups(path, group, count=len(samples))
+    if isinstance(samples.pixels, FolderPixels):
+        return group.of_files(samples.pixels.paths, path)
+    raise ConfigError(f"data.group: '{path}' is a CIFAR set, whose images have no groups", hint="leave data.group out")
 
 
 def require_source(source: str | Path) -> Path:

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from edgec.core.errors import DataError
-from edgec.core.samples import Images, Samples
+from edgec.core.samples import Chosen, Images, Samples
 from edgec.data.folders import FolderPixels
 
-__all__ = ["Split", "check_samples", "require_disjoint"]
+__all__ = ["Split", "check_samples", "name_image", "require_disjoint"]
 
 Split = Literal["train", "test", "calibration"]
 
@@ -56,12 +56,14 @@ def require_disjoint(*splits: Images) -> None:
             twin = second.digests.index(first.digests[position])
             raise DataError(
                 f"{len(shared)} images are in both {first.source} and {second.source}; "
-                f"the first: {_name(first, position)} and {_name(second, twin)}",
+                f"the first: {name_image(first, position)} and {name_image(second, twin)}",
                 hint="take them out of one of the two: an accuracy on images that were learnt from means nothing",
             )
 
 
-def _name(images: Images, position: int) -> str:
+def name_image(images: Images, position: int) -> str:
     """The file of an image, or its position where it has none."""
     pixels = images.pixels
+    while isinstance(pixels, Chosen):
+        pixels, position = pixels.pixels, int(pixels.positions[position])
     return f"'{pixels.paths[position]}'" if isinstance(pixels, FolderPixels) else f"image {position}"

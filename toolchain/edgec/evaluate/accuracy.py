@@ -20,6 +20,7 @@ __all__ = [
     "ClassGroups",
     "accuracy_measurements",
     "agreement_measurement",
+    "calibration_measurement",
     "confusion_counts",
     "group_classes",
     "macro_f1_interval",
@@ -206,6 +207,13 @@ def _group_rows(
     for name, members in vars(group_classes(train_counts)).items():
         if n := images[members].sum():
             yield row.share(f"{name}_accuracy", right[members].sum(), n)
+
+
+def calibration_measurement(
+    logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray, " n"], *, stage: Stage, where: str
+) -> Measurement:
+    """`calibration_error` alone, as `accuracy_measurements` has it."""
+    return _Rows(stage=stage, where=where).calibration_error(logits, labels)
 
 
 def agreement_measurement(

@@ -29,6 +29,7 @@ __all__ = [
     "OperatorLatency",
     "Overlap",
     "Report",
+    "SharedImage",
     "SizePart",
     "Split",
     "TensorRTCheck",
@@ -69,16 +70,38 @@ class Overlap(_Frozen):
     shared: int = Field(ge=0)
 
 
+class SharedImage(_Frozen):
+    """An image that another split knows already: nearly one of its images, or of a group with one.
+
+    Attributes:
+        split: Where the image is.
+        other: The split that knows it.
+        like: The image there.
+    """
+
+    split: str
+    image: str
+    other: str
+    like: str
+    reason: Literal["near-duplicate", "group", "group of a near-duplicate"]
+
+
 class DataFacts(_Frozen):
     """What the data were.
 
     Attributes:
         purity: What was removed from the out-of-distribution pool and why, as in `{"near duplicates": 3}`.
+        leaks: Images that two splits share in all but their digests; the first of them, where they are many.
+        left_out: Test images that were left out because of that.
+        contradictions: Images that stand in two classes of one split, with both names.
     """
 
     splits: tuple[Split, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
     purity: Mapping[str, int] = Field(default_factory=dict)
+    leaks: tuple[SharedImage, ...] = ()
+    left_out: int = Field(default=0, ge=0)
+    contradictions: tuple[str, ...] = ()
 
 
 class CalibrationFacts(_Frozen):

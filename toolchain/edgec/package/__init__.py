@@ -15,6 +15,7 @@ from edgec.package.manifest import (
     RuntimeEntry,
     StageEntry,
     TargetEntry,
+    UnknownEntry,
 )
 from edgec.package.sbom import SBOM, bill_of_materials
 from edgec.package.signing import Trust, read_signed_manifest, sign_bundle, verify_signature
@@ -34,6 +35,7 @@ __all__ = [
     "StageEntry",
     "TargetEntry",
     "Trust",
+    "UnknownEntry",
     "bill_of_materials",
     "golden_bytes",
     "open_bundle",

@@ -32,6 +32,7 @@ __all__ = [
     "RuntimeEntry",
     "StageEntry",
     "TargetEntry",
+    "UnknownEntry",
     "is_safe_name",
     "parse_json",
 ]
@@ -90,6 +91,22 @@ class CheckEntry(_Frozen):
     tool: str | None
     proven: bool
     note: str
+
+
+class UnknownEntry(_Frozen):
+    """When a picture is of none of the classes.
+
+    Attributes:
+        below: Maximum softmax below which it is.
+        most: Share of any class that the threshold was fitted to lose at most.
+        classes: Share of each class's test images below it.
+        foreign: Share of out-of-distribution images below it.
+    """
+
+    below: float = Field(ge=0, le=1)
+    most: float = Field(ge=0, lt=1)
+    classes: dict[str, float] = Field(default_factory=dict)
+    foreign: float | None = None
 
 
 class BuildPlan(_Frozen):
@@ -152,6 +169,7 @@ class Description(_Frozen):
         release: Counts up from release to release of one model; a device that has one refuses a lower one.
         edgec: The version that made the bundle.
         preprocessing_in_graph: True when the graph scales and normalises pixels by itself.
+        unknown: When a picture is of none of the classes; None where that was not fitted.
         tools: Versions of what took part, by name; see `edgec.core.versions`.
         data: Facts on the samples: counts, digests, proof that the splits do not overlap.
         calibration: Facts on the calibration set: recipe, images, class histogram.
@@ -167,6 +185,7 @@ class Description(_Frozen):
     output: OutputEntry
     model: ModelEntry
     runtime: RuntimeEntry
+    unknown: UnknownEntry | None = None
     lineage: tuple[StageEntry, ...] = ()
     tools: dict[str, str]
     data: Facts = Field(default_factory=dict)

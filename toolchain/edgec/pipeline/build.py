@@ -87,7 +87,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     run = Runner(plan, store, progress)
 
     data = run(plan.prepared, lambda to: prepare(sources, to))
-    images = read_prepared(data.folder)
+    images, sources = read_prepared(data.folder), sources.tested_on(data.facts["tested"])
     plain = run.maybe(plan.baseline, lambda to: stages.compress(sources, images, to, variant="plain"))
     few = run.maybe(plan.from_few, lambda to: stages.compress(sources, images, to, variant="few"))
     variant = plan.config.compress.variant
@@ -100,9 +100,12 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     run.maybe(plan.proven, lambda to: stages.prove(sources, int8.folder, ranges.folder, to))
     models = {Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / stages.MODEL}
     compared = {Stage.BASELINE: plain, Stage.FEW: few}
-    students = {stage: made.folder for stage, made in compared.items() if made is not None}
-    bounds = ranges.folder / stages.RANGES
-    run(plan.evaluated, lambda to: evaluate(sources, images, models, ranges=bounds, students=students, folder=to))
+    given = {
+        "students": {stage: done.folder for stage, done in compared.items() if done is not None},
+        "ranges": ranges.folder / stages.RANGES,
+        "temperature": graph.facts.get("temperature"),
+    }
+    run(plan.evaluated, lambda to: evaluate(sources, images, models, **given, folder=to))
     run(plan.packaged, lambda to: package(sources, run.made, to))
     return run.made
 

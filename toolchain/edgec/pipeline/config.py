@@ -15,6 +15,7 @@ from typing_extensions import Self
 from edgec.compress.config import Budget, OefsmcConfig, Variant
 from edgec.core.declaration import bind, is_file_name
 from edgec.core.errors import ConfigError
+from edgec.data.groups import Grouping
 from edgec.evaluate.gates import Gates
 from edgec.models.config import ModelConfig, is_onnx_file
 from edgec.pipeline.embedded import EMBEDDED
@@ -63,6 +64,11 @@ class DataConfig(_Frozen):
         ood_count: How many of them are drawn.
         few: Draw few, imbalanced samples from `train`; all of it where this is not given.
         max_unreadable: Share of unreadable files that is passed over.
+        leaks: What becomes of test images that are nearly one of the training or calibration images, or of a group with
+            one: `leave-out` takes them out of the test set, `refuse` ends the build, `keep` only names them. Equal
+            images are refused in any case.
+        group: Which images belong together, such as frames of one video: `{ folder = 2 }`, `{ pattern = "(.*)_" }` or
+            `{ array = "video" }`. A group in two splits is a leak, and what leaks takes its group along.
     """
 
     train: Path | None = None
@@ -74,6 +80,8 @@ class DataConfig(_Frozen):
     ood_count: int = Field(default=500, ge=2)
     few: FewConfig | None = None
     max_unreadable: float = Field(default=0.01, ge=0, le=1)
+    leaks: Literal["leave-out", "refuse", "keep"] = "leave-out"
+    group: Grouping | None = None
 
     @model_validator(mode="after")
     def _train_and_test_together(self) -> Self:
@@ -125,9 +133,16 @@ class CalibrateConfig(_Frozen):
 
 
 class ExportConfig(_Frozen):
-    """`preprocess_in_graph` puts scaling and normalisation into the graph, which then takes pixels from 0 to 255."""
+    """The graph.
+
+    Attributes:
+        preprocess_in_graph: Puts scaling and normalisation into the graph, which then takes pixels from 0 to 255.
+        match_confidence: Divides a student's logits by one temperature, fitted without labels, so that it is as sure as
+            the teacher finds it right. No class changes.
+    """
 
     preprocess_in_graph: bool = False
+    match_confidence: bool = True
 
 
 class EvaluateConfig(_Frozen):
@@ -137,10 +152,13 @@ class EvaluateConfig(_Frozen):
         corrupted: Test images to corrupt, of every class alike; each is run 75 times: 15 kinds at five severities.
         strangers: Out-of-distribution images that nothing learned from, drawn from `data.ood`: how well confidence
             tells test images from them.
+        unknown: Largest share of any class's images that may be called unknown: it sets the confidence below which
+            `edgec predict --unknown` and `edgec serve --unknown` answer so.
     """
 
     corrupted: int = Field(default=0, ge=0)
     strangers: int = Field(default=0, ge=0)
+    unknown: float = Field(default=0.05, ge=0, lt=1)
 
 
 class PackageConfig(_Frozen):

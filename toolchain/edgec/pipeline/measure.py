@@ -14,7 +14,12 @@ from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.core.samples import Samples
 from edgec.core.target import Compute, Quantization, Scheme
-from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
+from edgec.evaluate.accuracy import (
+    accuracy_measurements,
+    agreement_measurement,
+    calibration_measurement,
+    confusion_counts,
+)
 from edgec.evaluate.advice import advice_of, advise
 from edgec.evaluate.bootstrap import class_mean_rows
 from edgec.evaluate.energy import energy_measurement
@@ -26,6 +31,7 @@ from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.evaluate.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
 from edgec.evaluate.report import LatencyCurve
 from edgec.evaluate.roofline import Prediction, predict_latency
+from edgec.pipeline.confidence import temperature_note, unknown_rates, unknown_threshold
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.remedies import explained
 from edgec.pipeline.robustness import Runner, robustness_measurements
@@ -49,6 +55,7 @@ def evaluate(
     *,
     ranges: Path,
     students: Mapping[Stage, Path],
+    temperature: float | None,
     folder: Path,
 ) -> Mapping[str, Any]:
     """Runs every model over the test images, and the files that would ship over one image again and again.
@@ -60,10 +67,11 @@ def evaluate(
         ranges: As they were calibrated, for what was lost in the file that ships.
         students: Folders of the students that are shown beside it.
         folder: Gets `logits.npz`, a row per test image, by stage.
+        temperature: By which the graphs divide their logits; None where they have none.
 
     Returns:
         Measurements, what results were rounded to, confusion counts, the slowest operators, what was lost and notes, as
-        `report.json` holds them.
+        `report.json` holds them, and the confidence below which an image is unknown.
 
     Raises:
         UnsupportedError: A model gives logits that are not finite.
@@ -74,11 +82,14 @@ def evaluate(
     np.savez(folder / LOGITS, labels=test.labels, **arrays)
     rows = [row for stage in logits for row in _accuracy_rows(sources, images, logits, stage, graphs=models)]
     rows += [size_measurement(path, stage=stage) for stage, path in models.items()]
+    sure_rows, sure_notes, unknown_below = _confidence(sources, images, models, logits, rows, temperature)
     robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models))
     device_rows, operators, notes = _on_device(sources, models[Stage.ARTIFACT])
     here_rows, curves, here_notes = _on_this_machine(sources, models)
     return {
-        "measurements": [row.model_dump(mode="json") for row in (*rows, *robust_rows, *device_rows, *here_rows)],
+        "measurements": [
+            row.model_dump(mode="json") for row in (*rows, *sure_rows, *robust_rows, *device_rows, *here_rows)
+        ],
         "rounded_to": "float16" if sources.emulates_half else None,
         "confusion": {
             stage.value: confusion_counts(scores, test.labels, sources.labels).tolist()
@@ -87,8 +98,33 @@ def evaluate(
         "operators": operators,
         "curves": [curve.model_dump(mode="json") for curve in curves],
         "loss": _loss(sources, images, models, logits, ranges),
-        "notes": [*robust_notes, *notes, *here_notes],
+        "notes": [*sure_notes, *robust_notes, *notes, *here_notes],
+        "unknown_below": unknown_below,
     }
+
+
+def _confidence(
+    sources: Sources,
+    images: Prepared,
+    models: Mapping[Stage, Path],
+    logits: Mapping[Stage, np.ndarray],
+    rows: Sequence[Measurement],
+    temperature: float | None,
+) -> tuple[list[Measurement], list[str], float]:
+    """What the temperature did, and when the shipped file says `unknown`: rows, notes, and the threshold."""
+    found, notes = list[Measurement](), list[str]()
+    where = _where(sources, Stage.ARTIFACT, is_graph=True)
+    if temperature is not None:
+        unscaled = logits[Stage.ARTIFACT] * temperature
+        before = calibration_measurement(unscaled, sources.test.labels, stage=Stage.ARTIFACT, where=where)
+        found.append(before.model_copy(update={"name": "calibration_error_without_temperature"}))
+        errors = {row.stage: row for row in rows if row.name == "calibration_error"}
+        after, teacher = errors[Stage.ARTIFACT], errors[Stage.TEACHER]
+        notes.append(temperature_note(temperature, before=before, after=after, teacher=teacher))
+    shipped = _session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT])
+    threshold = unknown_threshold(sources, images, shipped)
+    more, told = unknown_rates(sources, images, shipped, logits[Stage.ARTIFACT], threshold, where=where)
+    return [*found, *more], [*notes, *told], threshold
 
 
 def _loss(

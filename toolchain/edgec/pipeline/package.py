@@ -43,6 +43,7 @@ from edgec.package import (
     RuntimeEntry,
     StageEntry,
     TargetEntry,
+    UnknownEntry,
     bill_of_materials,
     golden_bytes,
     pack_bundle,
@@ -137,14 +138,20 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         effects=tuple(Effect.model_validate(row) for row in quantized.get("effects", ())),
         tensorrt=TensorRTCheck.model_validate(made["prove"].facts) if "prove" in made else None,
         loss=loss,
-        data=DataFacts.model_validate({name: data[name] for name in ("splits", "overlaps", "purity")}),
+        data=DataFacts.model_validate({name: data[name] for name in DataFacts.model_fields}),
         calibration=_calibration(made["calibrate"].facts, sources.labels),
         lineage=tuple(
             LineageStep(name=name, config=digest_value(output.recipe.settings), facts=_told(output))
             for name, output in made.items()
         ),
         gates=None if plan.config.gates.empty else plan.config.gates,
-        notes=(*_notes(sources), *measured["notes"], *_not_proven(made), *([loss_text(loss)] if loss else [])),
+        notes=(
+            *data["notes"],
+            *_notes(sources),
+            *measured["notes"],
+            *_not_proven(made),
+            *([loss_text(loss)] if loss else []),
+        ),
         tools=tool_versions(),
     )
 
@@ -213,10 +220,21 @@ def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
             recorded_by=sources.engine,
             build_plan=_build_plan(sources, session.input, made["prove"]) if "prove" in made else None,
         ),
+        unknown=_unknown(sources, made["evaluate"].facts),
         lineage=tuple(_stage_entry(output) for name, output in made.items() if name not in ("evaluate", "prove")),
         tools=tool_versions(),
-        data={"splits": splits, "overlaps": data["overlaps"], "purity": data["purity"]},
+        data={"splits": splits, "overlaps": data["overlaps"], "purity": data["purity"], "left_out": data["left_out"]},
         calibration={key: value for key, value in made["calibrate"].facts.items() if key != "sources"},
+    )
+
+
+def _unknown(sources: Sources, measured: Mapping[str, Any]) -> UnknownEntry:
+    shares = {(row["name"], row["label"]): row["value"] for row in measured["measurements"]}
+    return UnknownEntry(
+        below=measured["unknown_below"],
+        most=sources.plan.config.evaluate.unknown,
+        classes={label: shares["unknown_rate", label] for label in sources.labels},
+        foreign=shares["ood_unknown_rate", None],
     )
 
 

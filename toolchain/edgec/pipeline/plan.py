@@ -79,7 +79,7 @@ class Plan:
     @cached_property
     def exported(self) -> Recipe:
         """The FP32 graph."""
-        settings = [self.config.export, self.target.runtime.opset, self._model_settings]
+        settings = [self.config.export, self.target.runtime.opset, self._model_settings, self.config.seed]
         return self._recipe("export", settings, self._after(self.prepared, self.compressed))
 
     @cached_property
@@ -109,7 +109,7 @@ class Plan:
         """Measurements."""
         students = (self.baseline, self.from_few, self.compressed)
         sources = self._after(self.prepared, *students, self.exported, self.quantized)
-        settings = [self.target, self._model_settings, self.config.evaluate]
+        settings = [self.target, self._model_settings, self.config.evaluate, self.config.seed]
         return self._recipe("evaluate", settings, {**sources, "test": self.sources["test"]})
 
     @cached_property
@@ -136,7 +136,8 @@ class Plan:
     @property
     def _data_settings(self) -> dict[str, Any]:
         """Settings but not paths: the digests stand for what is there."""
-        return self.data.model_dump(mode="json", include={"ood_count", "unlabelled_count", "few", "max_unreadable"})
+        names = {"ood_count", "unlabelled_count", "few", "max_unreadable", "leaks", "group"}
+        return self.data.model_dump(mode="json", include=names)
 
     @property
     def _model_settings(self) -> dict[str, Any]:

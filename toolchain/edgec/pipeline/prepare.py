@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgec.core.samples import Images, Samples
+from edgec.pipeline.leaking import leaking
 from edgec.pipeline.sources import Sources
 
 __all__ = ["Prepared", "prepare", "read_prepared"]
@@ -53,30 +54,29 @@ def prepare(sources: Sources, folder: Path) -> Mapping[str, Any]:
             seed=plan.config.seed,
         )
         sources.progress.note(describe_draw(few, imbalance=draw.imbalance))
-    splits = [few, sources.test, *([sources.calibration] if sources.calibration else [])]
-    require_disjoint(*splits)
+    given = {"train": few, "test": sources.test, "calibration": sources.calibration}
+    splits = {name: samples for name, samples in given.items() if samples is not None}
+    require_disjoint(*splits.values())
+    leaks = leaking(splits, plan.data.leaks)
+    for line in leaks.notes:
+        sources.progress.note(line)
     unlabelled = None
     if sources.unlabelled is not None:
-        unlabelled, _ = purify(sources.unlabelled, against=splits)
+        unlabelled, _ = purify(sources.unlabelled, against=list(splits.values()))
         _save(folder / "unlabelled.npz", unlabelled)
-    ood, purity = purify(sources.ood, against=[*splits, *([unlabelled] if unlabelled else [])])
+    others = {} if unlabelled is None else {"unlabelled": unlabelled}
+    ood, purity = purify(sources.ood, against=[*splits.values(), *others.values()])
     _save(folder / "few.npz", few)
     _save(folder / "ood.npz", ood)
     if sources.calibration is not None:
         _save(folder / "calibration.npz", sources.calibration)
-    named = {
-        "train": few,
-        "test": sources.test,
-        "calibration": sources.calibration,
-        "unlabelled": unlabelled,
-        "ood": ood,
-    }
-    present = {name: images for name, images in named.items() if images is not None}
+    present = {**splits, "test": leaks.test, **others, "ood": ood}
     return {
         "labels": list(few.classes),
         "splits": [_split(name, images) for name, images in present.items()],
         "overlaps": _overlaps(present),
         "purity": asdict(purity),
+        **leaks.facts(),
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.core.measurement import Measurement, Stage
+from edgec.core.progress import Silent
 from edgec.core.samples import Images
 from edgec.evaluate.corruptions import corruption_measurements
 from edgec.evaluate.rejection import rejection_measurement
@@ -18,7 +19,7 @@ from edgec.pipeline.sources import Sources
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-__all__ = ["Runner", "robustness_measurements"]
+__all__ = ["Runner", "robustness_measurements", "strangers"]
 
 _BATCH = 256
 
@@ -57,19 +58,19 @@ def robustness_measurements(
             common = {"stage": stage, "where": model.where, "progress": sources.progress}
             rows += corruption_measurements(model.run, chosen, chosen.labels, sources.labels, **common)
     if wanted.strangers:
-        strangers = _strangers(sources, images, wanted.strangers)
-        if len(strangers) < wanted.strangers:
+        foreign = strangers(sources, images, wanted.strangers)
+        if len(foreign) < wanted.strangers:
             notes.append(
-                f"{len(strangers)} of {wanted.strangers} out-of-distribution images were left that nothing learned "
+                f"{len(foreign)} of {wanted.strangers} out-of-distribution images were left that nothing learned "
                 "from: whether confidence tells them apart was measured on those"
             )
-        for stage, model in runners.items() if len(strangers) else ():
-            known, unknown = (_logits(model, part) for part in (sources.test, strangers))
+        for stage, model in runners.items() if len(foreign) else ():
+            known, unknown = (_logits(model, part) for part in (sources.test, foreign))
             rows.append(rejection_measurement(known, unknown, stage=stage, where=model.where))
     return rows, notes
 
 
-def _strangers(sources: Sources, images: Prepared, count: int) -> Images:
+def strangers(sources: Sources, images: Prepared, count: int) -> Images:
     """Out-of-distribution images that neither recovery nor calibration saw, and that are no copies of test images."""
     from edgec.data import load_ood, purify
 
@@ -80,7 +81,7 @@ def _strangers(sources: Sources, images: Prepared, count: int) -> Images:
         count=plan.data.ood_count + 2 * count,
         seed=plan.config.seed + 1,
         max_unreadable=plan.data.max_unreadable,
-        progress=sources.progress,
+        progress=Silent(),  # the pool is drawn from the same source, and was told of
     )
     pure, _ = purify(drawn, against=[images.few, images.ood, sources.test])
     return pure.take(np.arange(min(count, len(pure))))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgec.core.declaration import bind
 from edgec.core.errors import DataError
@@ -57,6 +60,14 @@ class Sources:
         other = Sources(plan, self.progress)
         shared = ("fabric", "labels", "classifier", "train", "test", "calibration")
         vars(other).update({name: value for name, value in vars(self).items() if name in shared})
+        return other
+
+    def tested_on(self, kept: Sequence[int] | None) -> Sources:
+        """Sources whose test set holds these of its images alone; themselves for None."""
+        if kept is None:
+            return self
+        other = self.varied(self.plan)
+        vars(other)["test"] = self.test.choose(np.array(kept, dtype=np.int64))
         return other
 
     @cached_property
@@ -206,5 +217,6 @@ class Sources:
             classes=classes,
             split=split,  # pyright: ignore[reportArgumentType]  # one of three by construction
             max_unreadable=self.plan.data.max_unreadable,
+            group=self.plan.data.group,
             progress=self.progress,
         )

@@ -112,8 +112,13 @@ def export(sources: Sources, images: Prepared, student: Path | None, folder: Pat
     raw = plan.config.export.preprocess_in_graph
     export_onnx(classifier, folder / FP32, opset=plan.target.runtime.opset, preprocess_in_graph=raw)
     session = sources.session(folder / FP32)
-    facts = {"opset": plan.target.runtime.opset, "preprocess_in_graph": raw}
-    return {**facts, **require_agreement(classifier, session, (images.few, images.ood))}
+    facts: dict[str, Any] = {"opset": plan.target.runtime.opset, "preprocess_in_graph": raw}
+    facts |= require_agreement(classifier, session, (images.few, images.ood))
+    if student is not None and plan.config.export.match_confidence:
+        from edgec.pipeline.confidence import match_teacher
+
+        facts |= match_teacher(sources, images, classifier, folder / FP32)
+    return facts
 
 
 def calibrate(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from edgec.runtime.engine import is_installed
 from edgec.runtime.files import predict_files
-from edgec.runtime.model import Model, load_model, tolerance
+from edgec.runtime.model import UNKNOWN, Model, load_model, tolerance
 from edgec.runtime.proof import prove
 from edgec.runtime.session import Session, softmax
 from edgec.runtime.stream import Frame, Stream, stream
 
 __all__ = [
+    "UNKNOWN",
     "Frame",
     "Model",
     "Session",

@@ -16,7 +16,10 @@ from edgec.runtime.engine import INSTALL, NAMES, is_installed
 from edgec.runtime.engine_build import Tell
 from edgec.runtime.session import Session, softmax
 
-__all__ = ["Model", "load_model", "tolerance"]
+__all__ = ["UNKNOWN", "Model", "load_model", "tolerance"]
+
+UNKNOWN = "unknown"
+"""What stands in place of a label for an image of none of the classes, where that is asked for."""
 
 _SHARE_OF_LARGEST = {
     Scheme.FLOAT32: 1e-4,
@@ -146,6 +149,23 @@ class Model:
             DataError: Another shape or type.
         """
         return softmax(self.session.logits(images))
+
+    def is_unknown(self, scores: np.ndarray) -> np.ndarray:
+        """Which images are of none of the classes, as far as the model can tell, bool [n].
+
+        Args:
+            scores: What `predict` gave, [n, classes].
+
+        Raises:
+            DataError: The bundle has no threshold for it.
+        """
+        rule = self.bundle.manifest.unknown
+        if rule is None:
+            raise DataError(
+                f"'{self.bundle.path}' does not say when an image is unknown",
+                hint="build it again with this edgec, or leave the option out",
+            )
+        return scores.max(axis=1) < rule.below
 
     def smoke_test(self) -> None:
         """Runs the golden images and compares with the logits that were recorded at the build.

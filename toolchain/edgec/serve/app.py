@@ -238,8 +238,8 @@ def _infer_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer, n
     header_length = _header(scope, HEADER_LENGTH)
 
     def write(scores: np.ndarray, query: Query) -> tuple[Answer, np.ndarray]:
-        labels = served.shape.labels
-        answer = write_answer(scores, query, labels=labels, name=served.name, version=served.version)
+        labels, named = served.shape.labels, served.named(scores)
+        answer = write_answer(scores, query, labels=labels, named=named, name=served.name, version=served.version)
         return answer, scores.argmax(axis=1)
 
     return Job(
@@ -262,8 +262,10 @@ def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer
         del query
         best = scores[0].argsort(kind="stable")[::-1][:top]
         named = {served.shape.labels[i]: float(scores[0, i]) for i in best}
-        label = served.shape.labels[best[0]]
-        fields = {"model": served.name, "version": served.version, "label": label, "score": named[label]}
+        score = named[served.shape.labels[best[0]]]
+        label = served.named(scores)[0]
+        fields: dict[str, Any] = {"model": served.name, "version": served.version, "label": label, "score": score}
+        fields |= {"unknown": bool(served.model.is_unknown(scores)[0])} if served.unknown else {}
         body = json.dumps(fields | {"scores": named}).encode()
         return Answer(body=body, headers=(_JSON,)), best[:1]
 

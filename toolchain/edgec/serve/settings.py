@@ -42,6 +42,7 @@ class Settings:
         answer_seconds: Longest that a client may take to take its answer.
         drain_seconds: Longest that requests may take to be answered after SIGTERM.
         watch_seconds: How often the bundle is looked at for a new version; None never.
+        unknown: Whether images below the bundle's threshold get the label `unknown`.
         window: Images over which the drift of the predicted classes is told.
         access_log: Whether every request is logged.
         json_logs: Whether log lines are JSON.
@@ -72,6 +73,7 @@ class Settings:
     answer_seconds: float = 30.0
     drain_seconds: float = 30.0
     watch_seconds: float | None = 2.0
+    unknown: bool = False
     window: int = 1000
     access_log: bool = False
     json_logs: bool = False

@@ -279,19 +279,22 @@ def _shaped(values: np.ndarray, wanted: tuple[int, ...], shape: Shape) -> np.nda
     return values.reshape(wanted)
 
 
-def write_answer(scores: np.ndarray, query: Query, *, labels: Sequence[str], name: str, version: str) -> Answer:
+def write_answer(
+    scores: np.ndarray, query: Query, *, labels: Sequence[str], named: Sequence[str], name: str, version: str
+) -> Answer:
     """The response to a query.
 
     Args:
         scores: float32 [n, classes].
         query: What was asked.
         labels: The classes.
+        named: What each image is called.
         name: The model's, as clients call it.
         version: Which of its versions answered.
     """
     described, behind = [], []
     for asked in query.asked:
-        entry, data = _output(scores, asked, labels)
+        entry, data = _output(scores, asked, labels, named)
         described.append(entry)
         behind += [data] if data is not None else []
     fields = {"model_name": name, "model_version": version, "outputs": described}
@@ -302,9 +305,11 @@ def write_answer(scores: np.ndarray, query: Query, *, labels: Sequence[str], nam
     return Answer(body=b"".join((header, *behind)), headers=headers)
 
 
-def _output(scores: np.ndarray, asked: Asked, labels: Sequence[str]) -> tuple[dict[str, Any], bytes | None]:
+def _output(
+    scores: np.ndarray, asked: Asked, labels: Sequence[str], named: Sequence[str]
+) -> tuple[dict[str, Any], bytes | None]:
     """Its entry in the JSON, and its bytes where they come behind that."""
-    values = _values(scores, asked, labels)
+    values = named if asked.name == LABELS else _values(scores, asked, labels)
     numbers = isinstance(values, np.ndarray)
     shape = [len(scores)] if asked.name == LABELS else [len(scores), asked.best or scores.shape[1]]
     if asked.best is not None:
@@ -317,8 +322,6 @@ def _output(scores: np.ndarray, asked: Asked, labels: Sequence[str]) -> tuple[di
 
 
 def _values(scores: np.ndarray, asked: Asked, labels: Sequence[str]) -> np.ndarray | Sequence[str]:
-    if asked.name == LABELS:
-        return [str(labels[i]) for i in scores.argmax(axis=1)]
     if asked.best is None:
         return scores
     best = np.argsort(-scores, axis=1, kind="stable")[:, : asked.best]

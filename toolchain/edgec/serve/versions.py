@@ -13,7 +13,7 @@ from threading import Lock
 import numpy as np
 
 from edgec.core.errors import EdgecError, IntegrityError
-from edgec.runtime import Model, load_model, prove
+from edgec.runtime import UNKNOWN, Model, load_model, prove
 from edgec.serve.drift import ClassMix, expected_mix
 from edgec.serve.metrics import Metrics
 from edgec.serve.settings import Settings
@@ -41,6 +41,7 @@ class Served:
         name: What clients call it.
         version: First digits of the bundle's digest.
         shape: What it takes and gives.
+        unknown: Whether it may say that an image is of none of its classes.
         mix: The classes that are expected of it.
         guard: Held while it runs, where its engine takes one thread at a time.
         brief_bytes: Size of a body that holds one image, where that takes the model next to no time; else 0.
@@ -50,9 +51,19 @@ class Served:
     name: str
     version: str
     shape: Shape
+    unknown: bool
     mix: ClassMix | None
     guard: AbstractContextManager[object]
     brief_bytes: int
+
+    def named(self, scores: np.ndarray) -> list[str]:
+        """The label of each row of scores, `unknown` where it is asked to say that."""
+        best = [self.shape.labels[i] for i in scores.argmax(axis=1)]
+        if not self.unknown:
+            return best
+        return [
+            UNKNOWN if foreign else label for label, foreign in zip(best, self.model.is_unknown(scores), strict=True)
+        ]
 
 
 def load_proved(path: Path, settings: Settings, *, name: str | None) -> Served:
@@ -70,6 +81,8 @@ def load_proved(path: Path, settings: Settings, *, name: str | None) -> Served:
     spec = model.bundle.manifest.input
     for batch in {1, settings.batch}:
         model.predict(np.zeros((batch, spec.height, spec.width, spec.channels), np.uint8))
+    if settings.unknown:
+        model.is_unknown(np.ones((1, len(model.labels)), np.float32))  # a bundle without a threshold is refused here
     if model.note:
         _LOG.warning("%s", model.note)
     return Served(
@@ -84,6 +97,7 @@ def load_proved(path: Path, settings: Settings, *, name: str | None) -> Served:
             json_values=settings.json_values,
             pixels=settings.most_pixels,
         ),
+        unknown=settings.unknown,
         mix=expected_mix(model.bundle),
         guard=nullcontext() if model.session.parallel else Lock(),
         brief_bytes=_brief_bytes(model),
