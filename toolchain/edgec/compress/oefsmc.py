@@ -31,8 +31,8 @@ from edgec.models.infer import logits_of, to_tensor
 __all__ = ["compress"]
 
 NEAR = 0.1
-"""Nat of domain gap up to which OOD images take part. CIFAR-100 has at most 0.05 beside CIFAR-10, where it helps; it has
-0.17 beside TrashNet, 0.6 beside Fashion-MNIST and handwritten digits, and there it harms (docs/results.md)."""
+"""Nat of domain gap up to which OOD images take part. CIFAR-100 has at most 0.05 beside CIFAR-10, where it helps, 0.17
+beside TrashNet and 0.6 beside Fashion-MNIST and handwritten digits, where it harms (docs/results.md)."""
 Run = Callable[[CompressJob], Classifier]
 """The method that is wrapped."""
 
