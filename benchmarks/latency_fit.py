@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgec.core.target import RELATED, Compute, Efficiency, Waste
+from edgec.core.compute import RELATED, Compute, Efficiency, Waste
 from edgec.evaluate.roofline import Precision, moving_ms, padded, peak_of, precision_of
 from edgec.evaluate.workload import Work
 

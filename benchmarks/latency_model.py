@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from edgec.core.target import Compute, Fitted, Target, load_target
+from edgec.core.compute import Compute, Fitted
+from edgec.core.target import Target, load_target
 from edgec.evaluate.intervals import wilson_interval
 from edgec.evaluate.sweep import toml_text
 from edgec.evaluate.workload import read_workload

@@ -28,6 +28,8 @@ from edgec.package import (
 )
 
 SPEC = InputSpec(height=2, width=2)
+MODEL = b"\x08\x0a"
+"""The least that is ONNX: a version, and no graph."""
 DESCRIPTION = Description(
     name="laws",
     target=TargetEntry(name="host", title="This machine", digest="0" * 64),
@@ -39,7 +41,7 @@ DESCRIPTION = Description(
     tools={"python": "3.10"},
 )
 NAMES = st.from_regex(r"[a-z0-9_][A-Za-z0-9._+-]{0,20}", fullmatch=True).filter(lambda name: name != "manifest.json")
-FILES = st.dictionaries(NAMES, st.binary(max_size=200), max_size=5).map(lambda files: {"model.onnx": b"m", **files})
+FILES = st.dictionaries(NAMES, st.binary(max_size=200), max_size=5).map(lambda files: {"model.onnx": MODEL, **files})
 
 
 def packed(files: dict[str, bytes], folder: Path) -> tuple[Path, Path]:
@@ -58,7 +60,7 @@ def test_whatever_is_packed_comes_back_from_folder_and_archive(files: dict[str, 
 
 
 ONE_LINE = r"\A[^\n]+\Z"
-ARCHIVE_FILES = {"model.onnx": bytes(range(256)), "report.json": b"{}"}
+ARCHIVE_FILES = {"model.onnx": MODEL, "all.bytes": bytes(range(256)), "report.json": b"{}"}
 with tempfile.TemporaryDirectory() as _folder:
     ARCHIVE = packed(ARCHIVE_FILES, Path(_folder))[1].read_bytes()
 

@@ -5,22 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from edgec.core.compute import Fill, Resident, Waste
 from edgec.core.declaration import field_names
 from edgec.core.errors import ConfigError
 from edgec.core.host import parse_host, this_host
 from edgec.core.resources import declarations
-from edgec.core.target import (
-    LEAST_PYTHON,
-    Fill,
-    Resident,
-    Scheme,
-    Target,
-    Waste,
-    known_targets,
-    load_target,
-    resolve,
-    without_edgec,
-)
+from edgec.core.target import LEAST_PYTHON, Scheme, Target, known_targets, load_target, resolve, without_edgec
 
 TARGETS = known_targets()
 NAMES = sorted(TARGETS)

@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.core.target import Compute, Efficiency, Fill, Fitted, load_target
+from edgec.core.compute import Compute, Efficiency, Fill, Fitted
+from edgec.core.target import load_target
 from edgec.evaluate.advice import advice_of, advise
 from edgec.evaluate.roofline import predict_latency
 

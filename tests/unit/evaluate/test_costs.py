@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgec.core.target import Compute, Efficiency, Fill, Waste
+from edgec.core.compute import Compute, Efficiency, Fill, Waste
 from edgec.evaluate.costs import Timed, cross_validated, fit_costs, predicted_ms, weight_bytes
 from edgec.evaluate.workload import OperatorClass, Traffic, Work
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgec.core.target import Compute, Efficiency, Fill
+from edgec.core.compute import Compute, Efficiency, Fill
 from edgec.evaluate.roofline import cost_of
 from edgec.evaluate.workload import OperatorClass, Traffic, Work
 

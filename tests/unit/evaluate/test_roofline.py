@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from edgec.core.compute import Compute, Efficiency, Fill, Fitted
 from edgec.core.errors import UnsupportedError
 from edgec.core.measurement import Kind, Stage
-from edgec.core.target import Compute, Efficiency, Fill, Fitted, Scheme, known_targets, load_target
+from edgec.core.target import Scheme, known_targets, load_target
 from edgec.evaluate.roofline import Precision, padded, predict_latency
 from edgec.evaluate.workload import OperatorClass
 

@@ -7,9 +7,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from edgec.core.compute import Compute, Efficiency, Fill, Resident, Waste
 from edgec.core.declaration import read_declaration
 from edgec.core.host import parse_host
-from edgec.core.target import Compute, Efficiency, Fill, Resident, Scheme, Target, Waste, load_target, resolve
+from edgec.core.target import Scheme, Target, load_target, resolve
 from edgec.evaluate import sweep
 from edgec.evaluate.probes import EMPTY, Probe, probe_graph, probes
 from edgec.evaluate.roofline import predict_latency

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
+import socket
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Event", "Journal", "Kind", "Trial", "highest_release", "is_settled", "last_trial", "ran_before", "runs"]
+__all__ = [
+    "Event",
+    "Journal",
+    "Kind",
+    "Trial",
+    "highest_release",
+    "is_settled",
+    "last_trial",
+    "ran_before",
+    "runs",
+    "this_user",
+]
 
 Kind = Literal["install", "switch", "trial", "settled", "rollback", "refused"]
 
@@ -143,3 +156,12 @@ def _parse(line: bytes) -> Event | None:
     texts = (event.time, event.event, event.digest, event.name, event.by, event.reason)
     plain = all(isinstance(text, str) for text in texts) and isinstance(event.release, int)
     return event if plain and isinstance(event.ok, bool) else None
+
+
+def this_user() -> str:
+    """Who asks, where nobody is named: the user and the host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

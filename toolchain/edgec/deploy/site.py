@@ -11,10 +11,7 @@ Whatever happens at whatever moment, `current` names a whole, tested version: th
 
 from __future__ import annotations
 
-import getpass
-import os
 import secrets
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
@@ -24,7 +21,7 @@ from typing import TYPE_CHECKING
 from edgec.core.errors import DataError, EdgecError
 from edgec.core.files import DRAFT, new_folder
 from edgec.deploy.disk import free_bytes, remove, require_space, sync_folder, unwritable
-from edgec.deploy.journal import Event, Journal, Kind, highest_release, is_settled, ran_before, runs
+from edgec.deploy.journal import Event, Journal, Kind, highest_release, is_settled, ran_before, runs, this_user
 from edgec.deploy.lock import hold
 from edgec.deploy.policy import require_not_lower
 from edgec.deploy.status import Status
@@ -34,6 +31,7 @@ from edgec.package import Bundle, Manifest, open_bundle, verify_signature
 if TYPE_CHECKING:
     from edgec.deploy.policy import SitePolicy
     from edgec.package import Trust
+
 __all__ = ["Site"]
 
 LEAST_DIGITS = 8
@@ -61,9 +59,9 @@ class Site:
         smoke_test: Callable[[Path], None] | None = None,
     ) -> None:
         self.root = root
-        self.by = by or _user()
+        self.by = by or this_user()
         self.policy = policy
-        self._smoke_test = smoke_test or _replay_golden_images
+        self._smoke_test = smoke_test or _prove
         self._journal = Journal(root / "history.jsonl")
         self._depth = 0
 
@@ -384,18 +382,10 @@ class Site:
             raise unwritable(self.root, error) from error
 
 
-def _replay_golden_images(folder: Path) -> None:
+def _prove(folder: Path) -> None:
     from edgec.runtime import prove
 
     prove(folder)
-
-
-def _user() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 def _now() -> str:

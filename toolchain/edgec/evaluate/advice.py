@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgec.core.target import Compute
+from edgec.core.compute import Compute
 from edgec.evaluate.roofline import OperatorCost, Precision, Prediction, cost_of, padded, peak_of
 from edgec.evaluate.workload import LANES, OperatorClass
 

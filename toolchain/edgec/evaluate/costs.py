@@ -1,7 +1,7 @@
 """What a unit of each kind of work costs on a machine: least squares over graphs that were timed there.
 
 The roofline's terms are linear in what a product, a value, an element, a byte and a launch cost, so the fit takes a
-second, and there is little that it could get caught in. What comes out are a profile's figures (`core.target.Compute`).
+second, and there is little that it could get caught in. What comes out is `core.compute.Compute`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgec.core.target import Compute, Efficiency, Fill, Waste
+from edgec.core.compute import Compute, Efficiency, Fill, Waste
 from edgec.evaluate.roofline import Precision, net_costs, padded, precision_of
 from edgec.evaluate.workload import Work
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from typing_extensions import Self
@@ -237,30 +237,6 @@ class TensorRTCheck(_Frozen):
     note: str
 
 
-class _Same(NamedTuple):
-    """Rows that equal none but themselves: comparing thousands would take longer than looking through them."""
-
-    rows: tuple[Measurement, ...]
-
-    def __hash__(self) -> int:
-        return id(self.rows)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.rows is other.rows
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-
-@lru_cache(maxsize=4)
-def _indexed(same: _Same) -> dict[tuple[Stage, str, str | None], list[Measurement]]:
-    """Rows by what they are of: a page of a thousand classes asks a thousand times."""
-    found: dict[tuple[Stage, str, str | None], list[Measurement]] = {}
-    for row in same.rows:
-        found.setdefault((row.stage, row.name, row.label), []).append(row)
-    return found
-
-
 class Report(_Frozen):
     """All that is known about a bundle.
 
@@ -333,7 +309,15 @@ class Report(_Frozen):
         A latency may stand there twice, measured on the machine that built and predicted for the target. What was
         measured on the target comes first, then a prediction for it, then what another machine measured.
         """
-        return min(_indexed(_Same(self.measurements)).get((stage, name, label), ()), key=_distance, default=None)
+        return min(self._indexed.get((stage, name, label), ()), key=_distance, default=None)
+
+    @cached_property
+    def _indexed(self) -> dict[tuple[Stage, str, str | None], list[Measurement]]:
+        """Rows by what they are of: a page of a thousand classes asks a thousand times."""
+        found: dict[tuple[Stage, str, str | None], list[Measurement]] = {}
+        for row in self.measurements:
+            found.setdefault((row.stage, row.name, row.label), []).append(row)
+        return found
 
     def by_class(self, stage: Stage, name: str) -> dict[str, Measurement]:
         """The rows with this name that are of one class, by class."""

@@ -15,9 +15,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
+from edgec.core.compute import Compute, Efficiency
 from edgec.core.errors import UnsupportedError
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
-from edgec.core.target import Compute, Efficiency, Target
+from edgec.core.target import Target
 from edgec.evaluate.workload import OperatorClass, Traffic, Work, read_workload
 
 __all__ = [
@@ -133,7 +134,7 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
         t = max(operations / (peak * efficiency), bytes / bandwidth) + floor
 
     For a product of M rows, N outputs and K terms, operations = 2 (MNK + waste), channels padded to the step of the
-    number format (`core.target.Waste`, `Fill`); for other operators, their elements times an effort. The peak is that
+    number format (`core.compute.Waste`, `Fill`); for other operators, their elements times an effort. The peak is that
     of the number format, or of the vector units for what is no matrix product; the efficiency that of its class. Where
     the profile knows a cache, weights / bandwidth is added, and only the other bytes count in the maximum; weights of
     small nets may come faster (`core.target.Resident`). A product is int8 when both factors come out of a

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel
 
-from edgec.core.target import Compute, Resident, Scheme, Target
+from edgec.core.compute import Compute, Resident
+from edgec.core.target import Scheme, Target
 from edgec.evaluate.costs import Timed, cross_validated, fit_costs, predicted_ms, weight_bytes
 from edgec.evaluate.probes import EMPTY, HEAVY, Probe, probe_graph, probes
 from edgec.evaluate.workload import Work, read_workload

@@ -36,7 +36,7 @@ _IMAGE_CHANNELS = 4
 
 
 class OperatorClass(str, Enum):
-    """Kinds of operator that reach a like share of a device's peak; `core.target.Efficiency` has a field for each."""
+    """Kinds of operator that reach a like share of a device's peak; `core.compute.Efficiency` has a field for each."""
 
     @property
     def is_depthwise(self) -> bool:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from edgec.core.compute import Compute
 from edgec.core.errors import UnsupportedError
 from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.core.samples import Samples
-from edgec.core.target import Compute, Quantization, Scheme
+from edgec.core.target import Quantization, Scheme
 from edgec.evaluate.accuracy import (
     accuracy_measurements,
     agreement_measurement,
