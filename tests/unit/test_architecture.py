@@ -140,7 +140,10 @@ def test_the_library_never_prints() -> None:
     assert [place for source in SOURCES for place in lines_with(source, prints)] == []
 
 
-MUST_LIVE = {"edgec.cli", "edgec.core.confined", "edgec.serve.pool", "edgec.serve.versions"}
+MUST_LIVE = {
+    *("edgec.cli", "edgec.core.confined", "edgec.deploy.agent", "edgec.deploy.rollout"),
+    *("edgec.serve.pool", "edgec.serve.versions"),
+}
 """The command line's boundary, and loops that go on whatever one turn of theirs meets: they tell of it or log it."""
 
 
