@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
+from torch import Tensor
 
 from edgec.compress.distill import augment
 from edgec.core.classifier import Classifier
@@ -21,6 +21,7 @@ from edgec.models.digits import digits_net
 from edgec.models.infer import logits_of, to_tensor
 from edgec.pipeline.config import read_config
 from edgec.pipeline.embedded import WEIGHTS
+from teachers import trained
 
 EPOCHS = 120
 BATCH = 64
@@ -35,19 +36,13 @@ def main() -> None:
     train, test = load_digits_splits()
     model = read_config(None).model
     images, labels = to_tensor(train.decoded(), model.input), torch.as_tensor(train.labels)
-    net = digits_net().train()
     steps = EPOCHS * (len(labels) // BATCH)
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.1, total_steps=steps)
-    for _ in range(steps):
-        chosen = torch.randint(len(labels), (BATCH,), generator=generator)
-        batch = augment(images[chosen], shift=0.125, flip=False, generator=generator)
-        loss = F.cross_entropy(net(batch), labels[chosen], label_smoothing=0.05)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    save_file(net.eval().state_dict(), arguments.output)
+
+    def batch_of(chosen: Tensor) -> Tensor:
+        return augment(images[chosen], shift=0.125, flip=False, generator=generator)
+
+    net = trained(digits_net(), labels, batch_of, steps=steps, batch=BATCH, rate=0.1, generator=generator)
+    save_file(net.state_dict(), arguments.output)
     teacher = Classifier(module=net, input=model.input, labels=test.classes)
     right = logits_of(teacher, test).argmax(1) == test.labels
     print(f"{arguments.output}: {right.mean():.2%} of {len(test)} test images, {len(train)} trained on")

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from edgec.compress.distill import augment
 from edgec.core.inputs import InputSpec
 from edgec.models.cifar_resnet import resnet8
 from edgec.models.infer import to_tensor
+from teachers import trained
 
 HERE = Path(__file__).resolve().parent
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -63,21 +63,15 @@ def _read(source: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(grey, 3, axis=3), labels
 
 
-def _trained(pixels: np.ndarray, given: np.ndarray) -> nn.Module:
+def _trained(pixels: np.ndarray, labels: np.ndarray) -> nn.Module:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    labels, net = torch.as_tensor(given), resnet8(len(NAMES)).train()
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.2, total_steps=STEPS)
-    for _ in range(STEPS):
-        chosen = torch.randint(len(labels), (BATCH,), generator=generator)
-        batch = augment(to_tensor(pixels[chosen], SPEC), shift=0.07, flip=True, generator=generator)
-        loss = F.cross_entropy(net(batch), labels[chosen], label_smoothing=0.05)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return net.eval()
+
+    def batch_of(chosen: Tensor) -> Tensor:
+        return augment(to_tensor(pixels[chosen], SPEC), shift=0.07, flip=True, generator=generator)
+
+    given = {"steps": STEPS, "batch": BATCH, "rate": 0.2, "generator": generator}
+    return trained(resnet8(len(NAMES)), torch.as_tensor(labels), batch_of, **given)
 
 
 @torch.inference_mode()

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,6 +23,7 @@ from edgec.core.inputs import InputSpec
 from edgec.models.cifar_resnet import resnet20
 from edgec.models.infer import to_tensor
 from edgec.models.weights import read_weights
+from teachers import trained
 
 HERE = Path(__file__).resolve().parent
 SPEC = InputSpec(height=64, width=64, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -65,19 +65,12 @@ def _trained(images: Tensor, labels: Tensor, *, classes: int) -> nn.Module:
     state = read_weights(Path(data) / "resnet20_cifar10.safetensors")
     net = resnet20(classes)
     net.load_state_dict({k: v for k, v in state.items() if not k.startswith("linear.")}, strict=False)
-    net.train()
+
+    def batch_of(chosen: Tensor) -> Tensor:
+        return augment(images[chosen], shift=0.125, flip=True, generator=generator)
+
     steps = EPOCHS * (len(labels) // BATCH)
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.05, total_steps=steps)
-    for _ in range(steps):
-        chosen = torch.randint(len(labels), (BATCH,), generator=generator)
-        batch = augment(images[chosen], shift=0.125, flip=True, generator=generator)
-        loss = F.cross_entropy(net(batch), labels[chosen], label_smoothing=0.05)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return net.eval()
+    return trained(net, labels, batch_of, steps=steps, batch=BATCH, rate=0.05, generator=generator)
 
 
 @torch.inference_mode()
