@@ -1,4 +1,4 @@
-"""The one recipe that the benchmarks' teachers are trained by: SGD with one cycle, cross-entropy with smoothed labels."""
+"""The recipe that the benchmarks' teachers are trained by: SGD with one cycle, cross-entropy with smoothed labels."""
 
 from __future__ import annotations
 
