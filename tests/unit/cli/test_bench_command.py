@@ -90,4 +90,4 @@ def test_a_device_that_does_not_answer_is_a_transport_error(make_bundle: Callabl
         silent.bind(("127.0.0.1", 0))  # and nobody listens
         error = failure(run(make_bundle(), "--device", f"ssh://127.0.0.1:{silent.getsockname()[1]}/srv/model"))
     assert isinstance(error, TransportError)
-    assert error.hint == "is the device on, and its sshd running?"
+    assert error.hint == "is it on, and its sshd running?"

@@ -150,7 +150,7 @@ def captured(job: CompressJob, ood: Images, **fields: Any) -> Any:
         jobs.append(given)
         return given.teacher
 
-    config = OefsmcConfig(**fields)
+    config = OefsmcConfig(**{"ood": "always", **fields})
     wrapped = Registered(name="theirs", function=method, config=Options)
     oefsmc.compress(job, ood, wrapped, Options(), config, progress=Silent())
     return jobs[0].auxiliary
@@ -240,7 +240,7 @@ def test_history_tells_of_the_guard(job: CompressJob, ood: Images) -> None:
 
 
 def test_fine_tuning_is_left_out_unless_asked_for(job: CompressJob, ood: Images) -> None:
-    student = oefsmc.compress(job, ood, methods["mir"], MirConfig(), OefsmcConfig(), progress=Silent())
+    student = oefsmc.compress(job, ood, methods["mir"], MirConfig(), OefsmcConfig(ood="always"), progress=Silent())
     assert [step.method for step in student.history] == ["mir"]
 
 
@@ -265,7 +265,7 @@ def test_a_setting_that_is_given_beats_the_papers() -> None:
 
 
 def test_the_method_itself_mimics_on_both_kinds_of_image_where_it_recovers(job: CompressJob, ood: Images) -> None:
-    config = OefsmcConfig(recover="method")
+    config = OefsmcConfig(recover="method", ood="always")
     mimicked = oefsmc.compress(job, ood, methods["mir"], MirConfig(**SMALL), config, progress=Silent())
     same = ours(job, ood, recovery=MirConfig(**SMALL).model_dump(), without="finetuning")
     assert bytes_of(mimicked.module) == bytes_of(same.module)
@@ -377,9 +377,9 @@ class TestUnlabelledImages:
 class TestWhetherOodImagesTakePart:
     """By the gap that the teacher sees; the answer is part of the student's history."""
 
-    def made(self, job: CompressJob, ood: Images | None, **fields: Any) -> Classifier:
+    def made(self, job: CompressJob, images: Images | None, **fields: Any) -> Classifier:
         config = OefsmcConfig(recovery=DistillConfig(**SMALL), **fields)
-        return oefsmc.compress(job, ood, methods["mir"], MirConfig(), config, progress=Silent())
+        return oefsmc.compress(job, images, methods["mir"], MirConfig(), config, progress=Silent())
 
     @pytest.mark.parametrize(("gap", "used"), [(0.09, True), (0.11, False)])
     def test_near_ones_do_and_far_ones_do_not(

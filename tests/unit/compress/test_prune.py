@@ -187,7 +187,7 @@ def slowly_kept(module: nn.Module, coupled: list, *, keep_flops: float, multiple
 
 
 @pytest.mark.parametrize(("keep_flops", "multiple"), [(0.5, 1), (0.4, 8), (0.77, 5)])
-def test_the_largest_share_that_fits_is_taken(keep_flops: float, multiple: int) -> None:
+def test_the_largest_share_that_fits_is_taken_and_the_rest_fills_the_budget(keep_flops: float, multiple: int) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(
         *(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 20, 3, padding=1), nn.ReLU()),
@@ -195,7 +195,10 @@ def test_the_largest_share_that_fits_is_taken(keep_flops: float, multiple: int) 
     ).eval()
     coupled = coupled_channels(net, "7", IMAGE)
     fits = slowly_kept(net, coupled, keep_flops=keep_flops, multiple=multiple)
-    assert even_widths(net, coupled, IMAGE, keep_flops=keep_flops, rules=Rules(channel_multiple=multiple)) == fits[-1]
+    widths = even_widths(net, coupled, IMAGE, keep_flops=keep_flops, rules=Rules(channel_multiple=multiple))
+    assert all(widths[name] >= width for name, width in fits[-1].items())
+    pruned = prune(net, {name: torch.arange(width) for name, width in widths.items()}, IMAGE)
+    assert total_flops(pruned, IMAGE) <= keep_flops * total_flops(net, IMAGE)
 
 
 def test_a_share_that_cannot_be_reached_says_what_can_and_its_hint_works(teacher: Classifier) -> None:

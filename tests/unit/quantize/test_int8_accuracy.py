@@ -15,6 +15,7 @@ from PIL import Image
 from edgec.calibrate import calibration_set, load_recipe, observe_ranges, prepare
 from edgec.compress.layerwise import Weighed
 from edgec.core.digest import digest_image
+from edgec.core.host import this_host
 from edgec.core.inputs import InputSpec, normalise
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
@@ -103,7 +104,8 @@ def test_int8_costs_less_than_the_bar(resnet20, images, test_images, labels, tar
     chosen = calibration_set(*images, recipe, seed=0)
     before, classes_before = accuracy(resnet20, test_images, labels["test_y"])
     assert before == pytest.approx(91.73, abs=0.02)  # as the data's README has it
-    for scheme, engine in (("u8s8", "onnxruntime"), ("s8s8", "onnxruntime"), ("s8s8", "tensorrt")):
+    exact = () if this_host().saturates else (("u8s8", "onnxruntime"),)
+    for scheme, engine in (*exact, ("s8s8", "onnxruntime"), ("s8s8", "tensorrt")):
         aim, output = target(scheme, engine), tmp_path / f"{scheme}-{engine}.onnx"
         ranges = observe_ranges(resnet20, chosen, recipe, target=aim, feed=feed)
         quantize_model(resnet20, ranges, aim, output=output)

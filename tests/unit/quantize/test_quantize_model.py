@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from edgec.calibrate import Ranges, load_recipe, observe_ranges
 from edgec.core.digest import digest_file
 from edgec.core.errors import CalibrationError
+from edgec.core.host import this_host
 from edgec.quantize import quantize_model
 
 INT8 = [("u8s8", "onnxruntime"), ("s8s8", "onnxruntime"), ("s8s8", "tensorrt")]
@@ -70,6 +71,8 @@ def roundings(path):
 @pytest.mark.parametrize(("scheme", "engine"), ALL)
 @pytest.mark.parametrize("variant", [{}, {"opset": 13}, {"raw": True}, {"batch_norm": True}, {"dead": (2,)}], ids=str)
 def test_logits_stay_close_to_fp32(quantized, feeds, calibration, scheme, engine, variant):
+    if (scheme, engine) == ("u8s8", "onnxruntime") and this_host().saturates:
+        pytest.skip("pairs of 8-bit products saturate on this CPU, which has no VNNI")
     source, output, _ = quantized(scheme, engine, **variant)
     images = feeds[bool(variant.get("raw"))](calibration.pixels)
     before, after = logits(source, images), logits(output, images)

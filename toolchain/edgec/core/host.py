@@ -45,6 +45,11 @@ class Host:
         return not self.features.isdisjoint({"avx512_vnni", "avx_vnni"})
 
     @property
+    def saturates(self) -> bool:
+        """Whether pairs of 8-bit products are added in 16 bits, where they can overflow: x86 without VNNI."""
+        return self.architecture in ("x86_64", "AMD64") and not self.has_vnni
+
+    @property
     def has_bfloat16(self) -> bool:
         """Whether x86 multiplies in bfloat16 itself; without that, it is slower than float32."""
         return "avx512_bf16" in self.features
