@@ -162,7 +162,7 @@ class TestOutput:
     def test_every_stage_has_its_line(self, digits: Any) -> None:
         lines = digits.outcome.stderr.splitlines()
         for number, stage in enumerate(ALL, start=1):
-            assert f"[{number}/9] {stage}" in lines
+            assert f"[{number}/{len(ALL)}] {stage}" in lines
 
     def test_the_built_in_images_are_announced_once(self, digits: Any) -> None:
         assert digits.outcome.stderr.count("out-of-distribution images given") == 1
@@ -170,11 +170,24 @@ class TestOutput:
 
     def test_the_table_shows_every_class_under_every_model(self, digits: Any) -> None:
         rows = [line.split() for line in digits.outcome.stdout.splitlines()]
-        assert ["class", "few", "teacher", "plain", "compressed", "artifact"] in rows
-        few = {row[0]: int(row[1]) for row in rows if row and row[0] in set("0123456789") and row.count("%") == 4}
+        assert ["class", "few", "teacher", "plain", "few", "only", "compressed", "artifact"] in rows
+        few = {row[0]: int(row[1]) for row in rows if row and row[0] in set("0123456789") and row.count("%") == 5}
         assert list(few.values()) == sorted(few.values(), reverse=True)
         assert sum(few.values()) == 50
         assert len(few) == 10
+
+    def test_ood_images_that_are_too_far_are_left_out_and_it_is_said(self, digits: Any) -> None:
+        assert "the out-of-distribution images are left out: to the teacher they are 0." in digits.outcome.stderr
+        assert any(note.startswith("recovery left the OOD images out") for note in digits.report["notes"])
+        few, ours = (
+            [
+                row["value"]
+                for row in digits.report["measurements"]
+                if (row["stage"], row["name"]) == (stage, "accuracy")
+            ]
+            for stage in ("few", "compressed")
+        )
+        assert ours == few
 
     def test_nothing_is_coloured_where_nobody_looks(self, digits: Any) -> None:
         assert "\x1b" not in digits.outcome.stdout + digits.outcome.stderr
@@ -184,7 +197,7 @@ class TestReport:
     def test_is_what_design_says(self, digits: Any) -> None:
         report = digits.report
         assert report["schema"] == 1
-        fields = {"stage", "name", "label", "value", "unit", "n", "low", "high", "kind", "where"}
+        fields = {"stage", "name", "label", "value", "unit", "n", "low", "high", "kind", "where", "machine"}
         for row in report["measurements"]:
             assert set(row) == fields
             assert row["stage"] in ("teacher", "baseline", "few", "compressed", "artifact")
@@ -243,7 +256,10 @@ class TestAgain:
         assert outcome.last["cached"] == ALL
         assert outcome.last["bundle"] == str(digits.bundle)
         assert outcome.last["report"] == str(digits.bundle / "report.json")
-        assert set(outcome.last) == {"bundle", "report", "seconds", "cached", "loss", "passed"}
+        assert set(outcome.last) == {
+            *("bundle", "report", "seconds", "cached", "loss", "passed"),
+            *("left_out", "leaks", "contradictions"),
+        }
         assert len(outcome.stdout.splitlines()) == 1
         assert {path.name: sha256(path) for path in digits.bundle.iterdir()} == before
 

@@ -87,7 +87,7 @@ def test_answers_that_make_no_sense_are_told(
 ) -> None:
     Site(host.root).install(bundle)
     real = host.python.read_text().removeprefix("#!/bin/sh\n")
-    host.python.write_text(f'#!/bin/sh\ncase "$3" in site) ;; *) echo welcome; exit 0 ;; esac\n{real}')
+    host.python.write_text(f'#!/bin/sh\ncase "$4" in site) ;; *) echo welcome; exit 0 ;; esac\n{real}')
     outcome = edgec("bench", bundle, *options)
     assert (outcome.exit_code, "answers what is no result" in outcome.failure[0]) == (5, True)
     profile = tmp_path / "my.toml"

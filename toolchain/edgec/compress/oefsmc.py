@@ -74,8 +74,8 @@ def compress(
     helps = gap <= NEAR
     if not helps:
         progress.note(
-            f"the OOD images are left out: to the teacher they are {gap:.2f} nat from the few samples, and such images "
-            f"harm beyond {NEAR}"
+            f"the out-of-distribution images are left out: to the teacher they are {gap:.2f} nat from the few samples, "
+            f"and such images harm beyond {NEAR}"
         )
     student = _with(job, ood, run, config, progress=progress) if helps else _without(job, run, config)
     return student.after(student.module, Step(method="oefsmc", facts={"ood_gap": round(gap, 4), "ood_used": helps}))

@@ -148,6 +148,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         notes=(
             *data["notes"],
             *_notes(sources),
+            *_left_out(made),
             *measured["notes"],
             *_not_proven(made),
             *([loss_text(loss)] if loss else []),
@@ -184,6 +185,17 @@ def _notes(sources: Sources) -> list[str]:
     if plan.data.calibration is None:
         notes.append("no calibration images were given: the ranges come from the training samples and OOD images")
     return notes
+
+
+def _left_out(made: Mapping[str, Output]) -> list[str]:
+    """That recovery went without OOD images, where they were too far to help."""
+    facts = made["compress"].facts.get("oefsmc", {}) if "compress" in made else {}
+    if facts.get("ood_used", True):
+        return []
+    return [
+        f"recovery left the OOD images out: to the teacher they are {facts['ood_gap']:.2f} nat from the few samples, and "
+        "far ones harm (compress.oefsmc.ood)"
+    ]
 
 
 def _not_proven(made: Mapping[str, Output]) -> list[str]:
