@@ -192,10 +192,8 @@ def _left_out(made: Mapping[str, Output]) -> list[str]:
     facts = made["compress"].facts.get("oefsmc", {}) if "compress" in made else {}
     if facts.get("ood_used", True):
         return []
-    return [
-        f"recovery left the OOD images out: to the teacher they are {facts['ood_gap']:.2f} nat from the few samples, and "
-        "far ones harm (compress.oefsmc.ood)"
-    ]
+    gap = f"to the teacher they are {facts['ood_gap']:.2f} nat from the few samples"
+    return [f"recovery left the OOD images out: {gap}, and far ones harm (compress.oefsmc.ood)"]
 
 
 def _not_proven(made: Mapping[str, Output]) -> list[str]:
