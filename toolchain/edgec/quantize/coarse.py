@@ -34,7 +34,8 @@ def coarse_places(
 ) -> tuple[str, ...]:
     """Activations and weights for which the file's integers are too coarse, the worst first, each with why.
 
-    Those that are less than half as bad as the worst are left out.
+    Those that are less than half as bad as the worst are left out. Where nothing is too coarse by itself, the
+    activation that comes nearest is named: small errors add up, too.
 
     An activation is too coarse where rounding and clipping change more than a tenth of the variance of a channel; the
     more channels, the worse. A weight is where rounding takes more than a twentieth of its square.
@@ -53,16 +54,22 @@ def coarse_places(
     placement = place(graph, target, floats=ranges.floats)
     kinds = {name: node.op_type for node in graph.graph.node for name in node.output}
     found = [*_weights(graph, onnx.load(shipped))]
+    nearest: list[tuple[float, str]] = []
     for name, channels in _channels(graph, placement.tensors, images).items():
         low, high = ranges.bounds[name]
         step = _step(low, high, grid)
         error, variance = channels.lost(low, high) + step**2 / 12, channels.variance
         told = variance > _MEANT * channels.square.max()
         drowned = told & (error > _DROWNED * variance)
+        what = f"'{name}' ({kinds.get(name, 'input')}) spans {low:.3g} to {high:.3g} in steps of {step:.2g}"
+        if told.any():
+            share = float((error[told] / variance[told]).max())
+            much = f"which change {share:.1%} of a channel's variance, the most of all"
+            nearest.append((share, f"{what}, {much}"))
         if drowned.any():
-            what = f"'{name}' ({kinds.get(name, 'input')}) spans {low:.3g} to {high:.3g} in steps of {step:.2g}"
             fine = f"{drowned.sum()} of its {told.sum()} channels vary by {_text(variance[drowned])}"
             found.append((drowned.sum() / told.sum(), f"{what}, {fine}"))
+    found = found or sorted(nearest)[-1:]
     worst = max((share for share, _ in found), default=0.0)
     return tuple(text for share, text in sorted(found, key=lambda place: -place[0]) if share > worst / 2)
 
