@@ -102,11 +102,17 @@ def test_the_budget_is_kept_or_what_can_be_kept_is_told(keep_flops: float, multi
 @settings(deadline=None)
 @given(st.floats(0.6, 1), st.floats(0.6, 1), st.integers(1, 4))
 def test_a_larger_budget_never_keeps_less(one: float, other: float, multiple: int) -> None:
+    layers, flops = dict(net().named_modules()), layer_flops(net(), IMAGE)
     less, more = (
-        even_widths(net(), coupled(), IMAGE, keep_flops=share, rules=Rules(channel_multiple=multiple))
+        _flops_left(
+            flops,
+            layers,
+            coupled(),
+            even_widths(net(), coupled(), IMAGE, keep_flops=share, rules=Rules(channel_multiple=multiple)),
+        )
         for share in sorted((one, other))
     )
-    assert all(less[name] <= more[name] for name in less)
+    assert less <= more * (1 + 1e-12)  # sums in another order
 
 
 @settings(deadline=None)
