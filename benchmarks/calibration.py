@@ -11,7 +11,6 @@ values would put it, as a share of the range.
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 
 from edgec.calibrate import CalibrationSet, Ranges, Recipe, observe_ranges, ranges
+from edgec.core.host import peak_bytes
 from edgec.core.inputs import InputSpec, normalise
 from edgec.core.target import load_target
 from rows import Row, arguments, show
@@ -141,7 +141,7 @@ def _timed(run: Callable[[], object]) -> Pass:
     began, began_cpu = time.perf_counter(), time.process_time()
     run()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
-    return Pass(seconds=seconds, cpu_seconds=cpu_seconds, peak_mb=_peak_mb())
+    return Pass(seconds=seconds, cpu_seconds=cpu_seconds, peak_mb=peak_bytes() / 2**20)
 
 
 def _deviation(model: Path, observer: str, n: int, classes: int) -> Row:
@@ -182,13 +182,6 @@ def _noise(index: int) -> np.ndarray:
     rng = np.random.default_rng(index)
     shape = (SPEC.height, SPEC.width, SPEC.channels)
     return rng.integers(0, int(rng.integers(64, 257)), shape, dtype=np.uint8)
-
-
-def _peak_mb() -> float:
-    """The process's high-water mark; `ru_maxrss` would keep that of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return float(found[1]) / 1024 if found else float("nan")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import itertools
 import json
 import os
 import random
-import resource
 import socket
 import struct
 import sys
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.core.errors import EdgecError
+from edgec.core.host import peak_bytes
 from edgec.deploy import Site, Status, agent, bounded, http
 from edgec.deploy.agent import Agent
 from edgec.deploy.fleet import Device
@@ -373,7 +373,7 @@ def main() -> None:
                 name="honest", url=host.url, key=bed.identity, known_hosts=bed.known_hosts, python=str(host.python)
             )
             rolled, updated = asyncio.run(roll_to_all(folder, bed, bundle, count, honest))
-    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory_mb = peak_bytes() / 2**20
     rows = [
         Row(
             what="hostile registries: agent ended by something unexpected", value=looks["unexpected"], unit="", n=count

@@ -15,7 +15,6 @@ import contextlib
 import io
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgec.cli import main as edgec
 from edgec.core.confined import Confined
 from edgec.core.digest import digest_tree
+from edgec.core.host import peak_bytes
 from edgec.package import open_bundle, sign_bundle
 from edgec.pipeline.store import RECORD, Recipe, Store
 from mutants import KINDS, Mutant, Specimen, damage
@@ -287,7 +287,7 @@ def _rows(outcomes: list[Outcome]) -> list[Row]:
     rows.append(Row(what="all: wrote outside or ran code", value=escaped, unit="mutants", n=len(outcomes)))
     seconds = sorted(outcome.seconds for outcome in outcomes)
     rows.append(Row(what="slowest", value=seconds[-1], unit="s", n=len(seconds), low=seconds[0], high=seconds[-1]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / 2**20
     return [*rows, Row(what="peak memory of this process", value=peak, unit="MiB", n=1)]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Host", "describe_host", "memory_bytes", "parse_host", "this_host", "usable_cores"]
+__all__ = ["Host", "describe_host", "memory_bytes", "parse_host", "peak_bytes", "this_host", "usable_cores"]
 
 _CPUINFO = Path("/proc/cpuinfo")
+_PROCESS = Path("/proc/self/status")
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Names that other systems give to the two architectures of the profiles."""
@@ -96,3 +99,14 @@ def memory_bytes() -> int:
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _CONTAINER_LIMIT.read_text(encoding="ascii").strip() if _CONTAINER_LIMIT.is_file() else ""
     return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def peak_bytes() -> int:
+    """The high-water mark of this process's memory.
+
+    Linux' `ru_maxrss` keeps the mark of the process that forked this one across exec; `VmHWM` starts anew.
+    """
+    if _PROCESS.is_file() and (found := re.search(r"^VmHWM:\s+(\d+) kB", _PROCESS.read_text(), flags=re.MULTILINE)):
+        return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
