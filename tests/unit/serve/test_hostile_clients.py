@@ -49,7 +49,9 @@ def test_honest_clients_are_answered_beside_hostile_ones(hostile: ModuleType, bu
             there = replace(target, address=address)
             for kind in KINDS:
                 seen = asyncio.run(hostile.attack(there, server, kind, seconds=SECONDS))
-                assert (kind, seen.failed) == (kind, [])
+                # Clients of one address share what it may have under way: they may be told to come again.
+                refusals = {"429"} if address == "127.0.0.1" else set()
+                assert set(seen.failed) <= refusals, (kind, address)
                 assert seen.latencies_ms
                 assert seen.memory_bytes < MOST_BYTES, kind
     assert len((tmp_path / "log").read_text().splitlines()) <= 4, (tmp_path / "log").read_text()
