@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import ConfigError, GateFailed
 
 if TYPE_CHECKING:
@@ -91,15 +92,7 @@ class FloorType(click.ParamType):
 @click.option(
     "--bench", type=click.Path(path_type=Path), metavar="FILE", help="What edgec bench --json told on the device."
 )
-@click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key, PEM: demand a signature made with it."
-)
-@click.option(
-    "--certificate",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Authorities, PEM: demand a signature made with a certificate of theirs.",
-)
+@signed_by
 @click.option(
     "--policy",
     type=click.Choice(["strict", "confident", "prove"]),
@@ -139,13 +132,12 @@ def command(
     from edgec.core.progress import Silent
     from edgec.evaluate import outlets
     from edgec.evaluate.gates import Check
-    from edgec.package import Trust
     from edgec.pipeline.check import check_bundle
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))
     progress = _progress() if test else Silent()
-    trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
+    trust = find_trust(key, certificate)
     results = check_bundle(bundle, asked, baseline=baseline, test=test, bench=bench, trust=trust, progress=progress)
     name = bundle.resolve().name
     told = Check.of(results).model_dump_json()

@@ -1,4 +1,4 @@
-"""The options that say whose signature a bundle must have before anything of it runs."""
+"""The options that say whose signature a bundle must have before it is believed or run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def signed_by(function: Command) -> Command:
             "--certificate",
             type=file,
             metavar="FILE",
-            help="Authorities, PEM: run it only if they vouch for who signed.",
+            help="Authorities, PEM: demand a signature made with a certificate of theirs.",
         ),
-        click.option("--key", type=file, metavar="FILE", help="Public key, PEM: run it only if it is signed with it."),
+        click.option("--key", type=file, metavar="FILE", help="Public key, PEM: demand a signature made with it."),
     ):
         function = option(function)
     return function

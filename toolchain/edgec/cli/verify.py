@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.say import say
+from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
@@ -19,15 +20,7 @@ __all__ = ["command"]
 
 @click.command("verify")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key, PEM: demand a signature made with it."
-)
-@click.option(
-    "--certificate",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Authorities, PEM: demand a signature made with a certificate of theirs.",
-)
+@signed_by
 @click.option("--smoke-test", is_flag=True, help="Run the golden images and compare with the recorded logits.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(bundle: Path, *, key: Path | None, certificate: Path | None, smoke_test: bool, as_json: bool) -> None:
@@ -35,9 +28,9 @@ def command(bundle: Path, *, key: Path | None, certificate: Path | None, smoke_t
 
     BUNDLE is a folder or an archive. Without --key and --certificate a signature is told of, and not believed.
     """
-    from edgec.package import Trust, open_bundle, verify_signature
+    from edgec.package import open_bundle, verify_signature
 
-    trust = None if key is None and certificate is None else Trust.read(key=key, certificate=certificate)
+    trust = find_trust(key, certificate)
     opened = open_bundle(bundle)
     signer = None if trust is None else verify_signature(opened, trust)
     opened.verify()
