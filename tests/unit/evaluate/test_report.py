@@ -32,6 +32,13 @@ def test_a_look_up_prefers_what_speaks_of_the_target(ten_classes: Report) -> Non
     assert ten_classes.find(Stage.ARTIFACT, "latency_ms_p12") is None
 
 
+def test_a_copy_with_other_rows_looks_them_up_anew(ten_classes: Report) -> None:
+    row = ten_classes.measurements[0]
+    assert ten_classes.find(row.stage, row.name, row.label) is not None
+    bare = ten_classes.model_copy(update={"measurements": ()})
+    assert bare.find(row.stage, row.name, row.label) is None
+
+
 def test_the_worst_class_is_that_of_the_row_without_label(ten_classes: Report) -> None:
     name = ten_classes.worst_class(Stage.ARTIFACT)
     worst = ten_classes.find(Stage.ARTIFACT, "worst_class_accuracy")

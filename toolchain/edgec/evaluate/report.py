@@ -319,6 +319,12 @@ class Report(_Frozen):
             found.setdefault((row.stage, row.name, row.label), []).append(row)
         return found
 
+    def __copy__(self) -> Self:
+        """A copy with other rows looks them up anew: pydantic copies what is cached along with the fields."""
+        copied = super().__copy__()
+        vars(copied).pop("_indexed", None)
+        return copied
+
     def by_class(self, stage: Stage, name: str) -> dict[str, Measurement]:
         """The rows with this name that are of one class, by class."""
         return {m.label: m for m in self.measurements if (m.stage, m.name) == (stage, name) and m.label is not None}
