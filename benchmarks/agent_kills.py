@@ -183,7 +183,7 @@ def main() -> None:
         ("looks until then: {}", Counter(each.looks for each in found)),
     ):
         rows += [Row(what=what.format(name), value=n, unit="kills", n=len(found)) for name, n in counts.most_common()]
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 if __name__ == "__main__":

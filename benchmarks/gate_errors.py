@@ -66,7 +66,7 @@ def main() -> None:
         if given.only in kind
         for row in _rows(kind, gates, draw, classes=classes, images=images, bundles=bundles)
     ]
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _rows(kind: str, gates: Gates, draw: Draw, *, classes: int, images: int, bundles: int) -> Iterator[Row]:

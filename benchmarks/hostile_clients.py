@@ -182,7 +182,7 @@ def main() -> None:
         rows = _rows(alone, beside)
         rows.append(Row(what="lines in the log", value=len(log.read_text().splitlines()), unit="lines", n=len(beside)))
         rows.append(Row(what="ready afterwards", value=int(ready), unit="servers", n=1))
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 def _digits(folder: Path) -> Path:

@@ -368,7 +368,7 @@ def main() -> None:
         print(f"{trait}: {told.last_lines}", file=sys.stderr)
         said = "silent" if told.is_silent else "told" if told.loss and told.loss["places"] else "told, no place"
         rows.append(Row(what=trait, value=told.lost_pp, unit="points", n=told.n, against=said))
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
     quiet = [row.what for row in rows if row.value > BOUND_PP and row.against == "silent"]
     sys.exit(f"lost more than {BOUND_PP:g} points and said nothing: {', '.join(quiet)}" if quiet else 0)
 

@@ -387,7 +387,7 @@ def main() -> None:
         Row(what="the honest device among them: updated", value=int(updated), unit="", n=1),
         Row(what="most memory", value=memory_mb, unit="MB", n=1),
     ]
-    show(rows, as_json=given.json)
+    show(rows, as_json=given.json, output=given.output)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def compress(
     method_config: BaseModel,
     config: OefsmcConfig,
     *,
+    alone: Classifier | None = None,
     progress: Progress,
 ) -> Classifier:
     """Runs a method with OOD images beside the few samples, where they are near enough to help (`config.ood`).
@@ -54,6 +55,7 @@ def compress(
         method: What is wrapped.
         method_config: Its settings.
         config: What is added.
+        alone: What the few samples alone give, where that is known: it is what comes out where OOD images stay out.
         progress: Where to report.
 
     Raises:
@@ -64,7 +66,7 @@ def compress(
         return method.function(given, method_config, progress=progress)
 
     if ood is None or config.ood == "never":
-        return _without(job, run, config)
+        return alone or _without(job, run, config)
     if len(ood) < 2:
         raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
     if config.ood == "always" or _is_plain(config):
@@ -77,7 +79,7 @@ def compress(
             f"the out-of-distribution images are left out: to the teacher they are {gap:.2f} nat from the few samples, "
             f"and beyond {NEAR} such images may do harm"
         )
-    student = _with(job, ood, run, config, progress=progress) if helps else _without(job, run, config)
+    student = _with(job, ood, run, config, progress=progress) if helps else alone or _without(job, run, config)
     return student.after(student.module, Step(method="oefsmc", facts={"ood_gap": round(gap, 4), "ood_used": helps}))
 
 

@@ -90,12 +90,12 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     images, sources = read_prepared(data.folder), sources.tested_on(data.facts["tested"])
     plain = run.maybe(plan.baseline, lambda to: stages.compress(sources, images, to, variant="plain"))
     few = run.maybe(plan.from_few, lambda to: stages.compress(sources, images, to, variant="few"))
-    variant = plan.config.compress.variant
-    ours = run.maybe(plan.compressed, lambda to: stages.compress(sources, images, to, variant=variant))
+    variant, known = plan.config.compress.variant, few and few.folder
+    ours = run.maybe(plan.compressed, lambda to: stages.compress(sources, images, to, variant=variant, few=known))
     graph = run(plan.exported, lambda to: stages.export(sources, images, ours and ours.folder, to))
     fp32 = graph.folder / stages.FP32
-    known = store.folder / "ranges"
-    ranges = run(plan.calibrated, lambda to: stages.calibrate(sources, images, fp32, to, cache=known))
+    read = store.folder / "ranges"
+    ranges = run(plan.calibrated, lambda to: stages.calibrate(sources, images, fp32, to, cache=read))
     int8 = run(plan.quantized, lambda to: stages.quantize(sources, images, fp32, ranges.folder / stages.RANGES, to))
     run.maybe(plan.proven, lambda to: stages.prove(sources, int8.folder, ranges.folder, to))
     models = {Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / stages.MODEL}

@@ -39,8 +39,17 @@ MODEL = "model.onnx"
 RANGES = "ranges.json"
 
 
-def compress(sources: Sources, images: Prepared, folder: Path, *, variant: Variant) -> Mapping[str, Any]:
+def compress(
+    sources: Sources, images: Prepared, folder: Path, *, variant: Variant, few: Path | None = None
+) -> Mapping[str, Any]:
     """Stages `baseline`, `few` and `compress`: a student that is there when it is read back.
+
+    Args:
+        sources: Plan, teacher and device.
+        images: The few samples and the OOD pool.
+        folder: Where the student goes.
+        variant: As `compressed` has it.
+        few: What stage `few` left, where it ran.
 
     Raises:
         ContractError: As `compressed`, or the student cannot be stored.
@@ -49,7 +58,8 @@ def compress(sources: Sources, images: Prepared, folder: Path, *, variant: Varia
     from edgec.models.infer import logits_of
 
     teacher = sources.classifier
-    student = compressed(sources, images, variant=variant)
+    alone = None if few is None else sources.student(few)
+    student = compressed(sources, images, variant=variant, alone=alone)
     save_student(student, folder)
     if not np.array_equal(logits_of(student, images.few), logits_of(load_student(teacher, folder), images.few)):
         name = sources.plan.config.compress.method
@@ -57,13 +67,16 @@ def compress(sources: Sources, images: Prepared, folder: Path, *, variant: Varia
     return {step.method: dict(step.facts) for step in student.history[len(teacher.history) :]}
 
 
-def compressed(sources: Sources, images: Prepared, *, variant: Variant) -> Classifier:
+def compressed(
+    sources: Sources, images: Prepared, *, variant: Variant, alone: Classifier | None = None
+) -> Classifier:
     """Prunes and recovers.
 
     Args:
         sources: Plan, teacher and device.
         images: The few samples and the OOD pool.
         variant: By the method alone, by our recipe on the few samples, or with the OOD images.
+        alone: What variant `few` gives, where that is known already.
 
     Raises:
         ContractError: The method changed the teacher, or returned a model of another shape.
@@ -87,7 +100,8 @@ def compressed(sources: Sources, images: Prepared, *, variant: Variant) -> Class
         student = method.function(job, options, progress=sources.progress)
     else:
         ood = images.ood if variant == "ours" else None
-        student = oefsmc.compress(job, ood, method, options, plan.config.compress.oefsmc, progress=sources.progress)
+        recipe, progress = plan.config.compress.oefsmc, sources.progress
+        student = oefsmc.compress(job, ood, method, options, recipe, alone=alone, progress=progress)
     if _fingerprint(teacher) != before:
         raise ContractError(f"compression method '{method.name}' changed the teacher that it was given")
     if (student.input, student.labels) != (teacher.input, teacher.labels):
