@@ -67,9 +67,7 @@ def compress(
     return {step.method: dict(step.facts) for step in student.history[len(teacher.history) :]}
 
 
-def compressed(
-    sources: Sources, images: Prepared, *, variant: Variant, alone: Classifier | None = None
-) -> Classifier:
+def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: Classifier | None = None) -> Classifier:
     """Prunes and recovers.
 
     Args:
