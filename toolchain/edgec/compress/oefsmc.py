@@ -21,6 +21,7 @@ from edgec.compress.finetune import Labelled, finetune
 from edgec.compress.importance import class_weights
 from edgec.compress.job import Auxiliary, CompressJob
 from edgec.compress.labels import assign_labels, complementary_rates, draw_labels
+from edgec.compress.restyle import restyled
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import DataError
 from edgec.core.progress import Progress
@@ -69,9 +70,12 @@ def compress(
         return alone or _without(job, run, config)
     if len(ood) < 2:
         raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
+    near = job.few if job.unlabelled is None else job.few.joined(job.unlabelled)
+    if config.style == "few":
+        ood = restyled(ood, near)
     if config.ood == "always" or _is_plain(config):
         return _with(job, ood, run, config, progress=progress)
-    near, far = (to_tensor(part.decoded(), job.teacher.input) for part in (_near(job, flat=True)[0], ood))
+    near, far = (to_tensor(part.decoded(), job.teacher.input) for part in (near, ood))
     gap = domain_gap(job.teacher.module, near, far, fabric=job.fabric)
     helps = gap <= NEAR
     if not helps:
