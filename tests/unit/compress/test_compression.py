@@ -375,25 +375,50 @@ class TestUnlabelledImages:
 
 
 class TestWhetherOodImagesTakePart:
-    """By the gap that the teacher sees; the answer is part of the student's history."""
+    """By the gap that the teacher sees, as they are and restyled; the answer is part of the student's history."""
 
     def made(self, job: CompressJob, images: Images | None, **fields: Any) -> Classifier:
         config = OefsmcConfig(recovery=DistillConfig(**SMALL), **fields)
         return oefsmc.compress(job, images, methods["mir"], MirConfig(), config, progress=Silent())
 
-    @pytest.mark.parametrize(("gap", "used"), [(0.09, True), (0.11, False)])
-    def test_near_ones_do_and_far_ones_do_not(
-        self, job: CompressJob, ood: Images, monkeypatch: pytest.MonkeyPatch, gap: float, used: bool
+    @pytest.mark.parametrize(
+        ("gaps", "facts", "alike"),
+        [
+            ([0.09], {"ood_gap": 0.09, "ood_used": True}, {"ood": "always", "style": "own"}),
+            (
+                [0.11, 0.09],
+                {"ood_gap": 0.11, "ood_gap_restyled": 0.09, "ood_used": True},
+                {"ood": "always", "style": "few"},
+            ),
+            ([0.7, 0.11], {"ood_gap": 0.7, "ood_gap_restyled": 0.11, "ood_used": False}, {"ood": "never"}),
+        ],
+        ids=["near", "brought near", "far"],
+    )
+    def test_near_ones_do_far_ones_are_restyled_and_what_stays_far_does_not(
+        self,
+        job: CompressJob,
+        ood: Images,
+        monkeypatch: pytest.MonkeyPatch,
+        gaps: list[float],
+        facts: dict[str, Any],
+        alike: dict[str, Any],
     ) -> None:
-        monkeypatch.setattr(oefsmc, "domain_gap", lambda *_, **__: gap)
+        measured = iter(gaps)
+        monkeypatch.setattr(oefsmc, "domain_gap", lambda *_, **__: next(measured, 1.0))
         student = self.made(job, ood)
-        assert dict(student.history[-1].facts) == {"ood_gap": gap, "ood_used": used}
-        wanted = self.made(job, ood, ood="always") if used else self.made(job, None)
-        assert bytes_of(student.module) == bytes_of(wanted.module)
+        assert dict(student.history[-1].facts) == facts
+        assert bytes_of(student.module) == bytes_of(self.made(job, ood, **alike).module)
+
+    def test_what_the_few_samples_alone_gave_is_taken_where_they_stay_out(self, job: CompressJob, ood: Images) -> None:
+        alone = self.made(job, None)
+        given = {"alone": alone, "progress": Silent()}
+        config = OefsmcConfig(ood="never")
+        assert oefsmc.compress(job, ood, methods["mir"], MirConfig(), config, **given) is alone
 
     def test_never_is_the_control(self, job: CompressJob, ood: Images) -> None:
         assert bytes_of(self.made(job, ood, ood="never").module) == bytes_of(self.made(job, None).module)
 
     def test_the_paper_always_takes_them(self) -> None:
-        assert OefsmcConfig(like="paper").ood == "always"
-        assert OefsmcConfig().ood == "auto"
+        paper, ours = OefsmcConfig(like="paper"), OefsmcConfig()
+        assert (paper.ood, paper.style) == ("always", "own")
+        assert (ours.ood, ours.style) == ("auto", "auto")

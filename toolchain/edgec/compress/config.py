@@ -207,8 +207,9 @@ class OefsmcConfig(BaseModel):
         without: A part that is left out: `compression` (plain pruning and recovery), `finetuning`, or `all`, which
             leaves the plain method. Fine-tuning helped no student that was recovered jointly, so ours goes without.
         ood: Whether OOD images take part: `always`, `never` (our recipe on the few samples alone), or `auto`, if to the
-            teacher they are near the few samples: far ones harm.
-        style: Whose colours, spectrum and levels the OOD images have: those of the `few` samples, or their `own`.
+            teacher they are near the few samples: far ones may harm.
+        style: Whose colours, spectrum and levels the OOD images have: those of the `few` samples, their `own`, or
+            `auto`, their own if those are near and else those of the few samples.
         auxiliary: m, how many OOD images get a label; as many as there are few samples where it is not given.
         held_out: Share of the OOD images that nothing is trained on, for fine-tuning's guard.
         labels: How eq. 4's labels are drawn: by largest `remainder`, steadier where m is small, or at `random`.
@@ -229,7 +230,7 @@ class OefsmcConfig(BaseModel):
     like: Literal["ours", "paper"] = "ours"
     without: Without = "finetuning"
     ood: Literal["auto", "always", "never"] = "auto"
-    style: Literal["few", "own"] = "few"
+    style: Literal["auto", "few", "own"] = "auto"
     auxiliary: int | None = Field(default=None, ge=2)
     held_out: float = Field(default=0.2, gt=0, lt=1)
     labels: Literal["remainder", "random"] = "remainder"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,9 @@ from edgec.models.infer import logits_of, to_tensor
 __all__ = ["compress"]
 
 NEAR = 0.1
-"""Nat of domain gap up to which OOD images take part. CIFAR-100 has at most 0.05 beside CIFAR-10, where it helps. From
-0.17 (TrashNet) to 0.7 (digits) such images helped one of four draws and harmed three (docs/results.md)."""
+"""Nat of domain gap up to which OOD images take part. CIFAR-100 has at most 0.08 beside CIFAR-10, where it helps. Where
+it was more, from 0.16 (TrashNet) to 0.7 (digits), images as they were may harm; restyled, they come below 0.06
+(docs/results.md)."""
 Run = Callable[[CompressJob], Classifier]
 """The method that is wrapped."""
 
@@ -48,7 +50,7 @@ def compress(
     alone: Classifier | None = None,
     progress: Progress,
 ) -> Classifier:
-    """Runs a method with OOD images beside the few samples, where they are near enough to help (`config.ood`).
+    """Runs a method with OOD images beside the few samples, where they are or can be brought near (`config.ood`).
 
     Args:
         job: The compression, without an auxiliary set.
@@ -70,21 +72,36 @@ def compress(
         return alone or _without(job, run, config)
     if len(ood) < 2:
         raise DataError(f"{len(ood)} OOD images, expected two or more", hint="add images with --ood")
-    near = job.few if job.unlabelled is None else job.few.joined(job.unlabelled)
-    if config.style == "few":
-        ood = restyled(ood, near)
-    if config.ood == "always" or _is_plain(config):
+    if _is_plain(config):
         return _with(job, ood, run, config, progress=progress)
-    near, far = (to_tensor(part.decoded(), job.teacher.input) for part in (near, ood))
-    gap = domain_gap(job.teacher.module, near, far, fabric=job.fabric)
-    helps = gap <= NEAR
-    if not helps:
+    pool, facts = _brought_near(job, ood, config)
+    if pool is None:
         progress.note(
-            f"the out-of-distribution images are left out: to the teacher they are {gap:.2f} nat from the few samples, "
-            f"and beyond {NEAR} such images may do harm"
+            f"the out-of-distribution images are left out: to the teacher they are {facts['ood_gap']:.2f} nat from the "
+            f"few samples, and beyond {NEAR} such images may do harm"
         )
-    student = _with(job, ood, run, config, progress=progress) if helps else alone or _without(job, run, config)
-    return student.after(student.module, Step(method="oefsmc", facts={"ood_gap": round(gap, 4), "ood_used": helps}))
+        student = alone or _without(job, run, config)
+    else:
+        student = _with(job, pool, run, config, progress=progress)
+    return student.after(student.module, Step(method="oefsmc", facts=facts))
+
+
+def _brought_near(job: CompressJob, ood: Images, config: OefsmcConfig) -> tuple[Images | None, dict[str, Any]]:
+    """The OOD images as they are, in the few samples' style, or not at all; and the gaps that decided it."""
+    near = job.few if job.unlabelled is None else job.few.joined(job.unlabelled)
+    pool, gap = ood, _gap(job, near, ood)
+    facts: dict[str, Any] = {"ood_gap": round(gap, 4)}
+    if config.style == "few" or (config.style == "auto" and gap > NEAR):
+        pool = restyled(ood, near)
+        gap = _gap(job, near, pool)
+        facts["ood_gap_restyled"] = round(gap, 4)
+    used = config.ood == "always" or gap <= NEAR
+    return pool if used else None, {**facts, "ood_used": used}
+
+
+def _gap(job: CompressJob, near: Images, far: Images) -> float:
+    first, second = (to_tensor(part.decoded(), job.teacher.input) for part in (near, far))
+    return domain_gap(job.teacher.module, first, second, fabric=job.fabric)
 
 
 def _is_plain(config: OefsmcConfig) -> bool:

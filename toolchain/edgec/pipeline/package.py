@@ -148,7 +148,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         notes=(
             *data["notes"],
             *_notes(sources),
-            *_left_out(made),
+            *_restyled_or_left_out(made),
             *measured["notes"],
             *_not_proven(made),
             *([loss_text(loss)] if loss else []),
@@ -187,13 +187,17 @@ def _notes(sources: Sources) -> list[str]:
     return notes
 
 
-def _left_out(made: Mapping[str, Output]) -> list[str]:
-    """That recovery went without OOD images, where they were too far to help."""
+def _restyled_or_left_out(made: Mapping[str, Output]) -> list[str]:
+    """What became of OOD images that were too far to help as they were."""
     facts = made["compress"].facts.get("oefsmc", {}) if "compress" in made else {}
-    if facts.get("ood_used", True):
+    gaps = [facts[name] for name in ("ood_gap", "ood_gap_restyled") if name in facts]
+    if not facts.get("ood_used", True):
+        gap = f"to the teacher they are {gaps[-1]:.2f} nat from the few samples"
+        return [f"recovery left the OOD images out: {gap}, and far ones may do harm (compress.oefsmc.ood)"]
+    if len(gaps) < 2:
         return []
-    gap = f"to the teacher they are {facts['ood_gap']:.2f} nat from the few samples"
-    return [f"recovery left the OOD images out: {gap}, and far ones harm (compress.oefsmc.ood)"]
+    moved = f"brought them from {gaps[0]:.2f} to {gaps[1]:.2f} nat from the few samples (compress.oefsmc.style)"
+    return [f"the few samples' colours, spectrum and levels, which recovery gave to the OOD images, {moved}"]
 
 
 def _not_proven(made: Mapping[str, Output]) -> list[str]:
