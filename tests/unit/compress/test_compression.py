@@ -150,7 +150,7 @@ def captured(job: CompressJob, ood: Images, **fields: Any) -> Any:
         jobs.append(given)
         return given.teacher
 
-    config = OefsmcConfig(**{"ood": "always", **fields})
+    config = OefsmcConfig(**{"ood": "always", "style": "own", **fields})
     wrapped = Registered(name="theirs", function=method, config=Options)
     oefsmc.compress(job, ood, wrapped, Options(), config, progress=Silent())
     return jobs[0].auxiliary
@@ -233,15 +233,15 @@ def test_too_few_ood_images_are_refused(job: CompressJob, ood: Images, n: int) -
 
 def test_history_tells_of_the_guard(job: CompressJob, ood: Images) -> None:
     student = ours(job, ood)
-    assert [step.method for step in student.history] == ["mir", "finetune"]
-    facts: Mapping[str, Any] = student.history[-1].facts
+    assert [step.method for step in student.history] == ["mir", "finetune", "oefsmc"]
+    facts: Mapping[str, Any] = student.history[1].facts
     assert facts["guard_after"] <= facts["guard_before"]
     assert facts["kept_steps"] in (0, 1, 2)
 
 
 def test_fine_tuning_is_left_out_unless_asked_for(job: CompressJob, ood: Images) -> None:
     student = oefsmc.compress(job, ood, methods["mir"], MirConfig(), OefsmcConfig(ood="always"), progress=Silent())
-    assert [step.method for step in student.history] == ["mir"]
+    assert [step.method for step in student.history] == ["mir", "oefsmc"]
 
 
 # ---- as in the paper, and without its parts
