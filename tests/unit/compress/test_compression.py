@@ -109,7 +109,7 @@ def test_the_plain_method_keeps_the_filters_of_the_largest_norm_in_their_order(j
 
 def test_ours_can_rank_channels_by_class_aware_taylor_terms(job: CompressJob, ood: Images) -> None:
     """Eq. 5 over the few samples and the auxiliary set, judged behind the batch norm."""
-    student = ours(job, ood, importance="taylor", recovery={"learning_rate": STILL}, without="finetuning")
+    student = ours(job, ood, importance="taylor", style="own", recovery={"learning_rate": STILL}, without="finetuning")
     auxiliary = captured(job, ood, importance="taylor")
     images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in (job.few, auxiliary.labelled)])
     labels = torch.as_tensor(np.concatenate([job.few.labels, auxiliary.labels]))
