@@ -80,6 +80,16 @@ def test_widths_fit_are_multiples_and_no_layer_falls_below_half_of_its_even_widt
         assert width >= min(even[c.producer], max(multiple, even[c.producer] // 2 // multiple * multiple))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_layer_could_have_more_channels_within_the_budget(net: nn.Module, coupled: list[Coupled], seed: int) -> None:
+    given = {"keep_flops": 0.5, "rules": Rules(channel_multiple=8)}
+    even = even_widths(net, coupled, IMAGE, **given)
+    widths = least_cost_widths(net, coupled, drawn_costs(coupled, seed), IMAGE, even=even, **given)
+    for c in coupled:
+        if widths[c.producer] < c.channels:
+            assert kept_share(net, {**widths, c.producer: widths[c.producer] + 8}) > 0.5
+
+
 def test_layers_whose_channels_cost_nothing_go_first(net: nn.Module, coupled: list[Coupled]) -> None:
     costs = drawn_costs(coupled, 0)
     free = [name for name in costs if name.startswith("layer1")]

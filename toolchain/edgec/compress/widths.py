@@ -76,7 +76,8 @@ def least_cost_widths(
     """How many channels each producer keeps where the next to go is always the one that costs least per multiply-add.
 
     Costs of many channels are not the sum of their costs, so no layer keeps less than half of its even width; layers
-    without costs keep that.
+    without costs keep that. The last step may go far below the budget: what is left of it is given back, first where a
+    multiply-add spares most.
 
     Args:
         module: The teacher.
@@ -94,20 +95,37 @@ def least_cost_widths(
     options = {
         c.producer: _options(c, even[c.producer], _step(c, modules, rules)) for c in coupled if c.producer in costs
     }
-    plan = {**even, **{name: widths.pop() for name, widths in options.items()}}
+    plan = {**even, **{name: widths[-1] for name, widths in options.items()}}
+
+    def price(name: str, *, narrow: int, wide: int) -> float:
+        """What the channels between two widths of a layer cost, per multiply-add."""
+        spent = left({**plan, name: wide}) - left({**plan, name: narrow})
+        return float(costs[name][narrow:wide].sum()) / spent
+
     layers = {c.producer: {*c.outputs, *c.inputs} for c in coupled}
     prices: dict[str, float] = {}
     stale = list(options)
-    while (now := left(plan)) > limit:
+    while left(plan) > limit:
         for name in stale:
             prices.pop(name, None)
-            for width in options[name][-1:]:
-                saved = now - left({**plan, name: width})
-                prices[name] = float(costs[name][width : plan[name]].sum()) / saved
+            for width in _next(options[name], plan[name], wider=False):
+                prices[name] = price(name, narrow=width, wide=plan[name])
         cheapest = min(prices, key=prices.__getitem__)
-        plan[cheapest] = options[cheapest].pop()
+        (plan[cheapest],) = _next(options[cheapest], plan[cheapest], wider=False)
         stale = [name for name in options if layers[name] & layers[cheapest]]
-    return plan
+    while True:
+        back = {name: width for name in options for width in _next(options[name], plan[name], wider=True)}
+        fitting = {name: width for name, width in back.items() if left({**plan, name: width}) <= limit}
+        if not fitting:
+            return plan
+        dearest = max(fitting, key=lambda name: price(name, narrow=plan[name], wide=fitting[name]))
+        plan[dearest] = fitting[dearest]
+
+
+def _next(options: list[int], width: int, *, wider: bool) -> list[int]:
+    """The next width among rising options; none at their end."""
+    at = options.index(width) + (1 if wider else -1)
+    return options[at : at + 1] if at >= 0 else []
 
 
 def _step(coupled: Coupled, layers: Mapping[str, nn.Module], rules: Rules) -> int:
