@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from figures import (
@@ -17,6 +18,8 @@ from figures import (
     percent_alone,
     points,
     require_measured,
+    source,
+    subjects,
     table,
 )
 
@@ -26,11 +29,16 @@ COMMANDS = {
     "digits": "python benchmarks/build.py --seeds 6",
     "gains": "python benchmarks/gains.py cifar10-resnet20 --samples 50 10 --set compress.steps=150",
     "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
-    "gates": "python benchmarks/gates.py",
+    "gate_errors": "python benchmarks/gate_errors.py --bundles 1000",
+    "gates": "python benchmarks/gates.py --plot docs/images/gates.svg",
     "latency": "python benchmarks/latency_model.py",
     "mutations": "python benchmarks/mutations.py",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
+_TEMPERATURE = re.compile(
+    r"temperature of (?P<by>[\d.]+), fitted to the teacher: calibration error (?P<before>[\d.]+ %) without it, "
+    r"(?P<after>[\d.]+ %) with it, (?P<teacher>[\d.]+ %) of the teacher"
+)
 _STAGES = {
     "teacher": "the classifier that was given",
     "baseline": "plain",
@@ -50,6 +58,20 @@ def _demonstration() -> str:
     printed = (RESULTS / "digits.txt").read_text(encoding="utf-8").partition("\nnote:")[0]
     text = "\n".join(line.rstrip() for line in printed.splitlines())
     return f"```text\n{text}\n```"
+
+
+def _temperature() -> str:
+    """What the command said of the calibration error."""
+    require_measured("digits")
+    printed = " ".join((RESULTS / "digits.txt").read_text(encoding="utf-8").split())
+    found = _TEMPERATURE.search(printed)
+    if found is None:
+        raise KeyError("digits.txt says nothing of a temperature")
+    images = figure("digits", "digits: test images", lambda row: f"{row.value:.0f}")
+    return (
+        f"`edgec build` of the digits, seed 0: {found['before']} without it, {found['after']} with it (temperature "
+        f"{found['by']}), {found['teacher']} of the teacher, n = {images}. {source('digits')}"
+    )
 
 
 def _seeds() -> str:
@@ -85,6 +107,18 @@ def _latency_error() -> str:
 
 def _gates() -> str:
     return table("gates", by=("gate, what it allows, policy",), columns=_lost(percent_alone))
+
+
+def _gate_errors() -> str:
+    """A line for each kind of gate, a column for each size of bundle: false alarms and false proofs."""
+    shapes = tuple(f"{classes} classes of {images}" for classes in (10, 100) for images in (50, 500))
+
+    def cell(kind: str, shape: str) -> str:
+        wrong = (figure("gate_errors", f"{kind}: {shape}: false {what}", percent_alone) for what in ("alarm", "proof"))
+        return "; ".join(wrong)
+
+    body = [(kind, *(cell(kind, shape) for shape in shapes)) for kind in subjects("gate_errors")]
+    return f"{markdown(('gate on', *shapes), body)}\n\n{source('gate_errors')}"
 
 
 def _lost(form: Callable) -> tuple[Column, ...]:
@@ -190,8 +224,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-commands": _commands,
     "results-gains": _gains,
     "results-digits": lambda: table("digits", by=("classifier",), under="digits", columns=_ACCURACIES, titles=_STAGES),
+    "results-gate-errors": _gate_errors,
     "results-gates": _gates,
     "results-int8": _int8,
     "results-latency": _latency,
     "results-mutations": _mutations,
+    "results-temperature": _temperature,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgec.pipeline import measure
@@ -79,3 +80,19 @@ def sshd() -> Iterator[Any]:
 def bed(sshd: Any, tmp_path: Path) -> Any:
     """Devices on this machine, each a real sshd with a folder of its own."""
     return sshd.Testbed(folder=tmp_path)
+
+
+@pytest.fixture
+def leaking_digits(tmp_path: Path) -> tuple[str, ...]:
+    """Settings: twelve training images a class, each a test image whose brightest pixels were dimmed a little."""
+    from edgec.data import load_digits_splits
+
+    test = load_digits_splits()[1]
+    chosen = np.concatenate([np.flatnonzero(test.labels == label)[:12] for label in range(10)])
+    files = {
+        "train": (np.minimum(test.decoded()[chosen], 250), test.labels[chosen]),
+        "test": (test.decoded(), test.labels),
+    }
+    for name, (pixels, labels) in files.items():
+        np.savez(tmp_path / f"{name}.npz", images=pixels, labels=labels, names=np.array(test.classes))
+    return tuple(word for name in files for word in ("--set", f"data.{name}={tmp_path / name}.npz"))

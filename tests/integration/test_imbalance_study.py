@@ -137,6 +137,15 @@ def test_a_study_that_is_interrupted_goes_on_where_it_was(place: Any, trainings:
     assert place.run("--json").last["cached"] == 2
 
 
+def test_test_images_that_a_training_set_gives_away_are_left_out(place: Any, leaking_digits: tuple[str, ...]) -> None:
+    outcome = place.run("--compressions", "a3w3", *leaking_digits)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert outcome.stderr.count("test images are left out of the test set, as other splits give them away") == 2
+    images = {(run["profile"], run["compression"]): run["images"] for run in place.results()["runs"]}
+    assert images["balanced", "none"] == images["balanced", "a3w3"] <= 790 - 100
+    assert images["linear", "none"] == images["linear", "a3w3"] <= 790 - 50
+
+
 def config_of(folder: Path, model: str) -> Path:
     """A config of another model for the digits."""
     image = "{ height = 8, width = 8, channels = 1, mean = [0.3], std = [0.4] }"
