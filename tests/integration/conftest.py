@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgec.core.inputs import InputSpec
+from edgec.data.arrays import array_samples
 from edgec.pipeline import measure
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -83,16 +85,13 @@ def bed(sshd: Any, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def leaking_digits(tmp_path: Path) -> tuple[str, ...]:
-    """Settings: twelve training images a class, each a test image whose brightest pixels were dimmed a little."""
+def leaking_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded digits, with twelve training images a class, each a test image whose bright pixels were dimmed."""
     from edgec.data import load_digits_splits
 
     test = load_digits_splits()[1]
     chosen = np.concatenate([np.flatnonzero(test.labels == label)[:12] for label in range(10)])
-    files = {
-        "train": (np.minimum(test.decoded()[chosen], 250), test.labels[chosen]),
-        "test": (test.decoded(), test.labels),
-    }
-    for name, (pixels, labels) in files.items():
-        np.savez(tmp_path / f"{name}.npz", images=pixels, labels=labels, names=np.array(test.classes))
-    return tuple(word for name in files for word in ("--set", f"data.{name}={tmp_path / name}.npz"))
+    pixels, (_, height, width, channels) = np.minimum(test.decoded()[chosen], 250), test.pixels.shape
+    spec = InputSpec(height=height, width=width, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)
+    train = array_samples(pixels, test.labels[chosen], spec, names=test.classes, classes=None, where="train images")
+    monkeypatch.setattr("edgec.data.load_digits_splits", lambda: (train, test))
