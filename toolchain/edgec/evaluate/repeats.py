@@ -41,6 +41,14 @@ class Repeated:
 
     def measurement(self, name: str, unit: str, *, where: str, machine: Machine) -> Measurement:
         """The artifact's row in a report."""
-        ends = {"low": self.low, "high": self.high}
-        row = {"name": name, "value": self.value, "unit": unit, "n": self.runs, "where": where, "machine": machine}
-        return Measurement(stage=Stage.ARTIFACT, **row, **ends)
+        return Measurement(
+            stage=Stage.ARTIFACT,
+            name=name,
+            value=self.value,
+            unit=unit,
+            n=self.runs,
+            low=self.low,
+            high=self.high,
+            where=where,
+            machine=machine,
+        )
