@@ -25,7 +25,10 @@ from rows import Row, arguments, over_seeds, record, show
 CONFIGS = Path(__file__).parent / "configs"
 Figures = dict[tuple[str, str], dict[int, float]]
 """By what and unit, then by seed."""
-ACCURACIES = ("accuracy", "worst_class_accuracy", "macro_f1")
+ACCURACIES = (
+    *("accuracy", "worst_class_accuracy", "macro_f1"),
+    *("calibration_error", "calibration_error_without_temperature"),
+)
 
 
 def main() -> None:

@@ -86,6 +86,11 @@ def table(
     return f"{markdown((*by, *(column.head for column in columns)), body)}\n\n{source(file)}"
 
 
+def subjects(file: str) -> tuple[str, ...]:
+    """The first parts of the names of a file's rows, each once, in their order."""
+    return tuple(dict.fromkeys(row.what.partition(": ")[0] for row in _rows(file)))
+
+
 def lines(listed: Sequence[Line], *, head: tuple[str, str, str] = ("what", "found", "measured by")) -> str:
     """A table of single figures, each with its command; those whose file is not there yet are left out."""
     body = []

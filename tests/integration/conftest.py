@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from edgec.core.inputs import InputSpec
+from edgec.data.arrays import array_samples
 from edgec.pipeline import measure
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -79,3 +82,16 @@ def sshd() -> Iterator[Any]:
 def bed(sshd: Any, tmp_path: Path) -> Any:
     """Devices on this machine, each a real sshd with a folder of its own."""
     return sshd.Testbed(folder=tmp_path)
+
+
+@pytest.fixture
+def leaking_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded digits, with twelve training images a class, each a test image whose bright pixels were dimmed."""
+    from edgec.data import load_digits_splits
+
+    test = load_digits_splits()[1]
+    chosen = np.concatenate([np.flatnonzero(test.labels == label)[:12] for label in range(10)])
+    pixels, (_, height, width, channels) = np.minimum(test.decoded()[chosen], 250), test.pixels.shape
+    spec = InputSpec(height=height, width=width, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels)
+    train = array_samples(pixels, test.labels[chosen], spec, names=test.classes, classes=None, where="train images")
+    monkeypatch.setattr("edgec.data.load_digits_splits", lambda: (train, test))

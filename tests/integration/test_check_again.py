@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from edgec.core.measurement import Measurement, Stage
 from edgec.core.progress import Silent
 from edgec.data import load_digits_splits
 from edgec.evaluate.half import ROUNDED
+from edgec.evaluate.loss import Loss
+from edgec.evaluate.report import DataFacts
 from edgec.pipeline.check import Evidence, evaluate_again, read_evidence
 
 
@@ -52,3 +56,19 @@ def test_speed_and_size_stay_and_drops_go(evidence: tuple[Evidence, Evidence]) -
         assert again.report.find(Stage.ARTIFACT, name) == found
     assert built.report.find(Stage.ARTIFACT, "macro_f1_drop") is not None
     assert again.report.find(Stage.ARTIFACT, "macro_f1_drop") is None
+
+
+def test_nothing_that_the_build_said_of_its_own_test_images_is_said_of_others(
+    digits: Any, evidence: tuple[Evidence, Evidence], tmp_path: Path
+) -> None:
+    built, test = evidence[0], load_digits_splits()[1].take(np.arange(100))
+    np.savez(tmp_path / "few.npz", images=test.decoded(), labels=test.labels, names=np.array(test.classes))
+    lost = Loss(scheme="int8", before=0.9, after=0.5, low=0.3, high=0.5, proven=True, n=790)
+    odd = Measurement(stage=Stage.ARTIFACT, name="of_test_images", value=3, unit="nat", n=790, where="here")
+    told = built.report.model_copy(update={"loss": lost, "measurements": (*built.report.measurements, odd)})
+    again = evaluate_again(digits.bundle, replace(built, report=told), tmp_path / "few.npz", progress=Silent()).report
+    assert (again.loss, again.notes, again.data) == (None, (), DataFacts())
+    of_images = [row for row in again.measurements if row.machine is None and row.name != "size_bytes"]
+    assert all(row.n <= 100 for row in of_images)
+    assert np.sum(again.confusion[Stage.ARTIFACT]) == 100
+    assert again.confusion.keys() == {Stage.ARTIFACT}

@@ -137,6 +137,18 @@ def test_a_study_that_is_interrupted_goes_on_where_it_was(place: Any, trainings:
     assert place.run("--json").last["cached"] == 2
 
 
+@pytest.mark.usefixtures("leaking_digits")
+def test_test_images_that_a_training_set_gives_away_are_left_out(study_place: Any, tmp_path: Path) -> None:
+    place = study_place(tmp_path, *SMALL)
+    outcome = place.run("--compressions", "a3w3")
+    assert outcome.exit_code == 0, outcome.stderr
+    said = " ".join(outcome.stderr.split())
+    assert said.count("test images are left out of the test set, as other splits give them away") == 2
+    images = {(run["profile"], run["compression"]): run["images"] for run in place.results()["runs"]}
+    assert images["balanced", "none"] == images["balanced", "a3w3"] <= 790 - 100
+    assert images["linear", "none"] == images["linear", "a3w3"] <= 790 - 50
+
+
 def config_of(folder: Path, model: str) -> Path:
     """A config of another model for the digits."""
     image = "{ height = 8, width = 8, channels = 1, mean = [0.3], std = [0.4] }"

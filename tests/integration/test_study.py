@@ -149,6 +149,19 @@ def test_a_method_that_does_not_apply_is_a_result(place: Any, compressions: Any)
     assert place.run("--seeds", "0", "--json").last["cached"] == 2
 
 
+@pytest.mark.usefixtures("leaking_digits")
+def test_test_images_that_the_few_samples_give_away_are_left_out(study_place: Any, tmp_path: Path) -> None:
+    place, once = study_place(tmp_path, *SMALL), ("--variants", "plain", "--seeds", "0")
+    outcome = place.run(*once)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "test images are left out of the test set, as other splits give them away" in " ".join(
+        outcome.stderr.split()
+    )
+    assert [run["images"] <= 790 - 20 for run in place.results()["runs"]] == [True]
+    assert place.run(*once, "--set", "data.leaks=keep").exit_code == 0
+    assert [run["images"] for run in place.results()["runs"]] == [790]
+
+
 def test_any_other_failure_ends_it_with_one_error(place: Any) -> None:
     outcome = place.run("--samples", "1500")
     assert outcome.exit_code == 2

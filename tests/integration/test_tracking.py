@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.report import Report
 from edgec.pipeline.tracking import metrics_of
 
@@ -96,7 +96,10 @@ def test_a_bundle_becomes_one_run_with_numbers_parameters_and_files(digits: Any,
     assert metrics["artifact/accuracy.low"] == accuracy["low"]
     assert metrics["artifact/accuracy/7"] == rows["artifact", "accuracy", "7", "measured"]["value"]
     predicted = rows["artifact", "latency_ms_p50", None, "predicted"]["value"]
-    assert metrics["artifact/latency_ms_p50.predicted"] == predicted != metrics["artifact/latency_ms_p50"]
+    assert metrics["artifact/latency_ms_p50.predicted"] == predicted
+    elsewhere = rows["artifact", "latency_ms_p50", None, "measured"]["value"]
+    assert metrics["artifact/latency_ms_p50.other_machine"] == elsewhere
+    assert "artifact/latency_ms_p50" not in metrics
     parameters = {row["key"]: row["value"] for row in run["data"]["params"]}
     assert parameters["target"] == digits.manifest["target"]["name"]
     assert parameters["calibrate.recipe"] == "balanced"
@@ -154,4 +157,20 @@ def test_predicted_and_measured_numbers_have_names_of_their_own() -> None:
         "artifact/latency_ms_p50.low": 1.5,
         "artifact/latency_ms_p50.high": 2.5,
         "artifact/accuracy/cat": 0.5,
+    }
+
+
+def test_what_another_machine_measured_never_has_the_name_of_what_the_target_did() -> None:
+    rows = (
+        row("latency_ms_p95", value=2.0, low=1.5, high=2.5, machine=Machine.OTHER),
+        row("peak_memory_mb", value=90.0, machine=Machine.OTHER),
+        row("latency_ms_p50", value=3.0, machine=Machine.TARGET),
+    )
+    report = Report(title="t", target="t", target_title="t", labels=("cat", "dog"), measurements=rows)
+    assert metrics_of(report) == {
+        "artifact/latency_ms_p95.other_machine": 2.0,
+        "artifact/latency_ms_p95.other_machine.low": 1.5,
+        "artifact/latency_ms_p95.other_machine.high": 2.5,
+        "artifact/peak_memory_mb.other_machine": 90.0,
+        "artifact/latency_ms_p50": 3.0,
     }

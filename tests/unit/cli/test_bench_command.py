@@ -36,13 +36,15 @@ def test_a_table_has_a_row_a_batch(make_bundle: Callable[..., Path]) -> None:
 
 def test_json_holds_latency_throughput_memory_and_state(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
     archive = write_archive(make_bundle(), tmp_path / "model.edgec")
-    found = json.loads(run(archive, "--batch", "2", "--seconds", 0.2, "--threads", 1, "--json").stdout)
+    found = json.loads(run(archive, "--batch", "2", "--seconds", 0.2, "--threads", 1, "--repeats", 7, "--json").stdout)
     (row,) = found["batches"]
     latency = row["latency"]
     assert latency["p50"]["value_ms"] <= latency["p90"]["value_ms"] <= latency["p99"]["value_ms"]
     assert row["images_per_s"] == pytest.approx(2000 / latency["p50"]["value_ms"])
     assert (row["batch"], found["threads"], found["provider"]) == (2, 1, "CPUExecutionProvider")
-    assert found["memory_mb"] > 1
+    memory = found["memory_mb"]
+    assert 1 < memory["low"] <= memory["value"] <= memory["high"]
+    assert memory["runs"] == 7
     assert set(found["before"]) == {"governor", "clock_mhz", "clock_limit_mhz", "temperature_c"}
 
 

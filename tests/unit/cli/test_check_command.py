@@ -296,13 +296,18 @@ def test_bundles_are_run_on_new_images(make_pets: Callable[..., Path], tmp_path:
     assert [gate["verdict"] for gate in found(failed)["gates"]] == ["fail", "inconclusive"]
 
 
+def repeated(value: float) -> dict[str, float]:
+    return {"value": value, "low": 0.9 * value, "high": 1.1 * value, "runs": 6}
+
+
 def benched(bundle: Path, path: Path, **changes: object) -> Path:
     """What `edgec bench --json` prints on a small board, as far as gates ask for it."""
     percentiles = {"p50": 4.0, "p90": 5.0, "p95": 5.5, "p99": 7.0}
     times = {name: {"value_ms": value, "low_ms": value - 0.2, "high_ms": None} for name, value in percentiles.items()}
     latency = {**times, "runs": 400, "warmup_runs": 20, "steady": True, "drift": 1.0}
-    record = {"batch": 1, "latency": latency, "energy_j": 0.02, "images_per_s": 250.0}
-    told = {"digest": open_bundle(bundle).digest, "where": "board", "memory_mb": 70.0, "batches": [record], "notes": []}
+    record = {"batch": 1, "latency": latency, "energy_j": repeated(0.02), "images_per_s": 250.0}
+    memory = repeated(70.0)
+    told = {"digest": open_bundle(bundle).digest, "where": "board", "memory_mb": memory, "batches": [record]}
     path.write_text(json.dumps(told | changes))
     return path
 
@@ -318,6 +323,16 @@ def test_what_was_measured_on_the_device_decides_in_place_of_a_prediction(checke
         ("max_latency_ms_p99", 7.0, "pass"),
         ("max_peak_memory_mb", 70.0, "pass"),
         ("max_energy_j", 0.02, "fail"),
+    ]
+
+
+def test_memory_and_energy_of_several_runs_prove_what_they_are_far_from(checked: Path, tmp_path: Path) -> None:
+    bench = benched(checked, tmp_path / "bench.json")
+    limits = ("--max-memory-mb", 80, "--max-energy-j", 0.021, "--policy", "prove", "--json")
+    result = run(checked, *limits, "--bench", bench)
+    assert [(gate["name"], gate["verdict"]) for gate in found(result)["gates"]] == [
+        ("max_peak_memory_mb", "pass"),
+        ("max_energy_j", "inconclusive"),
     ]
 
 

@@ -129,6 +129,29 @@ def test_an_image_in_two_classes_is_named_once_with_both(photos: np.ndarray) -> 
     assert found == ("image 1 (dog) and image 3 (cat)",)
 
 
+def test_an_image_saved_again_in_another_class_is_named_and_in_its_own_class_is_not(photos: np.ndarray) -> None:
+    pixels = np.concatenate([photos[:6], saved_again(photos[1:2]), saved_again(photos[4:5]), photos[1:2]])
+    found = find_contradictions(of(pixels, labels=[0, 0, 0, 1, 1, 1, 1, 1, 0]))
+    assert found == ("image 1 (cat) and image 6 (dog), nearly", "image 6 (dog) and image 8 (cat), nearly")
+
+
+def test_batches_do_not_change_which_images_are_in_two_classes(
+    photos: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.concatenate([photos[:30], saved_again(photos[:30])])
+    twice = of(pixels, labels=[i % 2 if i < 30 else (i + i % 3) % 2 for i in range(60)])
+    whole = find_contradictions(twice)
+    assert len(whole) >= 10
+    for module in ("leaks", "resemblance"):
+        monkeypatch.setattr(f"edgec.data.{module}.BATCH", 7)
+    assert find_contradictions(twice) == whole
+
+
+def test_digits_of_two_classes_that_look_alike_are_no_contradiction() -> None:
+    train, test = load_digits_splits()
+    assert find_contradictions(train) == find_contradictions(test) == ()
+
+
 def test_drawn_samples_keep_the_names_of_their_files(class_folders: Callable[..., Path], spec, progress) -> None:
     folder = class_folders({"cat": 6, "dog": 6})
     samples = load_samples(folder, spec, split="train", progress=progress)

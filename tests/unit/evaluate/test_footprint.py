@@ -10,8 +10,8 @@ import pytest
 
 from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec
-from edgec.core.measurement import Machine, Stage
-from edgec.evaluate.footprint import memory_measurement, size_measurement
+from edgec.core.measurement import Stage
+from edgec.evaluate.footprint import peak_memory_mb, size_measurement
 
 
 def test_size_is_that_of_the_file(tmp_path: Path) -> None:
@@ -25,13 +25,15 @@ def test_memory_is_that_of_the_runtime_alone_however_much_this_process_holds(
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(linear.onnx())
     held = np.ones(50_000_000)
-    row = memory_measurement(tmp_path / "model.onnx", spec, where="here", machine=Machine.OTHER)
-    assert row.name == "peak_memory_mb"
+    memory = peak_memory_mb(tmp_path / "model.onnx", spec)
     # Python, NumPy and onnxruntime take 50 to 90 MB; what this process holds is 400 MB.
-    assert 20 < row.value < 250 < held.nbytes / 1e6
+    assert 20 < memory.value < 250 < held.nbytes / 1e6
+    assert memory.low is not None
+    assert memory.high is not None
+    assert memory.low <= memory.value <= memory.high
 
 
 def test_a_model_that_does_not_load_names_the_reason(tmp_path: Path, spec: InputSpec) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(UnsupportedError, match=r"memory of '.*model\.onnx' could not be measured: .*cannot load"):
-        memory_measurement(tmp_path / "model.onnx", spec, where="here", machine=Machine.OTHER)
+        peak_memory_mb(tmp_path / "model.onnx", spec)

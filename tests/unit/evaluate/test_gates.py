@@ -341,7 +341,8 @@ def test_a_number_without_an_interval_decides_nothing_but_that_it_meets_a_limit(
         assert found.blocks is not passes
         assert found.verdict is (Verdict.PASS if passes else Verdict.INCONCLUSIVE)
         assert passes or found.reason == (
-            "one measurement without an interval proves nothing: judge it by the policy strict"
+            "n = 1, too few for an interval, proves nothing: hand over what edgec bench --json measures (--bench), "
+            "or judge it by strict"
         )
 
 

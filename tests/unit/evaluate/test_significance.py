@@ -90,7 +90,9 @@ def trinom_of_scores(n: int, limit: float, share: float) -> list[tuple[float, fl
     return found
 
 
-@pytest.mark.parametrize(("n", "limit", "share"), [(50, 0.1, 0.005), (200, 0.1, 0.0), (200, 0.05, 0.005)])
+@pytest.mark.parametrize(
+    ("n", "limit", "share"), [(50, 0.1, 0.005), (200, 0.1, 0.0), (200, 0.05, 0.005), (500, 0.05, 0.03)]
+)
 @pytest.mark.parametrize("classes", [1, 100])
 def test_of_classes_at_the_limit_none_is_called_worse_more_often_than_promised(
     n: int, limit: float, share: float, classes: int

@@ -100,7 +100,15 @@ class BatchesType(click.ParamType):
     metavar="S",
     default=10.0,
     show_default=True,
-    help="For each batch, warm-up included.",
+    help="For the latency of each batch, warm-up included.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=6,
+    show_default=True,
+    help="Measurements of memory and energy; 6 or more give an interval.",
 )
 @signed_by
 @one_device
@@ -111,6 +119,7 @@ def command(
     batches: tuple[int, ...],
     threads: int | None,
     seconds: float,
+    repeats: int,
     key: Path | None,
     certificate: Path | None,
     device: str,
@@ -125,7 +134,7 @@ def command(
     """
     there, trust = find_device(device, login), find_trust(key, certificate)
     measure = partial(_on_device, device=there) if there else _here
-    record, result = measure(bundle, batches, threads, seconds, trust=trust)
+    record, result = measure(bundle, batches, threads, seconds, repeats=repeats, trust=trust)
     if as_json:
         click.echo(json.dumps(record))
     else:
@@ -133,7 +142,13 @@ def command(
 
 
 def _here(
-    bundle: Path, batches: tuple[int, ...], threads: int | None, seconds: float, *, trust: Trust | None
+    bundle: Path,
+    batches: tuple[int, ...],
+    threads: int | None,
+    seconds: float,
+    *,
+    repeats: int,
+    trust: Trust | None,
 ) -> tuple[dict[str, Any], BenchResult]:
     from edgec.evaluate.bench import bench
     from edgec.runtime import load_model
@@ -141,7 +156,7 @@ def _here(
     model = load_model(bundle, trust=trust, threads=threads, batch=max(batches))
     if model.note:
         say(f"note: {model.note}", err=True)
-    result = bench(model, batches=batches, seconds=seconds, threads=threads)
+    result = bench(model, batches=batches, seconds=seconds, repeats=repeats, threads=threads)
     return {"bundle": str(bundle), "digest": model.bundle.digest, **result.as_json()}, result
 
 
@@ -151,6 +166,7 @@ def _on_device(
     threads: int | None,
     seconds: float,
     *,
+    repeats: int,
     trust: Trust | None,
     device: Device,
 ) -> tuple[dict[str, Any], BenchResult]:
@@ -165,7 +181,7 @@ def _on_device(
 
     if trust is not None:
         verify_signature(open_bundle(bundle), trust)
-    options = ["--batch", ",".join(map(str, batches)), "--seconds", str(seconds)]
+    options = ["--batch", ",".join(map(str, batches)), "--seconds", str(seconds), "--repeats", str(repeats)]
     options += ["--threads", str(threads)] if threads else []
     limit_s = DEVICE_S + len(batches) * seconds
     work = bench_there(Payload.of(bundle), device, options, limit_s=limit_s, tell=_teller(device))
@@ -199,7 +215,7 @@ def _print(result: BenchResult) -> None:
     for row in result.batches:
         latency = row.latency
         times = (f"{percentile.value_ms:.4g}" for percentile in (latency.p50, latency.p90, latency.p95, latency.p99))
-        energy = (f"{row.energy_j:.3g}" if row.energy_j is not None else "–",) if with_energy else ()
+        energy = (f"{row.energy_j.value:.3g}" if row.energy_j is not None else "–",) if with_energy else ()
         rate = f"{row.images_per_s:,.{0 if row.images_per_s >= 100 else 2}f}"
         table.add_row(str(row.batch), *times, rate, *energy, f"{latency.runs:,}")
     console = Terminal(highlight=False)
@@ -214,7 +230,9 @@ def _lines(result: BenchResult) -> list[tuple[str, str]]:
     """Machine and memory, and in what state the machine was."""
     threads = f"{result.threads} thread{'s' * (result.threads > 1)}" if result.threads else "threads by the runtime"
     lines = [("measured on", f"{result.where}; {result.provider}, {threads}")]
-    lines.append(("peak memory", f"{result.memory_mb:.1f} MB, one image"))
+    memory = result.memory_mb
+    between = "" if memory.low is None else f" ({memory.low:.1f} to {memory.high:.1f})"
+    lines.append(("peak memory", f"{memory.value:.1f} MB{between}, one image, n = {memory.runs}"))
     state, end = result.before, result.after
     told = [
         state.governor and f"governor {state.governor}",

@@ -63,7 +63,14 @@ class Prints:
         return cls(thumbnails=_thumbnails(portraits), details=np.stack(shifted, axis=1))
 
 
-def twins(prints: Prints, others: np.ndarray, *, above: float, earlier_from: int | None = None) -> np.ndarray:
+def twins(
+    prints: Prints,
+    others: np.ndarray,
+    *,
+    above: float,
+    earlier_from: int | None = None,
+    labels: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
     """For every image the position of the other one that it nearly is, mirrored or not.
 
     Args:
@@ -72,6 +79,7 @@ def twins(prints: Prints, others: np.ndarray, *, above: float, earlier_from: int
         above: Correlation of details from which two images count as one.
         earlier_from: Where the others are the images at this position and after of the n themselves: an image is
             then compared with those before it only.
+        labels: Of the n and of the others, where an image is to be compared with those of another label only.
 
     Returns:
         int64 [n], positions in `others`; -1 for an image that resembles none.
@@ -86,6 +94,8 @@ def twins(prints: Prints, others: np.ndarray, *, above: float, earlier_from: int
             if earlier_from is not None:
                 positions = start + np.arange(len(similarity))
                 similarity[positions[:, None] <= earlier_from + np.arange(len(others))] = -np.inf
+            if labels is not None:
+                similarity[labels[0][rows, None] == labels[1]] = -np.inf
             count = min(_CANDIDATES, len(others))
             nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
             agreement = (prints.details[rows] @ details[nearest].transpose(0, 2, 1)).max(axis=1)

@@ -13,7 +13,7 @@ from edgec.evaluate.accuracy import (
     confusion_counts,
     group_classes,
 )
-from edgec.evaluate.footprint import memory_measurement, size_measurement
+from edgec.evaluate.footprint import size_measurement
 from edgec.evaluate.gates import GateResult, Gates, Verdict, check_gates
 from edgec.evaluate.intervals import (
     Interval,
@@ -77,7 +77,6 @@ __all__ = [
     "latency_measurements",
     "measure_in_turns",
     "measure_latency",
-    "memory_measurement",
     "paired_interval",
     "paired_p_value",
     "parse_report",

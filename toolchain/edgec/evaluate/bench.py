@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgec.core.host import describe_host
+from edgec.evaluate.energy import measure_energy
 from edgec.evaluate.footprint import peak_memory_mb
 from edgec.evaluate.latency import Latency, measure_latency
 from edgec.evaluate.machine import EnergyMeter, MachineState, machine_state, power_mode
+from edgec.evaluate.repeats import FEWEST, Repeated
 
 if TYPE_CHECKING:
     from edgec.runtime import Model
@@ -37,7 +39,7 @@ class BatchResult:
 
     batch: int
     latency: Latency
-    energy_j: float | None
+    energy_j: Repeated | None
 
     @property
     def images_per_s(self) -> float:
@@ -64,7 +66,7 @@ class BenchResult:
     where: str
     provider: str
     threads: int | None
-    memory_mb: float
+    memory_mb: Repeated
     power_mode: str | None
     before: MachineState
     after: MachineState
@@ -86,6 +88,7 @@ def bench(
     batches: Sequence[int],
     seconds: float,
     threads: int | None = None,
+    repeats: int = FEWEST,
     measure: Callable[..., Latency] = measure_latency,
 ) -> BenchResult:
     """Measures a model, batch by batch; the images are grey, which the time does not depend on.
@@ -93,7 +96,8 @@ def bench(
     Args:
         model: As `runtime.load_model` gives it, loaded for the largest batch.
         batches: Numbers of images at once.
-        seconds: For each batch, warm-up included.
+        seconds: For the latency of each batch, warm-up included.
+        repeats: Measurements of memory and energy, of which the median is told.
         threads: With which the model was loaded.
         measure: Times one call, again and again.
     """
@@ -102,13 +106,11 @@ def bench(
     for batch in batches:
         run = _runner(model, batch)
         run()
-        with EnergyMeter() as meter:
-            latency = measure(run, warmup_s=min(0.5, seconds / 4), min_runs=_ENOUGH, max_seconds=seconds)
-        images = batch * (latency.runs + latency.warmup_runs)
-        energy_j = None if meter.joules is None else meter.joules / images
+        latency = measure(run, warmup_s=min(0.5, seconds / 4), min_runs=_ENOUGH, max_seconds=seconds)
+        energy_j, meter = measure_energy(run, images=batch, times=repeats)
         results.append(BatchResult(batch=batch, latency=latency, energy_j=energy_j))
         meters.append(meter)
-    memory_mb = _memory_mb(model, threads)
+    memory_mb = _memory_mb(model, threads, repeats)
     after = machine_state()
     return BenchResult(
         where=describe_host(),
@@ -130,13 +132,13 @@ def _runner(model: Model, batch: int) -> Callable[[], object]:
     return lambda: model.session.logits(tensor)
 
 
-def _memory_mb(model: Model, threads: int | None) -> float:
+def _memory_mb(model: Model, threads: int | None, times: int) -> Repeated:
     manifest = model.bundle.manifest
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         file = Path(folder) / "model.onnx"
         file.write_bytes(model.bundle.read_bytes(manifest.model.file))
         raw = manifest.preprocessing_in_graph
-        return peak_memory_mb(file, manifest.input, preprocessing_in_graph=raw, threads=threads)
+        return peak_memory_mb(file, manifest.input, times=times, preprocessing_in_graph=raw, threads=threads)
 
 
 def _notes(results: Sequence[BatchResult], before: MachineState, after: MachineState, meter: EnergyMeter) -> list[str]:

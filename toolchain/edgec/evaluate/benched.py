@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgec.core.errors import DataError
-from edgec.core.measurement import Machine, Measurement, Stage
+from edgec.core.measurement import Machine, Measurement
 from edgec.evaluate.latency import Latency, latency_measurements
+from edgec.evaluate.repeats import Repeated
 
 __all__ = ["Benched", "parse_bench"]
 
@@ -18,7 +19,7 @@ class _BatchRecord(BaseModel):
 
     batch: int = Field(ge=1)
     latency: Latency
-    energy_j: float | None = None
+    energy_j: Repeated | None = None
 
 
 class Benched(BaseModel):
@@ -34,7 +35,7 @@ class Benched(BaseModel):
 
     digest: str
     where: str
-    memory_mb: float = Field(gt=0)
+    memory_mb: Repeated
     batches: tuple[_BatchRecord, ...]
 
     def measurements(self) -> Iterator[Measurement]:
@@ -47,11 +48,10 @@ class Benched(BaseModel):
         if single is None:
             raise DataError("the measurement holds no batch of 1 image", hint="edgec bench BUNDLE --batch 1 --json")
         yield from latency_measurements(single.latency, where=self.where, machine=Machine.TARGET)
-        common = {"stage": Stage.ARTIFACT, "where": self.where, "machine": Machine.TARGET}
-        yield Measurement(name="peak_memory_mb", value=self.memory_mb, unit="MB", n=1, **common)
+        common = {"where": self.where, "machine": Machine.TARGET}
+        yield self.memory_mb.measurement("peak_memory_mb", "MB", **common)
         if single.energy_j is not None:
-            runs = single.latency.runs + single.latency.warmup_runs
-            yield Measurement(name="energy_j", value=single.energy_j, unit="J", n=runs, **common)
+            yield single.energy_j.measurement("energy_j", "J", **common)
 
 
 def parse_bench(data: bytes, *, where: str) -> Benched:

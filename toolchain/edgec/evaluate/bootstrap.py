@@ -114,8 +114,7 @@ def resampled_losses(pairs: Pairs, *, resamples: int, generator: np.random.Gener
     right = np.zeros((2, size, resamples))
     for label in map(int, np.unique(pairs.truth)):
         part = pairs.truth == label
-        answers = np.stack([pairs.first[part], pairs.second[part]], axis=1)
-        kinds, counts = np.unique(answers, axis=0, return_counts=True)
+        kinds, counts = _answered(pairs.first[part], pairs.second[part], size)
         n = counts.sum()
         few = max(n - 1, 1)
         drawn = generator.multinomial(few, counts / n, size=resamples).T * (n / few)
@@ -124,6 +123,15 @@ def resampled_losses(pairs: Pairs, *, resamples: int, generator: np.random.Gener
                 given[model, answer] += times
                 right[model, label] += times if answer == label else 0
     return _losses(given, right, np.bincount(pairs.truth, minlength=size))
+
+
+def _answered(
+    first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"], classes: int
+) -> tuple[Int[np.ndarray, "kind 2"], Int[np.ndarray, " kind"]]:
+    """The pairs of answers that were given, in order, and how often; as one number each, which sort far faster."""
+    base = classes + 1
+    kinds, counts = np.unique((first.astype(np.int64) + 1) * base + second + 1, return_counts=True)
+    return np.stack(np.divmod(kinds, base), axis=1) - 1, counts
 
 
 def _observed(pairs: Pairs) -> Losses:

@@ -5,46 +5,45 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.evaluate.machine import EnergyMeter
+from edgec.evaluate.repeats import FEWEST, Repeated
 
-__all__ = ["energy_measurement"]
+__all__ = ["measure_energy"]
 
 
-def energy_measurement(
+def measure_energy(
     run: Callable[[], object],
     *,
-    where: str,
-    machine: Machine,
-    seconds: float = 1.0,
-    meter: EnergyMeter | None = None,
+    images: int = 1,
+    times: int = FEWEST,
+    seconds: float = 0.5,
+    new_meter: Callable[[], EnergyMeter] = EnergyMeter,
     clock: Callable[[], float] = time.perf_counter,
-) -> Measurement | None:
-    """`energy_j` of an image: what the machine took while the artifact ran again and again, over the number of runs.
+) -> tuple[Repeated | None, EnergyMeter]:
+    """Joules of an image: what the machine took while the artifact ran again and again, over the number of images.
 
     That is the whole package or module, with whatever else ran on it.
 
     Args:
-        run: One inference of the artifact, batch 1.
-        where: This machine.
-        machine: Whether it is the target.
-        seconds: How long it runs; nothing does where the machine does not tell.
-        meter: What tells.
+        run: One inference of the artifact.
+        images: How many it takes at once.
+        times: Measurements.
+        seconds: How long each lasts; nothing runs where the machine does not tell.
+        new_meter: Makes what tells, anew for each measurement.
         clock: Seconds that only ever grow.
 
     Returns:
-        None where the machine does not tell.
+        The energy, None where the machine does not tell, and the last meter, which says who told or why nobody did.
     """
-    meter = meter or EnergyMeter()
-    runs = 0
-    with meter:
-        start = clock()
-        while meter.reason is None and (not runs or clock() - start < seconds):
-            run()
-            runs += 1
-    if meter.joules is None or not runs:
-        return None
-    value = meter.joules / runs
-    return Measurement(
-        stage=Stage.ARTIFACT, name="energy_j", value=value, unit="J", n=runs, where=where, machine=machine
-    )
+    joules, meter = list[float](), new_meter()
+    for _ in range(times):
+        runs, meter = 0, new_meter()
+        with meter:
+            start = clock()
+            while meter.reason is None and (not runs or clock() - start < seconds):
+                run()
+                runs += 1
+        if meter.joules is None:
+            return None, meter
+        joules.append(meter.joules / (runs * images))
+    return Repeated.of(joules), meter

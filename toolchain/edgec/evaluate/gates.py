@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from typing_extensions import Self
 
 from edgec.core.errors import unknown_name
-from edgec.core.measurement import Measurement
+from edgec.core.measurement import Kind, Measurement
 from edgec.evaluate.asked import Asked, ask, prove
 from edgec.evaluate.paired import Outcomes
 from edgec.evaluate.significance import ALPHA, Proof
@@ -260,14 +260,23 @@ def _by_proof(asked: Asked, policy: Policy, proof: Proof) -> GateResult:
         return _result(asked, policy, Verdict.PASS, blocks=False)
     row = asked.row
     if proof.is_blind:
-        reason = "one measurement without an interval proves nothing: judge it by the policy strict"
-        return _result(asked, policy, Verdict.INCONCLUSIVE, blocks=True, reason=reason)
+        return _result(asked, policy, Verdict.INCONCLUSIVE, blocks=True, reason=_why_blind(row))
     counted = f"{row.n:,} {'images' if row.unit == 'share' else 'runs'}" if row else "no images"
     needed = f"about {proof.images:,}" if proof.images else "no number"
     reason = f"{counted} do not tell; {needed} would"
     return _result(
         asked, policy, Verdict.INCONCLUSIVE, blocks=policy is Policy.PROVE, reason=reason, images=proof.images
     )
+
+
+def _why_blind(row: Measurement | None) -> str:
+    """Why a number without an interval proves nothing, and what to do."""
+    if row is None or row.machine is None:
+        return "it has no interval, so it proves nothing: judge it by the policy strict"
+    what = (
+        "a prediction without an interval" if row.kind is Kind.PREDICTED else f"n = {row.n}, too few for an interval,"
+    )
+    return f"{what} proves nothing: hand over what edgec bench --json measures (--bench), or judge it by strict"
 
 
 def _result(

@@ -15,7 +15,7 @@ from edgec.core.measurement import Measurement, Stage
 from edgec.core.progress import Progress
 from edgec.evaluate.gates import GateResult, Gates, check_gates
 from edgec.evaluate.predictions import Predictions
-from edgec.evaluate.report import Report, parse_report
+from edgec.evaluate.report import DataFacts, Report, parse_report
 from edgec.package import Bundle, Trust, open_bundle, verify_signature
 
 if TYPE_CHECKING:
@@ -170,7 +170,8 @@ def check_own_gates(bundle: Path) -> list[GateResult]:
 def evaluate_again(bundle: Path, evidence: Evidence, test: Path, *, progress: Progress) -> Evidence:
     """Runs a bundle's artifact on labelled images; what was measured of speed and size stays as it was.
 
-    Nothing is known of the teacher on these images, so neither is of drops against it. Where the build rounded to
+    Nothing is known of the teacher on these images, so neither is of drops against it, nor of the FP32 graph, so
+    neither is of what was lost: whatever the build said of its own test images goes. Where the build rounded to
     float16 what the target computes in float16, so does this, unless such a device runs it here.
 
     Args:
@@ -185,7 +186,7 @@ def evaluate_again(bundle: Path, evidence: Evidence, test: Path, *, progress: Pr
         MissingDependencyError: scikit-learn, which counts, is not installed; or onnx, which rounds.
     """
     from edgec.data import load_samples
-    from edgec.evaluate.accuracy import accuracy_measurements
+    from edgec.evaluate.accuracy import accuracy_measurements, confusion_counts
     from edgec.runtime import load_model
 
     report, model = evidence.report, load_model(bundle)
@@ -198,9 +199,12 @@ def evaluate_again(bundle: Path, evidence: Evidence, test: Path, *, progress: Pr
     rows = accuracy_measurements(
         logits, samples.labels, classes, stage=Stage.ARTIFACT, where=where, train_counts=evidence.train_counts
     )
-    kept = [row for row in report.measurements if row.unit not in ("share", "probability")]
+    kept = [row for row in report.measurements if row.machine is not None or row.name == "size_bytes"]
+    counts = confusion_counts(logits, samples.labels, classes).tolist()
+    known = {"measurements": (*rows, *kept), "confusion": {Stage.ARTIFACT: counts}}
+    unknown = {"loss": None, "data": DataFacts(), "notes": ()}
     return Evidence(
-        report=report.model_copy(update={"measurements": (*rows, *kept)}),
+        report=report.model_copy(update=known | unknown),
         predictions=Predictions.of(samples.digests, samples.labels, {Stage.ARTIFACT: logits}, classes),
     )
 

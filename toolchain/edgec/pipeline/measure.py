@@ -23,13 +23,14 @@ from edgec.evaluate.accuracy import (
 )
 from edgec.evaluate.advice import advice_of, advise
 from edgec.evaluate.bootstrap import class_mean_rows
-from edgec.evaluate.energy import energy_measurement
-from edgec.evaluate.footprint import memory_measurement, size_measurement
+from edgec.evaluate.energy import measure_energy
+from edgec.evaluate.footprint import peak_memory_mb, size_measurement
 from edgec.evaluate.half import ROUNDED
 from edgec.evaluate.latency import latency_measurements, measure_in_turns
 from edgec.evaluate.loss import find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.evaluate.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
+from edgec.evaluate.repeats import FEWEST
 from edgec.evaluate.report import LatencyCurve
 from edgec.evaluate.roofline import Prediction, predict_latency
 from edgec.pipeline.confidence import temperature_note, unknown_rates, unknown_threshold
@@ -265,9 +266,12 @@ def _on_this_machine(
         rows.append(payoff.measurement(where=target.title))
         notes += _payoff_notes(payoff, target.quantization.scheme, models, tensor)
     raw = sources.plan.config.export.preprocess_in_graph
-    rows.append(memory_measurement(models[Stage.ARTIFACT], spec, preprocessing_in_graph=raw, **here))
-    energy = energy_measurement(dict(zip(models, runs, strict=True))[Stage.ARTIFACT], **here)
-    rows += [energy] if energy else []
+    # Of another machine one figure will do: it decides nothing.
+    times = FEWEST if is_target else 1
+    memory_mb = peak_memory_mb(models[Stage.ARTIFACT], spec, times=times, preprocessing_in_graph=raw)
+    rows.append(memory_mb.measurement("peak_memory_mb", "MB", **here))
+    energy_j, _ = measure_energy(dict(zip(models, runs, strict=True))[Stage.ARTIFACT], times=times)
+    rows += [energy_j.measurement("energy_j", "J", **here)] if energy_j else []
     curves = [
         LatencyCurve(
             stage=stage,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from edgec.core.errors import MissingDependencyError, TransportError
-from edgec.core.measurement import Kind, Measurement
+from edgec.core.measurement import Kind, Machine, Measurement
 from edgec.evaluate.report import Report
 from edgec.package import Manifest, open_bundle
 from edgec.pipeline.check import read_evidence
@@ -90,7 +90,8 @@ def metrics_of(report: Report) -> dict[str, float]:
     """Every measurement: `artifact/accuracy`, by class `artifact/accuracy/cat`, of the whole with `.low` and `.high`.
 
     Characters that MLflow does not take in a class's name become `_`; names that this makes equal are numbered. A
-    predicted number's name ends in `.predicted`.
+    predicted number's name ends in `.predicted`, that of a speed, memory or energy of another machine than the target
+    in `.other_machine`.
     """
     classes = _legal(report.labels)
     found: dict[str, float] = {}
@@ -105,7 +106,8 @@ def metrics_of(report: Report) -> dict[str, float]:
 
 def _metric_name(row: Measurement, classes: Mapping[str, str]) -> str:
     parts = [row.stage.value, row.name, *([classes[row.label]] if row.label is not None else [])]
-    return "/".join(parts) + (".predicted" if row.kind is Kind.PREDICTED else "")
+    predicted = ".predicted" if row.kind is Kind.PREDICTED else ""
+    return "/".join(parts) + predicted + (".other_machine" if row.machine is Machine.OTHER else "")
 
 
 def _legal(labels: Iterable[str]) -> dict[str, str]:

@@ -58,8 +58,9 @@ def _outcome(run: Run, sources: Sources, store: Store) -> Outcome:
 
     def make(_: object) -> dict[str, object]:
         data = store.get(run.plan.prepared, lambda to: prepare(sources, to))
+        tested = sources.tested_on(data.facts["tested"])
         try:
-            result: BaseModel = _measured(sources, read_prepared(data.folder))
+            result: BaseModel = _measured(tested, read_prepared(data.folder))
         except UnsupportedError as error:
             result = Inapplicable(reason=str(error))
         return result.model_dump(mode="json")

@@ -54,16 +54,29 @@ class Run:
         return self._recipe("imbalance-start", settings, ("model", "train"), {})
 
     @cached_property
+    def tested(self) -> Recipe:
+        """Which test images count: those that the training set does not give away."""
+        settings = {
+            "draw": asdict(self.cell.draw),
+            "samples": self.grid.samples,
+            "seed": self.seed,
+            "data": self.plan.data.model_dump(mode="json", include={"max_unreadable", "leaks", "group"}),
+            "model": self.plan.model.model_dump(mode="json", include={"input", "labels"}),
+        }
+        return self._recipe("imbalance-tested", settings, ("train", "test"), {})
+
+    @cached_property
     def net(self) -> Recipe:
         """The net that is trained on without being compressed: what others are compared with, and taught by."""
-        return self._recipe("imbalance-net", self._settings, ("test",), {"start": self.start.key})
+        before = {"start": self.start.key, "tested": self.tested.key}
+        return self._recipe("imbalance-net", self._settings, ("test",), before)
 
     @property
     def recipe(self) -> Recipe:
         """What its result depends on."""
         if self.compression.kind == "none":
             return self.net
-        before = {"start": self.start.key}
+        before = {"start": self.start.key, "tested": self.tested.key}
         if self.compression.kind == "distilled":
             before["net"] = self.net.key
         settings = {**self._settings, "compression": asdict(self.compression)}

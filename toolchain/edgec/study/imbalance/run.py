@@ -16,6 +16,7 @@ from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
+from edgec.pipeline.leaking import leaking
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import Recipe, Store
 from edgec.study.imbalance.draw import draw_images, draw_positions
@@ -116,6 +117,13 @@ class _Maker:
         module, seconds = self._trained(small, teacher)
         return self._measured(start.after(module, Step(method=how.name)), bits=bits, seconds=seconds)
 
+    def tested(self, _: Path) -> Mapping[str, Any]:
+        """Finds the test images that the training set does not give away; None where that is all of them."""
+        found = leaking({"train": self._samples, "test": self.sources.test}, self.run.plan.data.leaks)
+        for note in found.notes:
+            self.sources.progress.note(note)
+        return {"tested": None if found.tested is None else list(found.tested)}
+
     def _read(self, recipe: Recipe, make: Callable[[Path], Mapping[str, Any]]) -> Classifier:
         """A net that one of these leaves in a folder, made now if it is not there."""
         from edgec.models.checkpoint import load_student
@@ -165,9 +173,10 @@ class _Maker:
         from edgec.study.imbalance.pruning import weight_count
 
         device, counts = self.sources.fabric.device, self._samples.counts
+        tested = self.store.get(self.run.tested, self.tested).facts["tested"]
         found = Measured.model_validate(
             {
-                **score_fields(net, self.sources.test, counts=counts, device=device),
+                **score_fields(net, self.sources.tested_on(tested).test, counts=counts, device=device),
                 "counts": counts.tolist(),
                 "weights": weight_count(net.module),
                 "size_mibit": bits / 2**20,
