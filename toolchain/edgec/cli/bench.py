@@ -202,7 +202,7 @@ def _print(result: BenchResult) -> None:
         energy = (f"{row.energy_j:.3g}" if row.energy_j is not None else "–",) if with_energy else ()
         rate = f"{row.images_per_s:,.{0 if row.images_per_s >= 100 else 2}f}"
         table.add_row(str(row.batch), *times, rate, *energy, f"{latency.runs:,}")
-    console = Terminal(highlight=False)
+    console = Terminal()
     console.print(table, "", sep="\n")
     for lead, text in _lines(result):
         print_paragraph(console, text, lead=f"{lead}: ")

@@ -203,7 +203,7 @@ def _progress(devices: Sequence[Device]) -> Iterator[Progress]:
     """A live table on a terminal; elsewhere a line when a device does something else."""
     from edgec.cli.console import Terminal
 
-    console = Terminal(stderr=True, highlight=False)
+    console = Terminal(stderr=True)
     if console.is_terminal:
         with _live(console, devices) as progress:
             yield progress
@@ -256,6 +256,6 @@ def _print_table(payload: Payload, outcomes: Sequence[Outcome]) -> None:
         table.add_row(Text(outcome.device), Text(outcome.result.value, style=style), outcome.before or "–", sent)
     counts = Counter(outcome.result.value for outcome in outcomes)
     summary = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
-    console = Terminal(highlight=False)
+    console = Terminal()
     console.print(table)
     console.print(f"{payload.version.name} {payload.version.digest[:16]}: {summary}", markup=False, soft_wrap=True)

@@ -132,7 +132,7 @@ def history(root: Path, *, as_json: bool) -> None:
     """Tell what was done at ROOT, oldest first."""
     for event in _site(root).history():
         if as_json:
-            click.echo(json.dumps(asdict(event), ensure_ascii=False))
+            click.echo(json.dumps(asdict(event)))
             continue
         what = f"{event.name} {event.digest[:16]}" if event.digest else "nothing"
         reason = f": {event.reason}" if event.reason else ""
