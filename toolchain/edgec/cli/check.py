@@ -233,3 +233,5 @@ def _print_table(results: Sequence[GateResult]) -> None:
     console.print(table)
     for reason in reasons:
         console.print(Text(reason, style="dim"))
+    if told := dict.fromkeys(result.name for result in results if result.told and result.value is not None):
+        console.print(Text(f"as the bundle says, not counted again: {', '.join(told)}", style="dim"))
