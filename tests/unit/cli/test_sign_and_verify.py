@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from edgec.cli import group
+from edgec.cli.trust import signed_by
 from edgec.package import Golden, golden_bytes, open_bundle, write_archive
 
 
@@ -137,6 +140,29 @@ def test_key_and_certificate_together_are_refused(edgec, bundle: Path, keys: tup
     done = edgec("verify", bundle, "--key", keys[1], "--certificate", keys[1])
     assert done.exit_code == 2
     assert done.failure == ("a key and a certificate, expected one of them", "give --key or --certificate")
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        yield from commands(found, f"{path}{name} ") if isinstance(found, click.Group) else [(f"{path}{name}", found)]
+
+
+def test_whose_signature_is_believed_is_asked_in_one_way() -> None:
+    """Of `sign` the key is another one: its own."""
+
+    @click.command
+    @signed_by
+    def usual(**_: object) -> None: ...
+
+    expected = {parameter.name: parameter.to_info_dict() for parameter in usual.params}
+    asked = {name: [p for p in found.params if p.name in expected] for name, found in commands(group) if name != "sign"}
+    asked = {name: parameters for name, parameters in asked.items() if parameters}
+    assert {"agent", "deploy", "pull", "verify", "site activate", "site rollback"} <= asked.keys()
+    for name, parameters in asked.items():
+        assert {p.name: p.to_info_dict() for p in parameters} == expected, name
 
 
 @pytest.mark.parametrize("command", ["predict", "bench", "serve"])
