@@ -125,6 +125,20 @@ def test_the_password_comes_from_the_environment_or_a_file(
     assert json.loads(edgec("verify", bundle, "--key", public, "--json").stdout)["signature"] == "good"
 
 
+def test_a_graph_that_is_not_what_the_manifest_says_fails_the_smoke_test(
+    edgec, make_bundle: Callable[..., Path]
+) -> None:
+    """Found by a mutant: exit 1 and no hint, as if edgec were at fault."""
+    bundle = make_bundle()
+    fields = json.loads((bundle / "manifest.json").read_bytes())
+    fields["input"]["height"] = 1 << 40
+    (bundle / "manifest.json").write_text(json.dumps(fields))
+    done = edgec("verify", bundle, "--smoke-test")
+    assert done.exit_code == 4
+    assert done.failure[0].startswith("smoke test: the model's input ")
+    assert done.failure[1] == "do not deploy it"
+
+
 def test_a_password_is_no_argument(edgec, bundle: Path, keys: tuple[Path, Path]) -> None:
     """Every user of the machine could read it."""
     done = edgec("sign", bundle, "--key", keys[0], "--password", "secret")
