@@ -30,7 +30,8 @@ class Terminal(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"markup": False, "emoji": False, "highlight": False} | options)
+        as_text: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+        super().__init__(**as_text | options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """The pieces of what is printed."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -187,7 +188,7 @@ def test_a_clock_in_the_past_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 ASKS_FOR_A_TOKEN = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm="http://127.0.0.1:%d/t",service="s"\r\n%s\r\n'
-IN_PLACE_OF_A_BLOB: dict[str, Callable[[socket.socket, int], None]] = {
+IN_PLACE_OF_A_BLOB: dict[str, Callable[[Any, int], object]] = {
     "a token": lambda near, port: (
         near.sendall(ASKS_FOR_A_TOKEN % (port, b"Content-Length: 0\r\n")),
         near.recv(65536),
@@ -216,7 +217,7 @@ def test_what_comes_in_place_of_a_large_blob_is_small(name: str, serve: Serve, t
             sent.append(len(data))
 
     ports: list[int] = []
-    ports.append(serve(lambda near: IN_PLACE_OF_A_BLOB[name](Counted(near), ports[0])))  # pyright: ignore[reportArgumentType]
+    ports.append(serve(lambda near: IN_PLACE_OF_A_BLOB[name](Counted(near), ports[0])))
     blob = Blob(media_type="a/b", digest=f"sha256:{'0' * 64}", size=1 << 30)
     with repository(ports[0]) as there, pytest.raises(EdgecError):
         there.fetch(blob, tmp_path / "part")
