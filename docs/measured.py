@@ -18,10 +18,13 @@ from figures import (
     percent_alone,
     points,
     require_measured,
+    seconds,
     source,
     subjects,
     table,
 )
+
+from rows import read_runs  # found by figures
 
 __all__ = ["COMMANDS", "PARTS"]
 
@@ -33,7 +36,8 @@ COMMANDS = {
     "gates": "python benchmarks/gates.py --plot docs/images/gates.svg",
     "hostile_graphs": "python benchmarks/hostile_graphs.py",
     "latency": "python benchmarks/latency_model.py",
-    "mutations": "python benchmarks/mutations.py",
+    "mutations": "python benchmarks/mutations.py --count 5000",
+    "hostile_peers": "python benchmarks/hostile_peers.py",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
 _TEMPERATURE = re.compile(
@@ -214,7 +218,27 @@ def _hostile() -> str:
 
 def _mutations() -> str:
     columns = [Column(head=what, quantity=what, form=count) for what in ("refused", "accepted", "crashed")]
-    return table("mutations", by=("kind",), columns=columns)
+    slowest, computed, memory = (
+        figure("mutations", what, form)
+        for what, form in (
+            ("all: slowest", seconds),
+            ("all: most computed", seconds),
+            ("with a key: most memory taken", lambda row: f"{row.value:.1f} MiB (n = {row.n:,})"),
+        )
+    )
+    return (
+        f"{table('mutations', by=('kind',), columns=columns)}\n\n"
+        f"The slowest took {slowest} by the clock, on a machine that did other work as well, and the most that one\n"
+        f"computed is {computed}. With a key a mutant took at most {memory} of memory beside what the process had."
+    )
+
+
+def _hostile_peers() -> str:
+    """Both halves of the rows' names, and how many of how many."""
+    require_measured("hostile_peers")
+    rows = [row for run in read_runs(RESULTS / "hostile_peers.json") for row in run.rows]
+    body = [(row.what, count(row) if not row.unit else f"{row.value:.0f} {row.unit}") for row in rows]
+    return f"{markdown(('what', 'found'), body)}\n\n{source('hostile_peers')}"
 
 
 def _int8() -> str:
@@ -247,4 +271,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-latency": _latency,
     "results-mutations": _mutations,
     "results-temperature": _temperature,
+    "results-hostile-peers": _hostile_peers,
 }

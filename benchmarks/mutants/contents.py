@@ -58,7 +58,7 @@ def _(specimen: Specimen, place: Path, rng: Random) -> Mutant:
             *((("runtime", "threads"), v) for v in (0, -1, "many")),
             *((("files", first, "bytes"), v) for v in (-1, 0, "1", None, 1 << 70, 1)),
             *((("files", first, "sha256"), v) for v in (digest, "", None, digest.upper() + "G", "A" * 64, 1)),
-            *(((name,), None) for name in manifest if name != "release"),
+            *(((name,), None) for name in manifest if name not in ("release", "unknown")),  # they may be left out
             *((("more",), 1), (("files", "more.txt"), {"sha256": digest, "bytes": 1}), (("files",), {})),
             *((("target", "digest"), v) for v in ("x", None, 1)),
             *((("name",), v) for v in ("", None, 1, [])),

@@ -83,3 +83,16 @@ def test_what_reaches_outside_is_noted(mutations: Any, watch: Any, tmp_path: Pat
         (tmp_path / "canary").unlink()
         sys.audit("os.system", b"true")
     assert watch.seen == [f"open {tmp_path / 'canary'}", f"os.remove {tmp_path / 'canary'}", "os.system (b'true',)"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems forget no peak")
+def test_memory_that_is_taken_with_a_key_is_seen(
+    mutations: Any, specimen: Any, watch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*_: str) -> tuple[int, str, str]:
+        return 4, "", f"error: {len(bytearray(1) * (50 << 20))}\nhint: none"
+
+    monkeypatch.setattr(mutations, "_edgec", greedy)
+    kind = mutations.KINDS["cut"]
+    taken = [mutations.try_mutant("cut", kind, specimen, tmp_path, seeded("cut"), watch).taken_bytes for _ in range(2)]
+    assert min(taken) > 40 << 20

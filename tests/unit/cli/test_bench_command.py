@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from edgec.cli.bench import command
 from edgec.core.errors import ConfigError, DataError, EdgecError, TransportError
+from edgec.deploy.remote import Benched
 from edgec.package import write_archive
 
 
@@ -93,3 +94,21 @@ def test_a_device_that_does_not_answer_is_a_transport_error(make_bundle: Callabl
         error = failure(run(make_bundle(), "--device", f"ssh://127.0.0.1:{silent.getsockname()[1]}/srv/model"))
     assert isinstance(error, TransportError)
     assert error.hint == "is it on, and its sshd running?"
+
+
+def test_a_device_that_measures_another_bundle_is_told_of(
+    make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the one that was asked for, the signature was checked here; of any other nobody looked at it."""
+    bundle = make_bundle()
+    told = json.loads(run(bundle, "--seconds", 0.2, "--json").stdout)
+
+    async def bench_there(*_: object, **__: object) -> Benched:
+        return Benched(text=json.dumps(told), notes=())
+
+    monkeypatch.setattr("edgec.deploy.remote.bench_there", bench_there)
+    assert run(bundle, "--device", "ssh://pi@127.0.0.1/srv", "--json").exit_code == 0
+    told["digest"] = "0" * 64
+    error = failure(run(bundle, "--device", "ssh://pi@127.0.0.1/srv"))
+    assert isinstance(error, TransportError)
+    assert "the device measured bundle 000000000000, expected " in str(error)

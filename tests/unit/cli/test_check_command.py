@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,75 @@ def test_an_accuracy_that_the_predictions_do_not_give_is_refused(
     assert f"report.json: {of} is 0.5, expected 0.9" in str(error)
 
 
+Repack = Callable[..., Path]
+
+
+@pytest.fixture
+def repack(make_bundle: Callable[..., Path], checked: Path) -> Repack:
+    """The bundle with other rows in place of the artifact's of the same name and class, packed to fit."""
+
+    def make(*rows: dict[str, Any]) -> Path:
+        fields = json.loads((checked / "report.json").read_bytes())
+        common = {"stage": "artifact", "label": None, "unit": "share", "n": 60, "kind": "measured", "where": "a lie"}
+        rows = tuple(common | row for row in rows)
+        keys = {(row["stage"], row["name"], row["label"]) for row in rows}
+        kept = [r for r in fields["measurements"] if (r["stage"], r["name"], r["label"]) not in keys]
+        report = json.dumps(fields | {"measurements": [*kept, *rows]}).encode()
+        files = {"report.json": report, "predictions.npz": (checked / "predictions.npz").read_bytes()}
+        return make_bundle("repacked", files=files)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "expected"),
+    [
+        ("worst_class_accuracy", None, "0.8"),
+        ("macro_f1", None, "0.8995"),
+        ("head_accuracy", None, "1"),
+        ("tail_accuracy", None, "0.8"),
+        ("teacher_agreement", None, "0.95"),
+        ("accuracy_drop", None, "0.05"),
+        ("accuracy_drop", "dog", "0.05"),
+    ],
+)
+def test_whatever_follows_from_the_predictions_is_counted_again(
+    repack: Repack, name: str, label: str | None, expected: str
+) -> None:
+    error = failure(run(repack({"name": name, "label": label, "value": 0.6}), "--min-accuracy", 0.5))
+    assert isinstance(error, IntegrityError)
+    assert f"artifact's {name.replace('_', ' ')}" in str(error)
+    assert re.search(rf"is 0\.6, expected {re.escape(expected)}\S* by predictions\.npz", str(error)), str(error)
+
+
+def test_intervals_are_those_of_the_predictions(repack: Repack) -> None:
+    """A false one would prove what is not so."""
+    rows = [{"name": name, "value": 0.9, "low": 0.899, "high": 0.901, "n": 10**6} for name in ("accuracy", "macro_f1")]
+    told = found(run(repack(*rows), "--min-accuracy", 0.85, "--min-macro-f1", 0.85, "--policy", "prove", "--json"))
+    assert [gate["verdict"] for gate in told["gates"]] == ["inconclusive"] * 2
+    assert all(gate["low"] < 0.85 for gate in told["gates"])
+
+
+def test_means_of_drops_are_counted_again(repack: Repack) -> None:
+    rows = [{"name": name, "value": -0.5, "low": -0.6, "high": -0.4} for name in ("macro_f1_drop", "tail_drop")]
+    told = found(run(repack(*rows), "--max-macro-f1-drop", 0.01, "--max-tail-drop", 0.01, "--json"))
+    assert [gate["verdict"] for gate in told["gates"]] == ["fail"] * 2
+    assert all(gate["value"] > 0.01 for gate in told["gates"])
+
+
+def test_the_size_is_that_of_the_file(repack: Repack) -> None:
+    bundle = repack({"name": "size_bytes", "value": 1, "unit": "bytes", "n": 1})
+    (gate,) = found(run(bundle, "--max-size-bytes", 2, "--json"))["gates"]
+    assert (gate["verdict"], gate["value"]) == ("fail", (bundle / "model.onnx").stat().st_size)
+
+
+def test_what_rests_on_the_bundles_word_is_said(repack: Repack) -> None:
+    bundle = repack({"name": "calibration_error", "value": 0.01, "low": 0, "high": 0.02})
+    asked = (bundle, "--min-accuracy", 0.5, "--max-calibration-error", 0.1)
+    assert [gate["told"] for gate in found(run(*asked, "--json"))["gates"]] == [False, True]
+    assert "as the bundle says, not counted again: max_calibration_error" in run(*asked).stdout
+
+
 def test_a_bundle_is_verified_before_it_is_judged(checked: Path) -> None:
     (checked / "model.onnx").write_bytes(b"garbage")
     assert isinstance(failure(run(checked, "--min-accuracy", 0.5)), IntegrityError)
@@ -94,26 +164,28 @@ def test_json_is_one_object_with_a_record_a_gate(checked: Path) -> None:
                 "label": None,
                 "limit": 0.9,
                 "value": 0.9,
-                "low": 0.798,
-                "high": 0.953,
+                "low": pytest.approx(0.7985, abs=1e-4),  # Wilson's
+                "high": pytest.approx(0.9534, abs=1e-4),
                 "policy": "strict",
                 "verdict": "pass",
                 "blocks": False,
                 "reason": None,
                 "images": None,
+                "told": False,
             },
             {
                 "name": "min_class_accuracy",
                 "label": "dog",
                 "limit": 0.5,
                 "value": 0.9,
-                "low": 0.699,
-                "high": 0.972,
+                "low": pytest.approx(0.6990, abs=1e-4),
+                "high": pytest.approx(0.9721, abs=1e-4),
                 "policy": "strict",
                 "verdict": "pass",
                 "blocks": False,
                 "reason": None,
                 "images": None,
+                "told": False,
             },
         ],
     }

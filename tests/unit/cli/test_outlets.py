@@ -17,11 +17,14 @@ from rich.text import Text
 from edgec.cli import main
 from edgec.cli.console import ConsoleProgress, Terminal
 from edgec.cli.say import say
-from edgec.core.plain import plain
-from edgec.evaluate.gates import GateResult, Policy, Verdict
+from edgec.core.plain import in_json, in_markdown, plain
+from edgec.evaluate.gates import Check, GateResult, Policy, Verdict
 from edgec.evaluate.outlets import code_quality, github_annotations, junit, markdown
 from edgec.serve.logs import log_config
 from edgec.study.files import _lines
+from edgec.study.plot import Group, Lane, Mark, Panel, Picture, axis_from, render_picture
+from edgec.study.spread import Spread
+from edgec.study.wording import markdown_table
 
 ESCAPE, CSI, NEXT = "\x1b[2J", "\x9b31m", "\u2028\u0085"
 NASTY = f"::stop-commands::x{ESCAPE}{CSI}\r\n::error::forged{NEXT}\u202egnp\ufffe\x07\x7f [a](https://evil.example)"
@@ -51,12 +54,28 @@ def noted(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
-def table(_: Any) -> str:
+def printed(*cells: Text | str) -> str:
     rows = Table(box=None, pad_edge=False)
-    rows.add_row(Text(NASTY), NASTY)
+    rows.add_row(*cells)
     terminal = Terminal(file=io.StringIO(), width=200)
     terminal.print(rows)
     return terminal.file.getvalue()  # type: ignore[attr-defined]
+
+
+def staged(capsys: pytest.CaptureFixture[str]) -> str:
+    ConsoleProgress().stage(NASTY, number=1, total=2, cached=True)
+    return capsys.readouterr().err
+
+
+def picture(_: Any) -> str:
+    mark = Mark(spread=Spread(mean=0.5, deviation=None, n=1), seeds=(0.5,))
+    lane = Lane(family=NASTY, name=NASTY, symbol="circle", marks=(mark, mark))
+    panel = Panel(title=NASTY, axis=axis_from(0.0))
+    group = Group(title=NASTY, references=(None, None), lanes=(lane,))
+    texts = {"title": NASTY, "caption": NASTY, "label": NASTY, "reference": NASTY}
+    drawn = render_picture(Picture(**texts, groups=[group], panels=[panel, panel]))
+    ET.fromstring(drawn)  # noqa: S314 - our own
+    return drawn
 
 
 def logged(*, as_json: bool) -> Callable[[Any], str]:
@@ -73,14 +92,18 @@ OUTLETS: dict[str, tuple[Callable[[Any], str], int]] = {
     "error": (error, 2),
     "line": (said, 2),
     "note": (noted, 1),
-    "table": (table, 4),
+    "table": (lambda _: printed(Text(NASTY), NASTY), 4),
+    "stage": (staged, 4),
     "log": (logged(as_json=False), 1),
     "log in JSON": (logged(as_json=True), 1),
     "GitHub's annotations": (lambda _: github_annotations([result(NASTY)]), 1),
     "JUnit": (lambda _: junit([result(NASTY)], bundle=NASTY).decode(), 9),
     "Markdown": (lambda _: markdown([result(NASTY)], bundle=NASTY), 5),
     "CSV": (lambda _: _lines([{"name": NASTY}], ["name"]), 2),
-    "GitLab's code quality": (lambda _: code_quality([result(NASTY)], bundle="b"), 16),
+    "GitLab's code quality": (lambda _: code_quality([result(NASTY)], bundle=NASTY), 16),
+    "a study's table": (lambda _: markdown_table(["name", "reason"], [[NASTY, NASTY]]), 3),
+    "a study's picture": (picture, 200),
+    "verdicts in JSON": (lambda _: in_json(Check.of([result(NASTY)]).model_dump_json()), 1),
 }
 """What writes, and the most lines that it may write."""
 
@@ -100,8 +123,27 @@ def test_xml_is_well_formed() -> None:
     ET.fromstring(junit([result(NASTY)], bundle=NASTY))  # noqa: S314 - our own
 
 
-def test_markdown_has_no_link() -> None:
-    assert not re.search(r"(?<!\\)\]\(|https://", markdown([result(NASTY)], bundle=NASTY))
+@pytest.mark.parametrize("outlet", ["Markdown", "a study's table"])
+def test_markdown_has_no_link(outlet: str) -> None:
+    write, _ = OUTLETS[outlet]
+    assert not re.search(r"(?<!\\)\]\(|https://", write(None))
+
+
+@pytest.mark.parametrize("text", ["https://a.b", "www.a.b", "me@a.b", "<b>", "![x](y)", ":bug:", "a|b", "$x$", "#1"])
+def test_markdown_reads_a_name_as_text(text: str) -> None:
+    assert "\\" in in_markdown(text)
+    assert re.sub(r"\\(.)", r"\1", in_markdown(text)) == text
+
+
+@pytest.mark.parametrize("text", ["[link=https://evil.example]x[/link]", "[bold]", "no [/tag] before", ":warning:"])
+def test_brackets_and_colons_mean_nothing_to_the_terminal(text: str) -> None:
+    assert printed(text).strip() == text
+
+
+def test_json_that_is_escaped_means_what_it_meant() -> None:
+    text = json.dumps({"name": NASTY}, ensure_ascii=False, indent="\t").replace("\n", "\r\n")
+    assert json.loads(in_json(text)) == {"name": NASTY}
+    assert not OBEYED.findall(in_json(text).replace("\n", ""))
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -180,3 +182,25 @@ class TestUnknown:
         assert isinstance(error, DataError)
         assert str(error) == f"'{bundle}' does not say when an image is unknown"
         assert error.hint
+
+
+@pytest.mark.timeout(60)
+def test_a_folder_stands_for_the_images_that_a_build_would_find_there(bundle: Path, images: list[Path]) -> None:
+    """Links, loops, pipes and hidden names."""
+    folder, outside = images[0].parent, images[0].parent.parent / "outside"
+    outside.mkdir()
+    images[0].rename(outside / "far.png")
+    (folder / "linked").symlink_to(outside)
+    (folder / "below" / "up").symlink_to(folder)
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / ".hidden").mkdir()
+    shutil.copy(outside / "far.png", folder / ".hidden" / "x.png")
+    result = run(bundle, folder, "--json")
+    assert [Path(row["file"]).relative_to(folder).as_posix() for row in lines(result)] == [
+        "b.PNG",
+        "below/c.webp",
+        "linked/far.png",
+    ]
+    assert isinstance(result.exception, DataError)
+    assert "itself.png' does not exist" in str(result.exception)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,3 +97,21 @@ def test_a_report_of_another_schema_is_refused(make_bundle: Callable[..., Path])
     result = run(make_bundle(files={"report.json": b'{"schema": 9}'}))
     assert isinstance(result.exception, IntegrityError)
     assert "report schema 9, expected 1" in str(result.exception)
+
+
+def test_json_gives_the_terminal_no_orders(reported: Path, make_bundle: Callable[..., Path]) -> None:
+    text = (reported / "report.json").read_text(encoding="utf-8")
+    evil = text.replace('"title": "Pets"', '"title": "\x9b31m\u202ePets"')
+    assert evil != text
+    result = run(make_bundle(files={"report.json": evil.encode()}), "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == json.loads(evil)
+    assert not {"\x9b", "\u202e"} & set(result.stdout)
+
+
+@pytest.mark.parametrize("data", [b"\x1b[2J", b"[" * 100_000, b"\xff", '{"schema": 1}'.encode("utf-16")])
+def test_json_that_is_none_is_refused(make_bundle: Callable[..., Path], data: bytes) -> None:
+    result = run(make_bundle(files={"report.json": data}), "--json")
+    assert isinstance(result.exception, IntegrityError)
+    assert "is not valid JSON" in str(result.exception)
+    assert result.stdout == ""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from edgec.cli import group
+from edgec.cli.trust import signed_by
 from edgec.package import Golden, golden_bytes, open_bundle, write_archive
 
 
@@ -122,6 +125,20 @@ def test_the_password_comes_from_the_environment_or_a_file(
     assert json.loads(edgec("verify", bundle, "--key", public, "--json").stdout)["signature"] == "good"
 
 
+def test_a_graph_that_is_not_what_the_manifest_says_fails_the_smoke_test(
+    edgec, make_bundle: Callable[..., Path]
+) -> None:
+    """Found by a mutant: exit 1 and no hint, as if edgec were at fault."""
+    bundle = make_bundle()
+    fields = json.loads((bundle / "manifest.json").read_bytes())
+    fields["input"]["height"] = 1 << 40
+    (bundle / "manifest.json").write_text(json.dumps(fields))
+    done = edgec("verify", bundle, "--smoke-test")
+    assert done.exit_code == 4
+    assert done.failure[0].startswith("smoke test: the model's input ")
+    assert done.failure[1] == "do not deploy it"
+
+
 def test_a_password_is_no_argument(edgec, bundle: Path, keys: tuple[Path, Path]) -> None:
     """Every user of the machine could read it."""
     done = edgec("sign", bundle, "--key", keys[0], "--password", "secret")
@@ -137,6 +154,29 @@ def test_key_and_certificate_together_are_refused(edgec, bundle: Path, keys: tup
     done = edgec("verify", bundle, "--key", keys[1], "--certificate", keys[1])
     assert done.exit_code == 2
     assert done.failure == ("a key and a certificate, expected one of them", "give --key or --certificate")
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        yield from commands(found, f"{path}{name} ") if isinstance(found, click.Group) else [(f"{path}{name}", found)]
+
+
+def test_whose_signature_is_believed_is_asked_in_one_way() -> None:
+    """Of `sign` the key is another one: its own."""
+
+    @click.command
+    @signed_by
+    def usual(**_: object) -> None: ...
+
+    expected = {parameter.name: parameter.to_info_dict() for parameter in usual.params}
+    asked = {name: [p for p in found.params if p.name in expected] for name, found in commands(group) if name != "sign"}
+    asked = {name: parameters for name, parameters in asked.items() if parameters}
+    assert {"agent", "deploy", "pull", "verify", "site activate", "site rollback"} <= asked.keys()
+    for name, parameters in asked.items():
+        assert {p.name: p.to_info_dict() for p in parameters} == expected, name
 
 
 @pytest.mark.parametrize("command", ["predict", "bench", "serve"])

@@ -134,6 +134,24 @@ def test_links_that_lead_back_are_not_followed_for_ever(
     assert digest_tree(folder)
 
 
+@pytest.mark.timeout(20)
+def test_folders_that_link_to_each_other_are_refused_in_no_time(
+    class_folders: MakeFolders, tmp_path: Path, spec, progress
+) -> None:
+    """Ten of them: none leads back into one that it lies in before all ten are passed, in any of 10! orders."""
+    folder = class_folders({"cat": 2, "dog": 1})
+    names = [tmp_path / f"knot{index}" for index in range(10)]
+    for name in names:
+        name.mkdir()
+    for name in names:
+        for other in names:
+            (name / other.name).symlink_to(other)
+    (folder / "cat" / "knot").symlink_to(names[0])
+    with pytest.raises(DataError, match=r"cannot be read: links lead to it by more than 100 names") as refused:
+        read(folder, spec, progress)
+    assert refused.value.hint == "check its permissions and links"
+
+
 def test_a_folder_that_may_not_be_read_is_named(
     class_folders: MakeFolders, spec, progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.core.errors import DataError, IntegrityError, TransportError
+from edgec.core.errors import ConfigError, DataError, IntegrityError, TransportError
 from edgec.deploy import Site
 from edgec.deploy.lock import hold
 from edgec.package import Trust, open_bundle, write_archive
@@ -173,6 +173,33 @@ def test_no_other_user_can_read_and_so_lock_the_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("mode", "who"), [(0o777, "everybody"), (0o757, "everybody"), (0o770, "group"), (0o1777, None), (0o755, None)]
+)
+@pytest.mark.parametrize("where", ["root", "above"])
+def test_no_site_lies_where_others_may_put_another_version_in_its_place(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, mode: int, who: str | None, where: str
+) -> None:
+    root = tmp_path / "srv" / "site"
+    root.mkdir(parents=True)
+    loose = {"root": root, "above": root.parent}[where]
+    loose.chmod(mode)
+    monkeypatch.setattr(os, "getegid", lambda: loose.stat().st_gid + 1)
+    if who is None:
+        assert Site(root, smoke_test=pass_all).install(bundle)
+        return
+    with pytest.raises(ConfigError, match=rf"is no safe place: {who}.* may rename what is in '{loose}'") as refused:
+        Site(root, smoke_test=pass_all).install(bundle)
+    assert refused.value.hint == f"chmod go-w {loose}, or choose a folder of your own"
+
+
+def test_the_own_group_is_nobody_else(tmp_path: Path, bundle: Path) -> None:
+    """As where everybody has a group of their own, and the umask is 002."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site").chmod(0o775)
+    assert Site(tmp_path / "site", smoke_test=pass_all).install(bundle)
+
+
 def test_a_link_or_a_pipe_is_no_lock(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(TransportError, match="cannot write"), hold(tmp_path / "link", by="me", since="now"):

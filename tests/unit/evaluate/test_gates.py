@@ -240,6 +240,7 @@ def test_the_json_record_has_the_fields_that_scripts_rely_on() -> None:
         "blocks": False,
         "reason": None,
         "images": None,
+        "told": False,
     }
 
 

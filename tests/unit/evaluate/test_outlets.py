@@ -63,7 +63,7 @@ def test_markdown_has_a_row_a_gate_and_what_blocks_first() -> None:
     assert text.startswith("### digits: 2 of 4 gates block\n")
     assert len(rows) == 1 + len(RESULTS)
     assert [row.split(" ")[1] for row in rows[1:]] == ["❌", "❔", "✅", "❔"]
-    assert 'a\\|b \\<i\\>\\&"\ufffd\\:\\:error\\:\\:' in rows[1]
+    assert 'a\\|b \\<i\\>\\&"\ufffd\\:\\:error\\::' in rows[1]
     assert head.count("|") == rows[3].count("|")
     assert "all 1 gates let it pass" in markdown(RESULTS[:1], bundle="digits")
 

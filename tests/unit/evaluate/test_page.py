@@ -136,6 +136,12 @@ def test_names_from_users_are_escaped(ten_classes: Report) -> None:
     assert Outline(page).text.count(evil) == 3
 
 
+def test_a_page_turns_no_text_round_and_hides_none(ten_classes: Report) -> None:
+    evil = "a\x1b[2J\x9b\u202egnp\ufffe\x00"
+    page = render_report(ten_classes.model_copy(update={"title": evil, "notes": (evil,)}), gates=None)
+    assert Outline(page).text.count("a\ufffd[2J\ufffd\ufffdgnp\ufffd\ufffd") == 3
+
+
 def test_a_report_with_accuracies_alone_has_no_empty_sections(hundred_classes: Report) -> None:
     page = render_report(hundred_classes.model_copy(update={"calibration": None, "confusion": {}}), gates=None)
     assert [name for name in Outline(page).ids if name.endswith("-title")] == ["stages-title", "classes-title"]

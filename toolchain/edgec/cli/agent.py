@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.say import say
+from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ class PeriodType(click.ParamType):
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option("--every", "every_s", type=PeriodType(), default="5m", show_default=True, help="How often to look.")
 @click.option("--once", is_flag=True, help="Look once, and end; exit 4 when the bundle is refused.")
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed it.")
-@click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise.")
+@signed_by
 @click.option(
     "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="Versions that stay."
 )
@@ -80,14 +80,12 @@ def command(
     from edgec.deploy.policy import read_policy
     from edgec.deploy.reference import Reference
     from edgec.deploy.units import agent_units
-    from edgec.package import Trust
 
     place = Reference.parse(reference)
-    trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
     agent = Agent(
         place,
         Site(root, policy=read_policy(root, policy)),
-        trust=trust,
+        trust=find_trust(key, certificate),
         keep=keep,
         allow_downgrade=allow_downgrade,
         restart=restart,

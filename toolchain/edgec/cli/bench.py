@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgec.cli.say import say
-from edgec.cli.trust import find_trust, signed_by
+from edgec.cli.trust import find_trust, require_signed, signed_by
 from edgec.core.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def command(
 
     BUNDLE is a folder or an archive. Runs after a warm-up until times are steady. Clocks, power mode and
     temperature are noted, and a drift over the runs is told. On a device, the bundle is put among the versions at PATH,
-    if it is not there, and stays; what runs there is not switched.
+    if it is not there, and stays; what runs there is not switched. --key and --certificate are checked here, before
+    that; the device has to answer for the bundle of the same digest.
     """
     there, trust = find_device(device, login), find_trust(key, certificate)
     measure = partial(_on_device, device=there) if there else _here
@@ -177,14 +178,13 @@ def _on_device(
     from edgec.deploy.remote import bench_there
     from edgec.deploy.rollout import Payload
     from edgec.evaluate.bench import BenchResult
-    from edgec.package import open_bundle, verify_signature
 
-    if trust is not None:
-        verify_signature(open_bundle(bundle), trust)
+    require_signed(bundle, trust)
+    payload = Payload.of(bundle)
     options = ["--batch", ",".join(map(str, batches)), "--seconds", str(seconds), "--repeats", str(repeats)]
     options += ["--threads", str(threads)] if threads else []
     limit_s = DEVICE_S + len(batches) * seconds
-    work = bench_there(Payload.of(bundle), device, options, limit_s=limit_s, tell=_teller(device))
+    work = bench_there(payload, device, options, limit_s=limit_s, tell=_teller(device))
     said = asyncio.run(work)
     for note in said.notes:
         say(note, err=True)
@@ -194,7 +194,14 @@ def _on_device(
         raise TransportError(
             f"'{device.url}': the device answers what is no result", hint="install the same edgec on both sides"
         ) from error
-    return {**json.loads(said.text), "bundle": str(bundle), "device": device.url}, result
+    record = json.loads(said.text)
+    if record.get("digest") != payload.version.digest:
+        raise TransportError(
+            f"'{device.url}': the device measured bundle {record.get('digest')!s:.12}, "
+            f"expected {payload.version.digest:.12}",
+            hint="look at the versions there: edgec status",
+        )
+    return {**record, "bundle": str(bundle), "device": device.url}, result
 
 
 def _teller(device: Device) -> Callable[[str], None]:
@@ -218,7 +225,7 @@ def _print(result: BenchResult) -> None:
         energy = (f"{row.energy_j.value:.3g}" if row.energy_j is not None else "–",) if with_energy else ()
         rate = f"{row.images_per_s:,.{0 if row.images_per_s >= 100 else 2}f}"
         table.add_row(str(row.batch), *times, rate, *energy, f"{latency.runs:,}")
-    console = Terminal(highlight=False)
+    console = Terminal()
     console.print(table, "", sep="\n")
     for lead, text in _lines(result):
         print_paragraph(console, text, lead=f"{lead}: ")

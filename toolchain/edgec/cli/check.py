@@ -129,6 +129,7 @@ def command(
     configuration that the bundle was built with. With --baseline, no class may be worse than in that bundle. Nothing is
     run, unless --test names labelled images. What --bench names decides on latency, memory and energy.
     """
+    from edgec.core.plain import in_json
     from edgec.core.progress import Silent
     from edgec.evaluate import outlets
     from edgec.evaluate.gates import Check
@@ -140,7 +141,7 @@ def command(
     trust = find_trust(key, certificate)
     results = check_bundle(bundle, asked, baseline=baseline, test=test, bench=bench, trust=trust, progress=progress)
     name = bundle.resolve().name
-    told = Check.of(results).model_dump_json()
+    told = in_json(Check.of(results).model_dump_json())
     _write(
         {
             output: f"{told}\n".encode(),
@@ -228,7 +229,9 @@ def _print_table(results: Sequence[GateResult]) -> None:
         )
         if result.reason:
             reasons[f"{result.name}: {result.reason}"] = None
-    console = Terminal(highlight=False)
+    console = Terminal()
     console.print(table)
     for reason in reasons:
         console.print(Text(reason, style="dim"))
+    if told := dict.fromkeys(result.name for result in results if result.told and result.value is not None):
+        console.print(Text(f"as the bundle says, not counted again: {', '.join(told)}", style="dim"))

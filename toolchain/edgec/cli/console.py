@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -24,7 +24,14 @@ BESIDE_BAR = 55
 
 
 class Terminal(Console):
-    """rich's console, for texts of others: what rich itself has to say to the terminal stands apart from them."""
+    """rich's console, for texts of others: what rich itself has to say to the terminal stands apart from them.
+
+    Brackets and colons in a text are text: no style, no link, no picture.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        as_text: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+        super().__init__(**as_text | options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """The pieces of what is printed."""
@@ -37,12 +44,12 @@ class ConsoleProgress:
     """Stages, notes and bars for a person who waits."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Terminal(stderr=True, quiet=quiet, highlight=False)
+        self._console = Terminal(stderr=True, quiet=quiet)
 
     def stage(self, name: str, *, number: int, total: int, cached: bool) -> None:
         """A line per stage."""
-        suffix = " [dim](cached)[/dim]" if cached else ""
-        self._console.print(f"[bold cyan]\\[{number}/{total}][/bold cyan] {name}{suffix}")
+        place = Text(f"[{number}/{total}]", style="bold cyan")
+        self._console.print(Text.assemble(place, f" {name}", (" (cached)", "dim") if cached else ""))
 
     def note(self, text: str) -> None:
         """A line of its own."""

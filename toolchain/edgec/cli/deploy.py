@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgec.cli.say import say
+from edgec.cli.trust import find_trust, require_signed, signed_by
 from edgec.core.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
@@ -135,8 +136,7 @@ def require_none_failed(failed: dict[str, str], total: int, *, hint: str) -> Non
 @click.option("--service", metavar="NAME", help="The user's systemd unit to restart after the switch.")
 @click.option("--restart", metavar="COMMAND", help="On the device, in its folder, after the switch.")
 @click.option("--health", metavar="COMMAND", help="Likewise, after that; where it fails, the device is rolled back.")
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed BUNDLE.")
-@click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise.")
+@signed_by
 def command(
     bundle: Path,
     urls: tuple[str, ...],
@@ -166,7 +166,7 @@ def command(
 
     restart = restart or (f"systemctl --user restart {_unit(service)}" if service else None)
     devices = find_devices(urls, **where, restart=restart, health=health)
-    _require_signed(bundle, key=key, certificate=certificate)
+    require_signed(bundle, find_trust(key, certificate))
     payload = Payload.of(bundle)
     order = Order(keep=keep, allow_downgrade=allow_downgrade, dry_run=dry_run)
     plan = Plan(canary=canary, parallel=parallel, max_failures=max_failures)
@@ -190,20 +190,12 @@ def _reason(outcome: Outcome) -> str:
     return f"{outcome.reason} ({outcome.hint})" if outcome.hint else outcome.reason
 
 
-def _require_signed(bundle: Path, *, key: Path | None, certificate: Path | None) -> None:
-    """Checks the signature here, before anything is sent."""
-    from edgec.package import Trust, open_bundle, verify_signature
-
-    if key or certificate:
-        verify_signature(open_bundle(bundle), Trust.read(key=key, certificate=certificate))
-
-
 @contextmanager
 def _progress(devices: Sequence[Device]) -> Iterator[Progress]:
     """A live table on a terminal; elsewhere a line when a device does something else."""
     from edgec.cli.console import Terminal
 
-    console = Terminal(stderr=True, highlight=False)
+    console = Terminal(stderr=True)
     if console.is_terminal:
         with _live(console, devices) as progress:
             yield progress
@@ -256,6 +248,6 @@ def _print_table(payload: Payload, outcomes: Sequence[Outcome]) -> None:
         table.add_row(Text(outcome.device), Text(outcome.result.value, style=style), outcome.before or "–", sent)
     counts = Counter(outcome.result.value for outcome in outcomes)
     summary = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
-    console = Terminal(highlight=False)
+    console = Terminal()
     console.print(table)
     console.print(f"{payload.version.name} {payload.version.digest[:16]}: {summary}", markup=False, soft_wrap=True)

@@ -100,13 +100,13 @@ def _outcomes(model: Model, files: Iterable[Path], *, unknown: bool) -> Iterator
 
 def _images(given: Iterable[Path], empty: list[DataError]) -> Iterator[Path]:
     """Files themselves; of a folder its images, by name, those of its folders included. One without adds an error."""
-    from edgec.core.images import SUFFIXES
+    from edgec.core.images import SUFFIXES, image_files
 
     for path in given:
         if not path.is_dir():
             yield path
             continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        found, _ = image_files(path)
         yield from found
         if not found:
             endings = ", ".join(sorted(SUFFIXES))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edgec.cli.say import say
+from edgec.cli.trust import find_trust, signed_by
 
 __all__ = ["command"]
 
@@ -17,10 +18,7 @@ __all__ = ["command"]
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="DIR", help="Default: the repository's last name, here."
 )
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed it.")
-@click.option(
-    "--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities whose certificate must have."
-)
+@signed_by
 @click.option("--insecure", is_flag=True, help="Speak HTTP without TLS; to this machine that is done anyway.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -35,10 +33,9 @@ def command(
     from edgec.deploy.reference import Reference
     from edgec.deploy.registry import Repository
     from edgec.deploy.transfer import pull_bundle
-    from edgec.package import Trust
 
     place = Reference.parse(reference)
-    trust = Trust.read(key=key, certificate=certificate) if key or certificate else None
+    trust = find_trust(key, certificate)
     with Repository(place, insecure=insecure) as repository:
         done = pull_bundle(repository, output or Path(place.name), trust=trust, progress=ConsoleProgress())
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -30,6 +29,8 @@ def command(bundle: Path, other: Path | None, *, output: Path | None, as_json: b
     With OTHER, the page tells what changes when OTHER takes BUNDLE's place. Both are folders or archives.
     """
     from edgec.core.files import require_writable, write_bytes
+    from edgec.core.plain import in_json
+    from edgec.evaluate.report import parse_report
     from edgec.package import open_bundle
     from edgec.pipeline.check import REPORT
     from edgec.pipeline.pages import comparison_page, report_page
@@ -38,7 +39,9 @@ def command(bundle: Path, other: Path | None, *, output: Path | None, as_json: b
         if other is not None:
             hint = f"verdicts on both: edgec check {other} --baseline {bundle} --json"
             raise ConfigError("--json prints one bundle's report.json, got two bundles", hint=hint)
-        sys.stdout.write(open_bundle(bundle).read_bytes(REPORT).decode())
+        data = open_bundle(bundle).read_bytes(REPORT)
+        parse_report(data, where=f"{bundle}/{REPORT}")
+        click.echo(in_json(data.decode()), nl=False)
         return
     target = output or _beside(bundle, other)
     for read in filter(None, (bundle, other)):

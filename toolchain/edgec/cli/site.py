@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.say import say
+from edgec.cli.trust import find_trust, signed_by
 
 if TYPE_CHECKING:
     from edgec.deploy import Site, Version
-    from edgec.package import Trust
 
 __all__ = ["command"]
 
 ROOT = click.argument("root", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-KEY = click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key that must have signed it."
-)
-CERTIFICATE = click.option(
-    "--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Authorities, likewise."
-)
 POLICY = click.option(
     "--policy",
     type=click.Path(path_type=Path),
@@ -60,8 +54,7 @@ def install(root: Path, bundle: Path, *, policy: Path | None, by: str | None, as
 @click.option(
     "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="Versions that stay."
 )
-@KEY
-@CERTIFICATE
+@signed_by
 @click.option("--allow-downgrade", is_flag=True, help="Let a lower release run.")
 @POLICY
 @BY
@@ -79,7 +72,7 @@ def activate(
     as_json: bool,
 ) -> None:
     """Check and smoke-test the version with this DIGEST, then switch ROOT/current to it."""
-    trust = _trust(key, certificate)
+    trust = find_trust(key, certificate)
     site = _writable(root, policy, by)
     _tell(site.activate(digest, keep=keep, trust=trust, allow_downgrade=allow_downgrade), as_json=as_json)
 
@@ -87,8 +80,7 @@ def activate(
 @command.command("rollback")
 @ROOT
 @click.option("--reason", default="", metavar="TEXT", help="For the history.")
-@KEY
-@CERTIFICATE
+@signed_by
 @POLICY
 @BY
 @JSON
@@ -103,7 +95,7 @@ def rollback(
     as_json: bool,
 ) -> None:
     """Check and smoke-test the version that ran before, then switch ROOT/current back to it."""
-    version = _writable(root, policy, by).rollback(reason=reason, trust=_trust(key, certificate))
+    version = _writable(root, policy, by).rollback(reason=reason, trust=find_trust(key, certificate))
     if version:
         _tell(version, as_json=as_json)
 
@@ -132,7 +124,7 @@ def history(root: Path, *, as_json: bool) -> None:
     """Tell what was done at ROOT, oldest first."""
     for event in _site(root).history():
         if as_json:
-            click.echo(json.dumps(asdict(event), ensure_ascii=False))
+            click.echo(json.dumps(asdict(event)))
             continue
         what = f"{event.name} {event.digest[:16]}" if event.digest else "nothing"
         reason = f": {event.reason}" if event.reason else ""
@@ -174,12 +166,6 @@ def _writable(root: Path, policy: Path | None, by: str | None) -> Site:
     from edgec.deploy.policy import read_policy
 
     return Site(root, by=by, policy=read_policy(root, policy))
-
-
-def _trust(key: Path | None, certificate: Path | None) -> Trust | None:
-    from edgec.package import Trust
-
-    return Trust.read(key=key, certificate=certificate) if key or certificate else None
 
 
 def _tell(version: Version, *, as_json: bool) -> None:

@@ -61,7 +61,7 @@ def _print_table(rows: dict[str, dict[str, Any]]) -> None:
             str(len(row["versions"])),
             f"{row['free_bytes'] / 1e6:,.0f} MB",
         )
-    Terminal(highlight=False).print(table)
+    Terminal().print(table)
 
 
 def _version(version: dict[str, Any] | None) -> str:

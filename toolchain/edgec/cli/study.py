@@ -229,7 +229,7 @@ def _print_plan(
     table = Table("run", "state", box=None, pad_edge=False)
     for run, cached in zip(runs, held, strict=True):
         table.add_row(Text(run.title), "cached" if cached else "to do")
-    Terminal(highlight=False).print(table)
+    Terminal().print(table)
 
 
 def _few_sample_record(run: Run) -> Mapping[str, Any]:
@@ -270,7 +270,7 @@ def _print_few_sample(findings: Findings, folder: Path) -> None:
     from edgec.study.files import PAGE
     from edgec.study.wording import format_points
 
-    console = Terminal(highlight=False)
+    console = Terminal()
     wide = console.width >= _WIDE_FROM_COLUMNS
     for draw, group in groupby(rows(findings), key=lambda row: row.cell.draw):
         console.print(_table(findings, draw, list(group), wide=wide), "", sep="\n")
@@ -314,7 +314,7 @@ def _print_imbalance(findings: ImbalanceFindings, folder: Path) -> None:
     from edgec.study.files import PAGE
     from edgec.study.imbalance.table import rows
 
-    console = Terminal(highlight=False)
+    console = Terminal()
     for title, group in groupby(rows(findings), key=lambda row: row.cell.draw.name):
         console.print(_imbalance_table(title, list(group), console), "", sep="\n")
     say(folder / PAGE)

@@ -37,7 +37,7 @@ def print_summary(built: Built, gates: Sequence[GateResult]) -> None:
         gates: The verdicts of its own gates; nothing is said where it carries none.
     """
     report = parse_report((built.bundle / "report.json").read_bytes(), where=str(built.bundle / "report.json"))
-    console = Terminal(highlight=False)
+    console = Terminal()
     console.print(_table(report), "", sep="\n")
     for lead, text in _lines(report):
         print_paragraph(console, text, lead=f"{lead}: ")

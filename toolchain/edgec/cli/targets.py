@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.bench import find_device, one_device
+from edgec.cli.say import say
 from edgec.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def list_targets(*, as_json: bool) -> None:
         return
     from edgec.cli.console import Terminal
 
-    console = Terminal(highlight=False)
+    console = Terminal()
     console.print(_overview(targets, stacked=console.width < _STACKED_BELOW_COLUMNS))
 
 
@@ -77,7 +78,7 @@ def show(name: str, *, as_json: bool) -> None:
         return
     from edgec.cli.console import Terminal
 
-    console = Terminal(highlight=False)
+    console = Terminal()
     for part in _details(target):
         console.print(part)
 
@@ -111,10 +112,8 @@ def calibrate(device: str, *, threads: int, output: Path, **login: Any) -> None:
     name = re.sub(r"[^a-z0-9-]+", "-", output.stem.lower()).strip("-") or "my-host"
     text = profile_text(target, found, name=name, threads=threads, where=where)
     write_bytes(output, text.encode())
-    click.echo(
-        f"{found.probes} graphs fitted: median error {found.median_error:.0%}, worst {found.worst_error:.0%}", err=True
-    )
-    click.echo(output)
+    say(f"{found.probes} graphs fitted: median error {found.median_error:.0%}, worst {found.worst_error:.0%}", err=True)
+    say(output)
 
 
 def _swept_here(threads: int) -> tuple[Calibrated, Target, str]:

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from edgec.package import Trust
 
-__all__ = ["find_trust", "signed_by"]
+__all__ = ["find_trust", "require_signed", "signed_by"]
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -43,3 +43,15 @@ def find_trust(key: Path | None, certificate: Path | None) -> Trust | None:
     from edgec.package import Trust
 
     return Trust.read(key=key, certificate=certificate)
+
+
+def require_signed(bundle: Path, trust: Trust | None) -> None:
+    """Checks a bundle's signature here, before it is sent anywhere; None asks for none.
+
+    Raises:
+        IntegrityError: It is not signed, by somebody else, or was changed since.
+    """
+    if trust is not None:
+        from edgec.package import open_bundle, verify_signature
+
+        verify_signature(open_bundle(bundle), trust)

@@ -10,7 +10,7 @@ import click
 
 from edgec.cli.say import say
 from edgec.cli.trust import find_trust, signed_by
-from edgec.core.errors import DataError, IntegrityError
+from edgec.core.errors import DataError, IntegrityError, UnsupportedError
 
 if TYPE_CHECKING:
     from edgec.package import Bundle
@@ -55,8 +55,8 @@ def _smoke_test(bundle: Bundle) -> None:
     try:
         if prove(bundle.path) != bundle.digest:
             raise IntegrityError(f"'{bundle.path}' was replaced while it was read", hint="verify it again")
-    except DataError as error:
-        raise IntegrityError(f"smoke test: {error}", hint=error.hint) from error
+    except (DataError, UnsupportedError) as error:
+        raise IntegrityError(f"smoke test: {error}", hint=error.hint or "do not deploy it") from error
 
 
 def _found(bundle: Bundle, signer: str | None, *, smoke_test: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -10,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,8 @@ DRAFT = ".edgec-draft"
 """Ending of the hidden names under which things are written."""
 YOUNG_S = 60
 """A draft of this age may belong to a process that has not locked it yet."""
+NAMES = 100
+"""By which a folder may be reached: ten folders that link to each other have millions of paths."""
 _UNLED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 """Neither led elsewhere by a link nor kept waiting by a pipe that others put there."""
 
@@ -141,21 +145,27 @@ def files_below(folder: Path) -> Iterator[Path]:
     Pipes, sockets and devices are no files; a link to nothing is one, so that whoever reads it says so.
 
     Raises:
-        OSError: A folder cannot be read.
+        OSError: A folder cannot be read, or links lead to it by more than `NAMES` names.
     """
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    entered: Counter[tuple[int, int]] = Counter()
     while waiting:
         here, above = waiting.pop()
         state = here.stat()
         identity = (state.st_dev, state.st_ino)
         if identity in above:
             continue
+        entered[identity] += 1
+        if entered[identity] > NAMES:
+            raise OSError(errno.ELOOP, f"links lead to it by more than {NAMES} names", str(here))
         with os.scandir(here) as entries:
             for entry in entries:
+                # An entry itself knows what it is without a look at the disk, but fails on a link to itself.
                 path = Path(entry.path)
-                if path.is_dir():
+                found = path if entry.is_symlink() else entry
+                if found.is_dir():
                     waiting.append((path, above | {identity}))
-                elif path.is_file() or not path.exists():
+                elif found.is_file() or not path.exists():
                     yield path
 
 

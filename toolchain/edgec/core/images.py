@@ -25,9 +25,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from edgec.core.errors import DataError
+from edgec.core.files import files_below
 from edgec.core.inputs import InputSpec
 
-__all__ = ["SUFFIXES", "decode_bytes", "decode_image", "decode_images", "fit_pixels"]
+__all__ = ["SUFFIXES", "decode_bytes", "decode_image", "decode_images", "fit_pixels", "image_files"]
 
 SUFFIXES = frozenset({".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
 """Endings of the files that are taken for images, in lower case."""
@@ -111,6 +112,27 @@ def decode_bytes(data: bytes, spec: InputSpec, *, name: str, most_pixels: int | 
     if not data:
         raise DataError(f"{name} is empty (0 bytes)", hint=_HINT)
     return _read(io.BytesIO(data), spec, name, most_pixels)
+
+
+def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files below a folder that end like an image, and the others; each sorted, hidden names passed over.
+
+    See `files_below`, which follows links.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    try:
+        for path in files_below(folder):
+            if not any(name.startswith(".") for name in path.relative_to(folder).parts):
+                (images if path.suffix.lower() in SUFFIXES else others).append(path)
+    except OSError as error:
+        raise DataError(
+            f"folder '{error.filename}' cannot be read: {error.strerror}", hint="check its permissions and links"
+        ) from error
+    return sorted(images), sorted(others)
 
 
 def fit_pixels(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:

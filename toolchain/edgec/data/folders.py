@@ -11,14 +11,13 @@ import numpy as np
 
 from edgec.core.digest import digest_image
 from edgec.core.errors import DataError
-from edgec.core.files import files_below
-from edgec.core.images import SUFFIXES, decode_images
+from edgec.core.images import decode_images, image_files
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
 from edgec.data.classes import class_positions
 
-__all__ = ["FolderPixels", "Readable", "image_files", "read_class_folders", "read_files"]
+__all__ = ["FolderPixels", "Readable", "find_images", "read_class_folders", "read_files"]
 
 _BATCH = 256
 """Images held decoded at a time."""
@@ -94,7 +93,7 @@ def read_class_folders(
     names = _class_names(folder)
     positions = class_positions(names, classes or names, where=f"'{folder}'")
     position_of = dict(zip(names, positions, strict=True))
-    found = image_files(folder, progress=progress)
+    found = find_images(folder, progress=progress)
     files = [path for path in found if path.parent != folder]
     if len(files) < len(found):
         progress.note(f"'{folder}': {len(found) - len(files)} images outside the class folders are left out")
@@ -124,19 +123,12 @@ def _class_names(folder: Path) -> list[str]:
     return names
 
 
-def image_files(folder: Path, *, progress: Progress) -> list[Path]:
-    """All files below a folder that end like an image, sorted; links are followed, hidden names passed over."""
-    found: list[Path] = []
-    strays: list[Path] = []
-    try:
-        for path in files_below(folder):
-            if not any(name.startswith(".") for name in path.relative_to(folder).parts):
-                (found if path.suffix.lower() in SUFFIXES else strays).append(path)
-    except OSError as error:
-        _refuse(error)
+def find_images(folder: Path, *, progress: Progress) -> list[Path]:
+    """The images below a folder, sorted; `progress` is told of other files."""
+    found, strays = image_files(folder)
     if strays:
-        progress.note(f"'{folder}': {len(strays)} files do not end like an image and are left out, as '{min(strays)}'")
-    return sorted(found)
+        progress.note(f"'{folder}': {len(strays)} files do not end like an image and are left out, as '{strays[0]}'")
+    return found
 
 
 def _refuse(error: OSError) -> None:

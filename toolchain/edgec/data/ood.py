@@ -13,7 +13,7 @@ from edgec.data.arrays import array_images, read_npz_images
 from edgec.data.bundled import photographs
 from edgec.data.cifar import find_cifar, read_cifar_images
 from edgec.data.drawings import draw_images
-from edgec.data.folders import image_files, read_files
+from edgec.data.folders import find_images, read_files
 from edgec.data.loading import require_source
 from edgec.data.patches import cut_patches
 
@@ -56,7 +56,7 @@ def load_ood(
     if cifar is not None or path.is_file():
         images = read_npz_images(path) if cifar is None else read_cifar_images(cifar)
         return array_images(images[_draw(len(images), count, path, what, generator, progress)], spec, where=where)
-    files = image_files(path, progress=progress)
+    files = find_images(path, progress=progress)
     drawn = [files[i] for i in _draw(len(files), count, path, what, generator, progress)]
     readable = read_files(drawn, spec, where=path, max_unreadable=max_unreadable, progress=progress)
     return Images(pixels=readable.pixels, digests=readable.digests, source=where)

@@ -10,6 +10,7 @@ import http.client
 import io
 import socket
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
@@ -17,7 +18,7 @@ from requests.exceptions import ContentDecodingError
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from edgec.deploy.http import LEAST_BYTES_S
+from edgec.deploy.http import LEAST_BYTES_S, SMALL_BYTES
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
@@ -36,11 +37,11 @@ class Budget:
     """What is left of a conversation.
 
     Attributes:
-        body_bytes: Most bytes of the next answers' bodies.
+        body_bytes: Most bytes in the body of an answer that brings what was asked for.
     """
 
     def __init__(self) -> None:
-        self.body_bytes = 0
+        self.body_bytes = SMALL_BYTES
         self._bytes = 0
         self._deadline = 0.0
 
@@ -49,9 +50,13 @@ class Budget:
         self._bytes = HEADER_BYTES
         self._deadline = time.monotonic() + GRACE_S
 
-    def expect_body(self) -> None:
-        """The headers are there. The body has at most `body_bytes`; in chunks it is longer on its way."""
-        self._bytes = HEADER_BYTES + 2 * self.body_bytes
+    def expect_body(self, status: int) -> None:
+        """The headers are there. In chunks a body is longer on its way.
+
+        A redirect, a refusal and an error are small, however large what was asked for: requests holds them in memory.
+        """
+        brings = status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+        self._bytes = HEADER_BYTES + 2 * (self.body_bytes if brings else SMALL_BYTES)
 
     @property
     def seconds(self) -> float:
@@ -111,7 +116,7 @@ def bounded_adapter(budget: Budget) -> HTTPAdapter:
 
         def begin(self) -> None:
             super().begin()
-            budget.expect_body()
+            budget.expect_body(self.status)
 
     class Timed(HTTPConnection):
         response_class = Answer

@@ -1,16 +1,17 @@
-"""What a site asks of the disk: that things are on it, that they go, and how much room there is."""
+"""What a site asks of the disk: that things are on it, that they go, that they stay, and how much room there is."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 
-from edgec.core.errors import TransportError
+from edgec.core.errors import ConfigError, TransportError
 
-__all__ = ["MARGIN_BYTES", "free_bytes", "remove", "require_space", "sync_folder", "unwritable"]
+__all__ = ["MARGIN_BYTES", "free_bytes", "remove", "require_guarded", "require_space", "sync_folder", "unwritable"]
 
 MARGIN_BYTES = 1 << 20
 """Left free on the device's disk: for the history, and for what else writes there."""
@@ -54,6 +55,28 @@ def require_space(folder: Path, size_bytes: int) -> None:
             f"'{folder}' has {free:,} bytes free, the bundle needs {needed:,}",
             hint="free some space on the device, or keep fewer versions with --keep",
         )
+
+
+def require_guarded(folder: Path) -> None:
+    """Refuses a place where other users may put something else under the name of what was checked.
+
+    Whoever may write to a folder may rename what is in it, unless the folder is sticky, as /tmp is; that goes for the
+    folders above as well. A group is others where it is not this user's own.
+
+    Raises:
+        ConfigError: There is such a folder; it is named.
+    """
+    place = Path(os.path.realpath(folder))
+    for above in (place, *place.parents):
+        found = above.stat()
+        others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != os.getegid())
+        if others and not found.st_mode & stat.S_ISVTX:
+            who = "everybody" if found.st_mode & stat.S_IWOTH else f"group {found.st_gid}"
+            raise ConfigError(
+                f"'{folder}' is no safe place: {who} may rename what is in '{above}', mode "
+                f"{stat.S_IMODE(found.st_mode):o}",
+                hint=f"chmod go-w {above}, or choose a folder of your own",
+            )
 
 
 def unwritable(folder: Path, error: OSError) -> TransportError:

@@ -12,6 +12,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -126,13 +127,13 @@ class HttpConnection:
             TransportError: Any other answer, or none; a `PassingError` where another attempt may help.
         """
         url = self._address(path)
-        self._budget.body_bytes = most_bytes
         headers = {"Accept-Encoding": "identity", **(headers or {})}
-        response = self._once(method, url, headers, data, stream=stream)
+        once = partial(self._once, method, url, headers, data, stream=stream, most_bytes=most_bytes)
+        response = once()
         asked_here = response.status_code == HTTPStatus.UNAUTHORIZED and self._is_registry(response.url)
         if asked_here and self._introduced(response):
             response.close()
-            response = self._once(method, url, headers, data, stream=stream)
+            response = once()
         if response.status_code in expect:
             return response
         with response:
@@ -160,7 +161,10 @@ class HttpConnection:
         """Whether it is the registry itself; whoever else it leads to is not told who asks."""
         return urlsplit(str(url)).netloc == self._reference.host
 
-    def _once(self, method: str, url: str, headers: dict[str, str], data: bytes | None, *, stream: bool) -> Response:
+    def _once(
+        self, method: str, url: str, headers: dict[str, str], data: bytes | None, *, stream: bool, most_bytes: int
+    ) -> Response:
+        self._budget.body_bytes = most_bytes
         try:
             return self._session.request(
                 method, url, headers=headers, data=data, stream=stream, auth=self._authorize, allow_redirects=True
@@ -205,6 +209,7 @@ class HttpConnection:
         if not realms[0].startswith(("https://", f"{self._scheme}://")):
             raise TransportError(f"{registry} has its tokens fetched without TLS", hint=_MEND)
         backend = _backend("token", self._session, self._credentials)
+        self._budget.body_bytes = SMALL_BYTES
         try:
             headers, _ = backend.authenticate_request(response, {})
         except RequestException as error:

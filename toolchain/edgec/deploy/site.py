@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from edgec.core.errors import DataError, EdgecError
 from edgec.core.files import DRAFT, new_folder
-from edgec.deploy.disk import free_bytes, remove, require_space, sync_folder, unwritable
+from edgec.deploy.disk import free_bytes, remove, require_guarded, require_space, sync_folder, unwritable
 from edgec.deploy.journal import Event, Journal, Kind, highest_release, is_settled, ran_before, runs, this_user
 from edgec.deploy.lock import hold
 from edgec.deploy.policy import require_not_lower
@@ -78,6 +78,7 @@ class Site:
             wait_s: How long to wait for another one to end.
 
         Raises:
+            ConfigError: Other users may rename what lies there.
             TransportError: Another process holds the lock (who, which process, since when), or the site cannot be made.
         """
         if self._depth:
@@ -85,6 +86,7 @@ class Site:
             return
         with self._writing():
             self._versions.mkdir(parents=True, exist_ok=True)
+            require_guarded(self._versions)
         with hold(self.root / ".lock", by=self.by, since=_now(), wait_s=wait_s):
             self._depth = 1
             try:

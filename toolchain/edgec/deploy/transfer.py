@@ -14,7 +14,7 @@ from edgec.core.digest import digest_file
 from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable
 from edgec.core.progress import Progress
-from edgec.deploy.disk import unwritable
+from edgec.deploy.disk import require_guarded, unwritable
 from edgec.deploy.modelpack import Artifact, Blob, describe, read_artifact
 from edgec.deploy.reference import Reference
 from edgec.deploy.registry import Repository
@@ -166,6 +166,7 @@ def receive(
     """
     require_replaceable(output)
     require_writable(output)
+    require_guarded(output.absolute().parent)
     received = 0
     with _parts(output) as parts, _disk(output.absolute().parent), _clean_refusal(parts):
         _clear(parts, {blob.sha256 for blob in artifact.layers.values()})

@@ -21,10 +21,12 @@ __all__ = [
     "accuracy_measurements",
     "agreement_measurement",
     "calibration_measurement",
+    "class_measurements",
     "confusion_counts",
     "group_classes",
     "macro_f1_interval",
     "require_scores",
+    "share_measurement",
 ]
 
 
@@ -55,7 +57,35 @@ def accuracy_measurements(
     Raises:
         DataError: Shapes disagree, there are no images, a score is not finite or a label names no class.
     """
+    from sklearn.metrics import f1_score
+
     confusion = confusion_counts(logits, labels, classes)
+    present = np.flatnonzero(confusion.sum(axis=1))
+    macro_f1 = float(f1_score(labels, logits.argmax(axis=1), labels=present, average="macro"))
+    common = {"stage": stage, "where": where}
+    counted = class_measurements(confusion, classes, macro_f1=macro_f1, train_counts=train_counts, **common)
+    return [*counted, calibration_measurement(logits, labels, **common)]
+
+
+def class_measurements(
+    confusion: Int[np.ndarray, "class class"],
+    classes: Sequence[str],
+    *,
+    macro_f1: float,
+    stage: Stage,
+    where: str,
+    train_counts: Int[np.ndarray, " class"] | None = None,
+) -> list[Measurement]:
+    """What `accuracy_measurements` finds, but for the `calibration_error`: it follows from the classes that were given.
+
+    Args:
+        confusion: Test images, at least one, by true class (rows) and given class (columns).
+        classes: Names in the order of the scores.
+        macro_f1: Mean F1 over the classes that have test images.
+        stage: The model that was run.
+        where: The runtime and machine that ran it.
+        train_counts: Training images per class; sorts them into head, medium and tail.
+    """
     right, images = confusion.diagonal(), confusion.sum(axis=1)
     row = _Rows(stage=stage, where=where)
     per_class = [row.share("accuracy", right[i], images[i], classes[i]) for i in map(int, np.flatnonzero(images))]
@@ -64,8 +94,7 @@ def accuracy_measurements(
         row.share("accuracy", right.sum(), images.sum()),
         *per_class,
         row.worst(worst, right, images),
-        row.macro_f1(logits.argmax(axis=1), labels, confusion),
-        row.calibration_error(logits, labels),
+        row.macro_f1(macro_f1, confusion),
         *_group_rows(row, right, images, train_counts),
     ]
 
@@ -80,18 +109,9 @@ class _Rows:
     def share(self, name: str, right: int, n: int, label: str | None = None) -> Measurement:
         return self._row(name, value=float(right / n), n=n, interval=wilson_interval(int(right), int(n)), label=label)
 
-    def macro_f1(
-        self,
-        predictions: Int[np.ndarray, " n"],
-        labels: Int[np.ndarray, " n"],
-        confusion: Int[np.ndarray, "class class"],
-    ) -> Measurement:
+    def macro_f1(self, value: float, confusion: Int[np.ndarray, "class class"]) -> Measurement:
         """Mean F1 over the classes that have test images."""
-        from sklearn.metrics import f1_score
-
-        present = np.flatnonzero(confusion.sum(axis=1))
-        value = float(f1_score(labels, predictions, labels=present, average="macro"))
-        return self._row("macro_f1", value=value, n=len(labels), interval=macro_f1_interval(confusion, value))
+        return self._row("macro_f1", value=value, n=confusion.sum(), interval=macro_f1_interval(confusion, value))
 
     def worst(
         self, row: Measurement, right: Int[np.ndarray, " class"], images: Int[np.ndarray, " class"]
@@ -227,4 +247,9 @@ def agreement_measurement(
     if logits.shape != teacher_logits.shape or not len(logits):
         raise DataError(f"logits {logits.shape} against the teacher's {teacher_logits.shape}: expected equal shapes")
     same = int((logits.argmax(axis=1) == teacher_logits.argmax(axis=1)).sum())
-    return _Rows(stage=stage, where=where).share("teacher_agreement", same, len(logits))
+    return share_measurement("teacher_agreement", same, len(logits), stage=stage, where=where)
+
+
+def share_measurement(name: str, count: int, n: int, *, stage: Stage, where: str) -> Measurement:
+    """A share of all images, with Wilson's interval."""
+    return _Rows(stage=stage, where=where).share(name, count, n)

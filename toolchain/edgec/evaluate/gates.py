@@ -21,7 +21,17 @@ from edgec.evaluate.significance import ALPHA, Proof
 if TYPE_CHECKING:
     from edgec.evaluate.report import Report
 
-__all__ = ["Check", "GateResult", "Gates", "Policy", "Verdict", "check_gates", "fold_passes", "require_share"]
+__all__ = [
+    "UNCOUNTED",
+    "Check",
+    "GateResult",
+    "Gates",
+    "Policy",
+    "Verdict",
+    "check_gates",
+    "fold_passes",
+    "require_share",
+]
 
 
 def require_share(value: float) -> float:
@@ -139,6 +149,14 @@ class Gates(BaseModel):
 
 _HOW = {"policy", "policies", "allow_predicted"}
 """Fields that are no gates."""
+UNCOUNTED = frozenset(
+    {
+        *("min_corrupted_accuracy", "min_corrupted_worst_class_accuracy", "min_ood_auroc", "max_calibration_error"),
+        *("max_latency_ms_p50", "max_latency_ms_p90", "max_latency_ms_p95", "max_latency_ms_p99"),
+        *("max_peak_memory_mb", "max_energy_j"),
+    }
+)
+"""Gates on numbers that do not follow from what else is in a bundle."""
 
 
 class Verdict(str, Enum):
@@ -175,6 +193,8 @@ class GateResult(BaseModel):
     """Why a verdict is inconclusive, for people."""
     images: int | None = None
     """How many test images would probably settle it; null where it is settled, or no number would."""
+    told: bool = False
+    """Whether the number is the bundle's word: it was neither counted again nor measured for this check."""
 
 
 class Check(BaseModel):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
-from edgec.core.plain import plain
+from edgec.core.plain import in_markdown, plain
 from edgec.evaluate.gates import GateResult, Verdict
 from edgec.evaluate.wording import format_amount, measure_title
 
@@ -18,7 +17,6 @@ MOST_ANNOTATIONS = 10
 """Of a level that GitHub shows of a step: https://docs.github.com/actions, limits of workflow commands."""
 _MARKS = {Verdict.PASS: "✅", Verdict.FAIL: "❌", Verdict.INCONCLUSIVE: "❔"}
 _WORKFLOW_COMMAND = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
-_MARKS_OF_MARKDOWN = re.compile(r"[\\`*_\[\]<>#!|~&@:.]")
 _WORKFLOW_PROPERTY = _WORKFLOW_COMMAND | str.maketrans({":": "%3A", ",": "%2C"})
 
 
@@ -58,14 +56,19 @@ def markdown(results: Sequence[GateResult], *, bundle: str) -> str:
     """A table for a job's summary or a merge request; what blocks comes first."""
     blocked = sum(result.blocks for result in results)
     head = f"{blocked} of {len(results)} gates block" if blocked else f"all {len(results)} gates let it pass"
-    lines = [f"### {_cell(bundle)}: {head}", "", "| | gate | limit | found | |", "| --- | --- | ---: | ---: | --- |"]
+    lines = [
+        f"### {in_markdown(bundle)}: {head}",
+        "",
+        "| | gate | limit | found | |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
     for result in _worst_first(results):
         sign = "≥" if result.name.startswith("min_") else "≤"
-        label = f" **{_cell(result.label)}**" if result.label else ""
+        label = f" **{in_markdown(result.label)}**" if result.label else ""
         found = "–" if result.value is None else format_amount(result.name, result.value)
         limit = f"{sign} {format_amount(result.name, result.limit)}"
         mark = _MARKS[result.verdict]
-        lines.append(f"| {mark} | `{result.name}`{label} | {limit} | {found} | {_cell(result.reason or '')} |")
+        lines.append(f"| {mark} | `{result.name}`{label} | {limit} | {found} | {in_markdown(result.reason or '')} |")
     return "\n".join(lines) + "\n"
 
 
@@ -112,13 +115,8 @@ def code_quality(results: Sequence[GateResult], *, bundle: str) -> str:
         for result in results
         if result.blocks or _is_doubt(result)
     ]
-    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(entries, indent=2) + "\n"
 
 
 def _is_doubt(result: GateResult) -> bool:
     return result.verdict is Verdict.INCONCLUSIVE and not result.blocks
-
-
-def _cell(text: str) -> str:
-    """As it stands in a table, whatever it holds: neither a link nor a picture."""
-    return _MARKS_OF_MARKDOWN.sub(r"\\\g<0>", plain(text))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import MissingDependencyError
 from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.core.plain import visible
 from edgec.evaluate import overview, view, wording
 from edgec.evaluate.broken import BrokenImages
 from edgec.evaluate.distribution import latency_plot
@@ -190,6 +191,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -374,8 +374,8 @@ def parse_report(data: bytes, *, where: str = "report.json") -> Report:
         IntegrityError: Not JSON, another schema, or a field that is missing or wrong.
     """
     try:
-        fields = json.loads(data)
-    except ValueError as error:
+        fields = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"'{where}' is not valid JSON: {error}", hint="build or copy the bundle again") from error
     found = fields.get("schema") if isinstance(fields, dict) else None
     if found != SCHEMA:

@@ -13,8 +13,10 @@ from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.host import describe_host
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.progress import Progress
-from edgec.evaluate.gates import GateResult, Gates, check_gates
+from edgec.evaluate.gates import UNCOUNTED, GateResult, Gates, check_gates
+from edgec.evaluate.paired import Pairs
 from edgec.evaluate.predictions import Predictions
+from edgec.evaluate.recount import follows, recounted
 from edgec.evaluate.report import DataFacts, Report, parse_report
 from edgec.package import Bundle, Trust, open_bundle, verify_signature
 
@@ -75,28 +77,36 @@ def _evidence(bundle: Bundle) -> Evidence:
     bundle.verify()
     report = parse_report(bundle.read_bytes(REPORT), where=f"{bundle.path}/{REPORT}")
     predictions = Predictions.from_bytes(bundle.read_bytes(PREDICTIONS), report.labels, where=str(bundle.path))
-    _require_agreement(report, predictions, where=str(bundle.path))
-    return Evidence(report=report, predictions=predictions)
+    evidence = Evidence(report=report, predictions=predictions)
+    return evidence.with_rows((*_counted_again(evidence, where=str(bundle.path)), _size(bundle)))
 
 
-def _require_agreement(report: Report, predictions: Predictions, *, where: str) -> None:
-    """Counts every accuracy again.
+def _counted_again(evidence: Evidence, *, where: str) -> Iterable[Measurement]:
+    """The rows that follow from the predictions.
 
     Raises:
-        IntegrityError: One is not what the predictions give; up to half an image is rounding.
+        IntegrityError: The report has another value, or one that does not follow; up to half an image is rounding.
     """
-    for row in report.measurements:
-        if row.name != "accuracy" or row.stage not in predictions.given:
+    rows = {(r.stage, r.name, r.label): r for r in recounted(evidence.predictions, evidence.train_counts)}
+    for row in evidence.report.measurements:
+        if not follows(row, evidence.predictions):
             continue
-        asked = predictions.truth == report.labels.index(row.label) if row.label in report.labels else slice(None)
-        truth, given = predictions.truth[asked], predictions.given[row.stage][asked]
-        if len(truth) and abs(float((truth == given).mean()) - row.value) > 0.5 / len(truth):
-            of = f"{row.stage.value}'s accuracy" + (f" on '{row.label}'" if row.label else "")
+        found = rows.get((row.stage, row.name, row.label))
+        if found is None or not abs(found.value - row.value) <= 0.5 / found.n:
+            of = f"{row.stage.value}'s {row.name.replace('_', ' ')}" + (f" on '{row.label}'" if row.label else "")
             raise IntegrityError(
                 f"'{where}': {REPORT}: {of} is {row.value:.4g}, "
-                f"expected {(truth == given).mean():.4g} by {PREDICTIONS}",
+                f"expected {'no such row' if found is None else f'{found.value:.4g}'} by {PREDICTIONS}",
                 hint="the report was edited: build the bundle again",
             )
+        ends = {"low": row.low, "high": row.high} if found.low is None else {}
+        yield found.model_copy(update={"where": row.where, **ends})
+
+
+def _size(bundle: Bundle) -> Measurement:
+    """Of the file that ships, whose digest was compared."""
+    size = bundle.source.sizes[bundle.manifest.model.file]
+    return Measurement(stage=Stage.ARTIFACT, name="size_bytes", value=size, unit="bytes", n=1, where="on disk")
 
 
 def check_bundle(
@@ -135,19 +145,23 @@ def check_bundle(
     gates = _gates(asked, evidence.report, compared=baseline is not None)
     gates.require_classes(evidence.report.labels)
     deployed = read_evidence(baseline) if baseline else None
-    if bench is not None:
-        evidence = evidence.with_rows(_benched(bench, candidate.digest))
+    measured = tuple(_benched(bench, candidate.digest)) if bench else ()
+    evidence = evidence.with_rows(measured)
     if test is not None:
         evidence = evaluate_again(bundle, evidence, test, progress=progress)
         deployed = evaluate_again(baseline, deployed, test, progress=progress) if baseline and deployed else None
+    elif {gates.max_macro_f1_drop, gates.max_tail_drop} != {None}:
+        evidence = evidence.with_rows(_drops(evidence))
     if deployed:
         evidence = evidence.with_rows(_regressions(evidence, deployed, gates))
-    return check_gates(
+    results = check_gates(
         evidence.report,
         gates,
         drops=evidence.predictions.against_teacher(),
         regressions=evidence.predictions.against(deployed.predictions) if deployed else None,
     )
+    told = UNCOUNTED - {f"max_{row.name}" for row in measured} - ({"max_calibration_error"} if test else set())
+    return [result.model_copy(update={"told": result.name in told}) for result in results]
 
 
 def check_own_gates(bundle: Path) -> list[GateResult]:
@@ -252,6 +266,20 @@ def _regressions(evidence: Evidence, deployed: Evidence, gates: Gates) -> Iterab
         return ()
     common = {"stage": Stage.ARTIFACT, "where": "both bundles"}
     return class_mean_rows(pairs, what="regression", train_counts=evidence.train_counts, **common)
+
+
+def _drops(evidence: Evidence) -> Iterable[Measurement]:
+    """Against the teacher, in means over classes."""
+    from edgec.evaluate.bootstrap import class_mean_rows
+
+    found, common = evidence.predictions, {"stage": Stage.ARTIFACT, "where": PREDICTIONS}
+    pairs = Pairs(
+        truth=found.truth,
+        first=found.given[Stage.TEACHER],
+        second=found.given[Stage.ARTIFACT],
+        classes=found.classes,
+    )
+    return class_mean_rows(pairs, what="drop", train_counts=evidence.train_counts, **common)
 
 
 def _gates(asked: Gates, report: Report, *, compared: bool) -> Gates:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from edgec.core.plain import visible
 from edgec.study.spread import Spread
 from edgec.study.wording import format_share, format_spread
 
@@ -165,6 +166,7 @@ def render_picture(picture: Picture) -> str:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

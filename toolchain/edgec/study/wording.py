@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from edgec.core.plain import in_markdown
 from edgec.study.spread import Spread
 
 __all__ = ["format_points", "format_seconds", "format_share", "format_spread", "markdown_table", "network_name"]
@@ -37,11 +38,10 @@ def format_seconds(seconds: float) -> str:
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table, short lines filled up; a pipe inside a cell would end it."""
+    """A table, short lines filled up; cells are text, whatever they hold."""
     whole = ((*line, *[""] * len(head))[: len(head)] for line in lines)
     return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
-        for line in (head, ["---"] * len(head), *whole)
+        f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *(map(in_markdown, cells) for cells in whole))
     )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -184,3 +185,41 @@ def test_a_clock_in_the_past_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         there.resolve()
     thread.join(5)
     assert "set the clock" in str(told.value.hint)
+
+
+ASKS_FOR_A_TOKEN = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm="http://127.0.0.1:%d/t",service="s"\r\n%s\r\n'
+IN_PLACE_OF_A_BLOB: dict[str, Callable[[Any, int], object]] = {
+    "a token": lambda near, port: (
+        near.sendall(ASKS_FOR_A_TOKEN % (port, b"Content-Length: 0\r\n")),
+        near.recv(65536),
+        near.sendall(b"HTTP/1.1 200 OK\r\n\r\n"),
+        endless(near, b"spam"),
+    ),
+    "the question who asks": lambda near, port: (near.sendall(ASKS_FOR_A_TOKEN % (port, b"")), endless(near, b"spam")),
+    "a redirect": lambda near, port: (
+        near.sendall(b"HTTP/1.1 307 There\r\nLocation: /v2/\r\n\r\n"),
+        endless(near, b"spam"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE_OF_A_BLOB)
+def test_what_comes_in_place_of_a_large_blob_is_small(name: str, serve: Serve, tmp_path: Path) -> None:
+    """A blob goes to a file piece by piece; what else a registry says is held in memory."""
+    sent: list[int] = []
+
+    class Counted:
+        def __init__(self, near: socket.socket) -> None:
+            self.recv, self._near = near.recv, near
+
+        def sendall(self, data: bytes) -> None:
+            self._near.sendall(data)
+            sent.append(len(data))
+
+    ports: list[int] = []
+    ports.append(serve(lambda near: IN_PLACE_OF_A_BLOB[name](Counted(near), ports[0])))
+    blob = Blob(media_type="a/b", digest=f"sha256:{'0' * 64}", size=1 << 30)
+    with repository(ports[0]) as there, pytest.raises(EdgecError):
+        there.fetch(blob, tmp_path / "part")
+    # Two attempts of at most six answers, each of 2 MiB, headers, and what lies in the sockets' buffers.
+    assert sum(sent) < 200 << 20

@@ -258,6 +258,17 @@ def test_a_folder_that_another_user_prepared_is_not_written_to(
         pull(repository(), tmp_path / "back")
 
 
+def test_nothing_is_pulled_to_where_others_may_rename_it(bundle: Path, repository: Open, tmp_path: Path) -> None:
+    push(bundle, repository())
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.raises(ConfigError, match=r"everybody may rename what is in '.*shared', mode 777"):
+        pull(repository(), tmp_path / "shared" / "back")
+    assert not list((tmp_path / "shared").iterdir())
+    (tmp_path / "shared").chmod(0o1777)
+    assert pull(repository(), tmp_path / "shared" / "back").path.exists()
+
+
 def test_nobody_else_may_write_where_files_arrive(
     bundle: Path, repository: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from edgec.core.plain import in_markdown
 from edgec.pipeline.config import DataConfig
 from edgec.study.few_sample.findings import Findings, Measured
 from edgec.study.few_sample.table import Gain, Row, gains, rows
@@ -28,7 +29,7 @@ def render_page(findings: Findings, *, plot: str) -> str:
     ]
     if found := gains(findings.outcomes):
         parts += ["## What the recipe brings, and what the OOD images bring", _gain_table(found)]
-    parts += ["## Notes", "\n".join(f"- {note}" for note in notes(findings, table))]
+    parts += ["## Notes", "\n".join(f"- {in_markdown(note)}" for note in notes(findings, table))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -36,7 +37,8 @@ def _setting(findings: Findings) -> str:
     plan = findings.study.plan
     budget = plan.config.compress
     return (
-        f"{network_name(plan.model.name)}, {len(findings.labels)} classes, {findings.teacher.images:,} test images. "
+        f"{in_markdown(network_name(plan.model.name))}, {len(findings.labels)} classes, "
+        f"{findings.teacher.images:,} test images. "
         f"Every method is to keep {100 * budget.keep_flops:g} % of the multiply-adds, and has {budget.steps:,} steps "
         "to recover. Accuracies in percent, mean ± deviation over seeds."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgec.core.plain import in_markdown
 from edgec.study.imbalance.findings import Findings, Measured
 from edgec.study.imbalance.table import Row, rows
 from edgec.study.spread import Spread
@@ -36,7 +37,7 @@ def render_page(findings: Findings, *, plot: str) -> str:
         f"![Macro F1 and gap by training set and compression]({plot})",
         markdown_table(_HEAD, map(_line, rows(findings))),
         "## Notes",
-        "\n".join(f"- {note}" for note in notes(findings)),
+        "\n".join(f"- {in_markdown(note)}" for note in notes(findings)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -45,7 +46,8 @@ def _setting(findings: Findings) -> str:
     study, training = findings.study, findings.study.grid.training
     images = next(o.result.images for o in findings.outcomes if isinstance(o.result, Measured))
     return (
-        f"{network_name(study.plan.model.name)}, {len(findings.labels)} classes, {images:,} test images. Every net is "
+        f"{in_markdown(network_name(study.plan.model.name))}, {len(findings.labels)} classes, {images:,} test images. "
+        "Every net is "
         f"trained from scratch for {training.length}, compressed or not, and trained for as many more. "
         "Scores in percent, mean ± deviation over seeds."
     )
