@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Thread
 from typing import Generic, TypeVar, cast
 
@@ -134,8 +135,13 @@ class Pool:
                 if self._under_way == 1:
                     return _now(job)
             self.require_room()
-            (self._unread if job.apart else self._ready).put(job, client=job.client)
-            return await job.done
+            queue = self._unread if job.apart else self._ready
+            queue.put(job, client=job.client)
+            try:
+                return await job.done
+            except asyncio.CancelledError:  # nobody awaits it any more: its body is not kept until its turn comes
+                queue.discard(job, client=job.client)
+                raise
         finally:
             self._under_way -= 1
 
@@ -148,25 +154,39 @@ class Pool:
             thread.join(_LAST_RUN_S)
 
     def _read_apart(self) -> None:
-        while jobs := self._unread.take(1):
-            (job,) = jobs
+        while self._read_next():  # which keeps no body while it waits for the next
+            pass
+
+    def _read_next(self) -> bool:
+        """False at the end."""
+        jobs = self._unread.take(1)
+        for job in jobs:
             if job.done.done():  # its client went away
                 continue
-            query = _attempt(lambda: self._reader.call(job.read, seconds=_READING_S))  # noqa: B023  # called at once
+            query = _attempt(partial(self._reader.call, job.read, seconds=_READING_S))
             if isinstance(query, (EdgecError, WorkerError)):
                 self._loop.call_soon_threadsafe(_deliver, [(job, query)])
             else:
                 job.query = query
                 self._ready.put(job, client=job.client)
+        return bool(jobs)
 
     def _work(self) -> None:
-        while jobs := self._ready.take(self._batch):
-            outcomes = _step(jobs, images=max(self._batch, _LEAST_IMAGES))
-            self._loop.call_soon_threadsafe(_deliver, outcomes)
-            ended = {id(job) for job, _ in outcomes}
-            for job in jobs:
-                if id(job) not in ended and not job.done.done():
-                    self._ready.put(job, client=job.client)
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """False at the end."""
+        jobs = self._ready.take(self._batch)
+        if not jobs:
+            return False
+        outcomes = _step(jobs, images=max(self._batch, _LEAST_IMAGES))
+        self._loop.call_soon_threadsafe(_deliver, outcomes)
+        ended = {id(job) for job, _ in outcomes}
+        for job in jobs:
+            if id(job) not in ended and not job.done.done():
+                self._ready.put(job, client=job.client)
+        return True
 
 
 def _deliver(outcomes: Sequence[tuple[Job, object]]) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 import uvicorn
 
 from edgec.core.errors import ConfigError
+from edgec.core.heap import give_back_freed
 from edgec.serve.app import Service, make_app
 from edgec.serve.connection import HEAD_BYTES, Connection, Limits, open_files
 from edgec.serve.logs import log_config
@@ -59,6 +60,7 @@ def serve(settings: Settings) -> None:
     host, port = listening.getsockname()[:2]
     scheme, place = "https" if settings.certificate else "http", f"[{host}]" if ":" in host else host
     _LOG.info("listening on %s://%s:%d (%s)", scheme, place, port, _guard(settings))
+    give_back_freed()
     with listening:
         server.run(sockets=[listening])
     if service.versions.failure is not None:
