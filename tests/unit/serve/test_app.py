@@ -222,6 +222,21 @@ def test_json_that_would_grow_is_refused(
     assert len(response.content) < 1000
 
 
+def test_json_that_is_longer_than_any_request_is_refused_by_its_length(client: TestClient) -> None:
+    """256 images of 60 numbers: 47,104 values, of 24 bytes each."""
+    response = client.post(INFER, content=b" " * 1_200_000)
+    assert response.status_code == 413
+    assert response.json()["error"].startswith("1200000 bytes of JSON: at most 1196032 are taken; send tensors as bin")
+
+
+def test_the_largest_request_of_all_fits(client: TestClient, spec: Any) -> None:
+    images = np.full((256, *spec.shape), -np.float32(0.1)).tolist()
+    described = {"name": "input", "datatype": "FP32", "shape": [256, *spec.shape], "data": images}
+    response = client.post(INFER, json={"inputs": [described]})
+    assert response.status_code == 200
+    assert output(response.json(), "scores")["shape"][0] == 256
+
+
 def test_an_output_is_given_once(client: TestClient, pixels: np.ndarray) -> None:
     response = client.post(INFER, json=as_json(pixels) | {"outputs": [{"name": "scores"}] * 2})
     assert (response.status_code, response.json()["error"]) == (400, "outputs: one of them is asked for twice")

@@ -28,6 +28,7 @@ SECONDS = 0.5
 KINDS = (
     *("idle connections", "half heads", "dripping bodies", "chunks of one byte", "answers that nobody reads"),
     *("malformed exif", "progressive cmyk", "pictures of 89 megapixels", "one long text and many empty ones"),
+    *("large requests whose client goes", "json as long as may be"),
     *("half a million empty lists", "outputs over and over", "more requests than may be under way"),
 )
 

@@ -144,6 +144,7 @@ class Pool:
                 raise
         finally:
             self._under_way -= 1
+            del job  # the error's traceback has this frame, and would keep the body
 
     def close(self) -> None:
         """Ends the threads; called once nobody awaits a job any more."""

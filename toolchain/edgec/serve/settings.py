@@ -12,8 +12,8 @@ from edgec.package import Trust
 
 __all__ = ["Settings"]
 
-_READER_BYTES = 96 << 20
-"""Python, NumPy and Pillow, a body, and what is made of JSON, which needs no pixels."""
+_READER_BYTES = 128 << 20
+"""Python, NumPy and Pillow, a body three times, and what is made of JSON, which needs no pixels."""
 _BYTES_PER_PIXEL = 16
 
 
