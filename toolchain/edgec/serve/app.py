@@ -28,6 +28,7 @@ from edgec.serve.body import Body, BodyError, body_length, read_body
 from edgec.serve.gate import Gate
 from edgec.serve.metrics import CONTENT_TYPE, Metrics
 from edgec.serve.pool import Full, Job, Pool, WorkerError
+from edgec.serve.rounds import Rounds
 from edgec.serve.settings import Settings
 from edgec.serve.tensors import (
     HEADER_LENGTH,
@@ -68,16 +69,19 @@ class Service:
 
     Attributes:
         versions: The model.
+        rounds: Whose turn it is in the event loop.
         ended: Called when the first version cannot be loaded.
     """
 
     versions: Versions
+    rounds: Rounds
     pool: Pool
     admission: Admission
     metrics: Metrics
 
     def __init__(self, settings: Settings, *, ended: Callable[[], None]) -> None:
         self.settings = settings
+        self.rounds = Rounds()
         self._ended = ended
         self._first: asyncio.Task[None] | None = None
 
@@ -336,7 +340,7 @@ def make_app(service: Service) -> ASGIApp:
     ]
     handlers = {HTTPException: _told, Exception: _fault}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=service.running)
-    return Gate(app, service.settings.tokens, Pace())
+    return Gate(app, service.settings.tokens, Pace(service.rounds))
 
 
 async def _server(request: Request) -> Response:

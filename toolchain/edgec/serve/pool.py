@@ -72,6 +72,11 @@ class Job(Generic[T]):
     scores: list[np.ndarray] = field(default_factory=list)
 
     @property
+    def images(self) -> int:
+        """All of its images, once it was read."""
+        return len(cast("Query", self.query).tensor)
+
+    @property
     def rest(self) -> np.ndarray:
         """The images that were not run yet, once it was read."""
         tensor = cast("Query", self.query).tensor
@@ -221,14 +226,23 @@ def _step(jobs: Sequence[Job], *, images: int) -> list[tuple[Job, object]]:
             job.query = query
             running.append(job)
     fair = images if sum(len(job.rest) for job in running) <= images else max(1, images // len(running))
-    for group in _by_model(running):
+    for group in _by_model([job for job in running if len(job.rest)]):
         for job, scores in zip(group, _scores(group, [job.rest[:fair] for job in group]), strict=True):
             if isinstance(scores, (EdgecError, WorkerError)):
                 outcomes.append((job, scores))
-                continue
-            job.scores.append(scores)
-            if not len(job.rest):
-                outcomes.append((job, _attempt(lambda: _written(job))))  # noqa: B023  # called at once
+                running.remove(job)
+            else:
+                job.scores.append(scores)
+    return outcomes + _answers([job for job in running if not len(job.rest)])
+
+
+def _answers(jobs: Sequence[Job]) -> list[tuple[Job, object]]:
+    """The answers of jobs that were run: the short ones first, and one that is long; other long ones in later turns."""
+    outcomes: list[tuple[Job, object]] = []
+    for job in sorted(jobs, key=lambda job: job.images):
+        if outcomes and job.images > _LEAST_IMAGES:
+            break
+        outcomes.append((job, _attempt(partial(_written, job))))
     return outcomes
 
 

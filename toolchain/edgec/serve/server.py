@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import ssl
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,12 @@ from edgec.serve.settings import Settings
 
 __all__ = ["serve"]
 
+_BACKLOG = 2048
+"""Connections that the kernel holds until they are accepted."""
+_ACCEPTED_AT_ONCE = 8
+"""In one round of the loop, so that hundreds that come together stop nobody."""
+_SWITCH_S = 0.001
+"""How long a thread that runs Python may keep the event loop waiting; Python's own is 5 ms."""
 _LOG = logging.getLogger("edgec.serve")
 
 
@@ -39,6 +46,7 @@ def serve(settings: Settings) -> None:
         connections=open_files(settings.connections),
         head_seconds=settings.head_seconds,
         answer_seconds=settings.answer_seconds,
+        rounds=service.rounds,
     )
     config = uvicorn.Config(
         make_app(service),
@@ -50,6 +58,7 @@ def serve(settings: Settings) -> None:
         access_log=settings.access_log,
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        backlog=_ACCEPTED_AT_ONCE,
         lifespan="on",
         ws="none",
     )
@@ -61,6 +70,7 @@ def serve(settings: Settings) -> None:
     scheme, place = "https" if settings.certificate else "http", f"[{host}]" if ":" in host else host
     _LOG.info("listening on %s://%s:%d (%s)", scheme, place, port, _guard(settings))
     give_back_freed()
+    sys.setswitchinterval(_SWITCH_S)
     with listening:
         server.run(sockets=[listening])
     if service.versions.failure is not None:
@@ -99,7 +109,7 @@ def _require_loadable(config: uvicorn.Config, settings: Settings) -> None:
 def _listen(settings: Settings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
@@ -135,6 +145,8 @@ class _Server(uvicorn.Server):
             seconds = self._service.settings.head_seconds
             loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)
         await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(_BACKLOG)  # asyncio takes one number for both
 
     def _reload(self) -> None:
         task = asyncio.get_running_loop().create_task(self._service.versions.load())
