@@ -17,7 +17,7 @@ import pytest
 
 from edgec.core.confined import OverrunError
 from edgec.core.errors import DataError, UnsupportedError
-from edgec.serve.pool import Full, Job, Pool, WorkerError
+from edgec.serve.pool import Full, Job, Pool, WorkerError, _step
 from edgec.serve.tensors import Query
 
 SOON_S = 60
@@ -211,6 +211,24 @@ def test_an_answer_that_cannot_be_written_fails_alone() -> None:
         found = await asyncio.gather(first, *others, return_exceptions=True)
         assert [type(found[1]), found[2]] == [WorkerError, [2]]
         pool.close()
+
+    run(test)
+
+
+def test_one_long_answer_is_written_in_a_turn_and_all_short_ones() -> None:
+    async def test() -> None:
+        model = Slow()
+        model.go.set()
+        jobs = [job(model, value, rows=rows) for value, rows in enumerate((20, 20, 1, 20))]
+        for each in jobs:
+            each.query = each.read()
+            each.scores = [each.query.tensor[: len(each.query.tensor) - 1]]  # one image is left of each
+        turns = []
+        while jobs:
+            ended = [each for each, _ in _step(jobs, images=8)]
+            turns.append([each.images for each in ended])
+            jobs = [each for each in jobs if each not in ended]
+        assert turns == [[1, 20], [20], [20]]
 
     run(test)
 

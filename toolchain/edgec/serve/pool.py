@@ -237,13 +237,10 @@ def _step(jobs: Sequence[Job], *, images: int) -> list[tuple[Job, object]]:
 
 
 def _answers(jobs: Sequence[Job]) -> list[tuple[Job, object]]:
-    """The answers of jobs that were run: the short ones first, and one that is long; other long ones in later turns."""
-    outcomes: list[tuple[Job, object]] = []
-    for job in sorted(jobs, key=lambda job: job.images):
-        if outcomes and job.images > _LEAST_IMAGES:
-            break
-        outcomes.append((job, _attempt(partial(_written, job))))
-    return outcomes
+    """The answers of jobs that were run: all short ones, and one that is long; other long ones in later turns."""
+    short = [job for job in jobs if job.images <= _LEAST_IMAGES]
+    long = [job for job in jobs if job.images > _LEAST_IMAGES]
+    return [(job, _attempt(partial(_written, job))) for job in (*short, *long[:1])]
 
 
 def _written(job: Job) -> object:
