@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -48,6 +48,23 @@ class Limits:
     rounds: Rounds = field(default_factory=Rounds)
 
 
+class Place(Protocol):
+    """What counts as a connection: one that speaks HTTP, or one whose handshake is not over."""
+
+    transport: asyncio.Transport
+    idle_since: float
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Whose it is."""
+        ...
+
+
 def open_files(wanted: int) -> int:
     """Connections that this process may hold, once it was allowed as many files as the system lets it have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -84,8 +101,7 @@ class Connection(H11Protocol):
         """Takes its place, and another's where there are too many."""
         super().connection_made(transport)  # pyright: ignore[reportArgumentType]  # TCP's has all of it
         self._expect_head()
-        if len(self.connections) > self._limits.connections:
-            self._make_room()
+        self.take_place(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets go of the timers, too."""
@@ -180,13 +196,19 @@ class Connection(H11Protocol):
             self._answer_timer.cancel()
             self._answer_timer = None
 
-    def _make_room(self) -> None:
-        """Ends the connection that is idle for longest, of the address that has most; this one where all are busy."""
-        others = [other for other in self.connections if isinstance(other, Connection)]
-        held = Counter(other.address for other in others)
-        idle = [other for other in others if other is not self and other.is_idle]
-        last = max(idle, key=lambda other: (held[other.address], -other.idle_since), default=self)
-        self.connections.discard(last)  # uvicorn's own bookkeeping follows when its loss is told
+    def take_place(self, newest: Place) -> None:
+        """Among all connections; where there are too many, the one makes room that is idle for longest.
+
+        Of those of the address that has most; the newest itself where all are busy.
+        """
+        places = cast("set[Place]", self.connections)
+        places.add(newest)
+        if len(places) <= self._limits.connections:
+            return
+        held = Counter(other.address for other in places)
+        idle = [other for other in places if other is not newest and other.is_idle]
+        last = max(idle, key=lambda other: (held[other.address], -other.idle_since), default=newest)
+        places.discard(last)  # uvicorn's own bookkeeping follows when its loss is told
         last.transport.abort()
 
     @property

@@ -9,9 +9,10 @@ import socket
 import ssl
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import uvicorn
 
@@ -19,6 +20,7 @@ from edgec.core.errors import ConfigError
 from edgec.core.heap import give_back_freed
 from edgec.serve.app import Service, make_app
 from edgec.serve.connection import HEAD_BYTES, Connection, Limits, open_files
+from edgec.serve.handshake import Handshake
 from edgec.serve.logs import log_config
 from edgec.serve.settings import Settings
 
@@ -139,11 +141,16 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Bounds the time of a TLS handshake, too, which uvicorn leaves at a minute."""
+        """Bounds TLS handshakes, too, in time and in number."""
         loop = asyncio.get_running_loop()
-        if self.config.is_ssl:
-            seconds = self._service.settings.head_seconds
-            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)
+        listen, seconds = loop.create_server, self._service.settings.head_seconds
+
+        async def bounded(
+            make: Callable[[], Connection], *, ssl: ssl.SSLContext | None, **given: Any
+        ) -> asyncio.AbstractServer:
+            return await listen(make if ssl is None else lambda: Handshake(make(), ssl, seconds), **given)
+
+        loop.create_server = bounded  # pyright: ignore[reportAttributeAccessIssue]  # for uvicorn's one call
         await super().startup(sockets)
         for each in sockets or ():
             each.listen(_BACKLOG)  # asyncio takes one number for both
