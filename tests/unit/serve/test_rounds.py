@@ -54,7 +54,7 @@ def test_what_fails_takes_no_other_with_it() -> None:
         rounds = Rounds()
         for _ in range(4):
             rounds.run("a", lambda: None)
-        rounds.run("a", partial(divmod, 1, 0))
+        rounds.run("a", partial(divmod, 1, 0))  # pyright: ignore[reportArgumentType]
         waiter = asyncio.ensure_future(rounds.turn("a"))
         await asyncio.sleep(0)
         waiter.cancel()
