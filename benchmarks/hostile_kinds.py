@@ -232,6 +232,11 @@ async def requests_whose_client_goes(target: Target) -> None:
 
 
 @kind
+async def large_requests_whose_client_goes(target: Target) -> None:
+    await drip(target, _longest_json(target), b"", connections=8, every_s=0)
+
+
+@kind
 async def malformed_exif(target: Target) -> None:
     await again(target, target.classify(_with_exif()))
 
@@ -290,6 +295,11 @@ async def a_text_of_15_mebibytes(target: Target) -> None:
 
 
 @kind
+async def json_as_long_as_may_be(target: Target) -> None:
+    await again(target, _longest_json(target))
+
+
+@kind
 async def five_million_empty_lists(target: Target) -> None:
     await again(target, target.json("[" + "[]," * 5_000_000 + "[]]"), connections=2)
 
@@ -345,6 +355,11 @@ async def pages_that_are_not_there(target: Target) -> None:
 @kind
 async def more_requests_than_may_be_under_way(target: Target) -> None:
     await again(target, target.infer(bytes(target.image_bytes), header=0), connections=100, pause_s=0.05)
+
+
+def _longest_json(target: Target) -> bytes:
+    """Just below what the server takes: 24 bytes for each of three values for a number of 256 images, or of 524,288."""
+    return target.json(json.dumps("a" * (24 * min(1 << 19, 3 * 256 * target.image_bytes))))
 
 
 def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:

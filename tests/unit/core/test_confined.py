@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import signal
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -67,6 +69,40 @@ def test_too_much_memory_is_not_given(confined: Confined) -> None:
 def test_a_crash_of_native_code_ends_that_process_alone(confined: Confined) -> None:
     with pytest.raises(OverrunError, match="ends the process that it runs in, by SIGSEGV"):
         confined.call(ctypes.string_at, 0, seconds=20)
+    assert confined.call(len, b"abc", seconds=20) == 3
+
+
+def test_a_large_argument_is_copied_on_neither_side(confined: Confined) -> None:
+    large = bytearray(64 << 20)
+    confined.call(len, b"", seconds=20)
+    tracemalloc.start()
+    assert confined.call(len, large, seconds=20) == len(large)
+    _, here_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert here_bytes < 4 << 20
+    there = confined.call(Path.read_text, Path("/proc/self/status"), seconds=20)
+    assert kilobytes(there, "VmHWM") << 10 < len(large) + (48 << 20)  # Python with NumPy's modules is within 40 MB
+
+
+def test_what_was_freed_there_goes_back(confined: Confined) -> None:
+    def held() -> int:
+        return kilobytes(confined.call(Path.read_text, Path("/proc/self/status"), seconds=20), "VmRSS")
+
+    confined.call(np.ones, 1, seconds=20)
+    before = held()
+    for count in (3 << 20, 2 << 20, 2 << 20):  # glibc learns from the first to keep the others
+        confined.call(np.ones, count, seconds=20)
+    assert held() - before < 8 << 10
+
+
+def kilobytes(status: str, name: str) -> int:
+    """A line of /proc's status."""
+    return int(status.partition(f"{name}:")[2].split()[0])
+
+
+def test_a_call_that_cannot_be_pickled_spoils_none_after_it(confined: Confined) -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        confined.call(len, [bytes(1 << 20), lambda: None], seconds=20)
     assert confined.call(len, b"abc", seconds=20) == 3
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from edgec.serve import admission
 from edgec.serve.admission import SMALL_BYTES, Admission, NotAdmittedError, Pace, client_of
+from edgec.serve.rounds import Rounds
 
 SMALL = SMALL_BYTES
 
@@ -95,7 +96,7 @@ def test_a_body_that_is_there_makes_no_room() -> None:
 
 
 def test_a_flood_is_slowed_to_its_pace_and_nobody_else() -> None:
-    pace = Pace(each_second=10, saved=5)
+    pace = Pace(Rounds(), each_second=10, saved=5)
     assert [pace.wait_s("a", now=0.0) for _ in range(5)] == [0.0] * 5
     waits = [pace.wait_s("a", now=0.0) for _ in range(50)]
     assert waits[0] == pytest.approx(0.1)
@@ -105,7 +106,7 @@ def test_a_flood_is_slowed_to_its_pace_and_nobody_else() -> None:
 
 
 def test_a_pace_is_remembered_of_so_many_clients_only() -> None:
-    pace = Pace()
+    pace = Pace(Rounds())
     for i in range(10_000):
         pace.wait_s(str(i), now=0.0)
     assert len(pace._known) == 4096

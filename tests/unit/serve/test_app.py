@@ -176,7 +176,7 @@ def test_what_is_wrong_with_an_input_is_said(
         (b"{", {}, "Invalid JSON"),
         (b"{}", {}, "inputs: Field required"),
         (b'{"inputs": []}', {}, "0 inputs: expected one"),
-        (b"[" * 100_000, {}, "Invalid JSON"),
+        (b"[" * 40_000, {}, "Invalid JSON"),
         (b"", {}, "Invalid JSON"),
         (b"{}", {"inference-header-content-length": "-1"}, "Inference-Header-Content-Length '-1'"),
         (b"{}", {"inference-header-content-length": "9"}, "expected a number up to the body's 2 bytes"),
@@ -220,6 +220,21 @@ def test_json_that_would_grow_is_refused(
     assert response.status_code == 400
     assert message in response.json()["error"]
     assert len(response.content) < 1000
+
+
+def test_json_that_is_longer_than_any_request_is_refused_by_its_length(client: TestClient) -> None:
+    """256 images of 60 numbers: 47,104 values, of 24 bytes each."""
+    response = client.post(INFER, content=b" " * 1_200_000)
+    assert response.status_code == 413
+    assert response.json()["error"].startswith("1200000 bytes of JSON: at most 1196032 are taken; send tensors as bin")
+
+
+def test_the_largest_request_of_all_fits(client: TestClient, spec: Any) -> None:
+    images = np.full((256, *spec.shape), -np.float32(0.1)).tolist()
+    described = {"name": "input", "datatype": "FP32", "shape": [256, *spec.shape], "data": images}
+    response = client.post(INFER, json={"inputs": [described]})
+    assert response.status_code == 200
+    assert output(response.json(), "scores")["shape"][0] == 256
 
 
 def test_an_output_is_given_once(client: TestClient, pixels: np.ndarray) -> None:

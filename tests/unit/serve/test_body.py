@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from edgec.serve.admission import Arrival
-from edgec.serve.body import BodyError, body_length, read_body
+from edgec.serve.body import Body, BodyError, body_length, read_body
 
 
-def read(messages: Iterable[dict[str, Any]], *, size: int = 10, seconds: float = 10.0, drop: bool = False) -> bytes:
+def read(messages: Iterable[dict[str, Any]], *, size: int = 10, seconds: float = 10.0, drop: bool = False) -> Body:
     """Reads what arrives; where nothing more arrives, it waits, or has to make room."""
     left, arrival = iter(messages), Arrival(client="", size=size)
 
@@ -30,6 +31,24 @@ def read(messages: Iterable[dict[str, Any]], *, size: int = 10, seconds: float =
 
 def test_parts_are_joined() -> None:
     assert read([{"body": b"ab", "more_body": True}, {"more_body": True}, {"body": b"c"}]) == b"abc"
+
+
+def test_a_large_body_takes_its_own_size_and_no_more() -> None:
+    size, part = 16 << 20, 1 << 18
+    left = iter(range(size // part - 1, -1, -1))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": bytes(part), "more_body": next(left) > 0}
+
+    async def most_bytes() -> int:
+        tracemalloc.start()
+        body = await read_body(receive, Arrival(client="", size=size), size, seconds=60)  # pyright: ignore[reportArgumentType]
+        _, found = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(body) == size
+        return found
+
+    assert asyncio.run(most_bytes()) < 1.3 * size  # a bytearray takes an eighth in advance
 
 
 def test_the_limit_itself_is_taken() -> None:

@@ -28,6 +28,7 @@ SECONDS = 0.5
 KINDS = (
     *("idle connections", "half heads", "dripping bodies", "chunks of one byte", "answers that nobody reads"),
     *("malformed exif", "progressive cmyk", "pictures of 89 megapixels", "one long text and many empty ones"),
+    *("large requests whose client goes", "json as long as may be"),
     *("half a million empty lists", "outputs over and over", "more requests than may be under way"),
 )
 
@@ -125,6 +126,31 @@ def test_tls_and_a_token(hostile: ModuleType, bundle: Path, tmp_path: Path) -> N
             plain.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
             plain.settimeout(60)
             assert not until_closed(plain).endswith(b"}")
+
+
+def test_handshakes_that_never_end_keep_nobody_out(hostile: ModuleType, bundle: Path, tmp_path: Path) -> None:
+    """They are counted as connections are, of which eight may be open here."""
+    certificate, key = make_certificate(tmp_path)
+    script = f"""
+from pathlib import Path
+from edgec.serve import Settings, serve
+serve(Settings(bundle=Path({str(bundle)!r}), port=0, watch_seconds=None, connections=8,
+               certificate=Path({str(certificate)!r}), key=Path({str(key)!r})))
+"""
+    with hostile.served(bundle, tmp_path / "log", command=("-c", script)) as (target, _):
+        place = ("127.0.0.1", target.port)
+        silent = [socket.create_connection(place, source_address=("127.0.0.66", 0)) for _ in range(40)]
+        began = time.monotonic()
+        for each in silent[:32]:
+            each.settimeout(60)
+            assert until_closed(each) == b""
+        assert time.monotonic() - began < 9  # their time would be 10 s
+        context = ssl.create_default_context(cafile=str(certificate))
+        with context.wrap_socket(socket.create_connection(place), server_hostname="localhost") as connection:
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        for each in silent:
+            each.close()
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

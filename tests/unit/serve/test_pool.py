@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from functools import partial
@@ -15,7 +17,7 @@ import pytest
 
 from edgec.core.confined import OverrunError
 from edgec.core.errors import DataError, UnsupportedError
-from edgec.serve.pool import Full, Job, Pool, WorkerError
+from edgec.serve.pool import Full, Job, Pool, WorkerError, _step
 from edgec.serve.tensors import Query
 
 SOON_S = 60
@@ -213,6 +215,24 @@ def test_an_answer_that_cannot_be_written_fails_alone() -> None:
     run(test)
 
 
+def test_one_long_answer_is_written_in_a_turn_and_all_short_ones() -> None:
+    async def test() -> None:
+        model = Slow()
+        model.go.set()
+        jobs = [job(model, value, rows=rows) for value, rows in enumerate((20, 20, 1, 20))]
+        for each in jobs:
+            each.query = each.read()
+            each.scores = [each.query.tensor[: len(each.query.tensor) - 1]]  # one image is left of each
+        turns = []
+        while jobs:
+            ended = [each for each, _ in _step(jobs, images=8)]
+            turns.append([each.images for each in ended])
+            jobs = [each for each in jobs if each not in ended]
+        assert turns == [[1, 20], [20], [20]]
+
+    run(test)
+
+
 def test_a_request_of_many_images_lets_others_pass() -> None:
     async def test() -> None:
         model, pool = Slow(), Pool(workers=1, waiting=9, batch=2, reading_bytes=256 << 20)
@@ -265,6 +285,28 @@ def test_what_is_large_is_read_in_another_process_and_small_ones_pass_it() -> No
         found, _ = await asyncio.gather(pool.run(large), pool.run(job(model, 1)))
         assert found == [7, 7]
         assert model.calls == [1, 2]
+        pool.close()
+
+    run(test)
+
+
+def test_a_body_that_nobody_awaits_any_more_is_not_kept_until_its_turn(
+    until: Callable[[Callable[[], bool]], None],
+) -> None:
+    async def test() -> None:
+        pool = Pool(workers=1, waiting=9, batch=1, reading_bytes=256 << 20)
+        first, second = job(Slow(), 0), job(Slow(), 0)
+        first.apart, first.read = True, partial(time.sleep, 600)  # pyright: ignore[reportAttributeAccessIssue]
+        second.apart, body = True, np.zeros(9)
+        second.read, held = partial(np.sum, body), weakref.ref(body)  # pyright: ignore[reportAttributeAccessIssue]
+        tasks = [asyncio.create_task(pool.run(each)) for each in (first, second)]
+        del second, body
+        await asyncio.to_thread(until, lambda: pool.depth == 1)  # the first is being read
+        tasks[1].cancel()
+        await asyncio.gather(tasks.pop(), return_exceptions=True)
+        assert pool.depth == 0
+        assert held() is None
+        tasks[0].cancel()
         pool.close()
 
     run(test)

@@ -26,6 +26,7 @@ from typing import IO, Any, TypeVar
 from typing_extensions import Self
 
 from edgec.core.errors import DataError, EdgecError
+from edgec.core.heap import give_back_freed
 
 __all__ = ["Confined", "OverrunError"]
 
@@ -35,6 +36,8 @@ _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from edgec.co
 _SIZE = struct.Struct("<Q")
 _NICE = 5
 """Less than what answers requests, which goes first where cores are few."""
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy's library would take memory for each core, of the little that the process may have."""
 _FIRST_TO_GO = "1000"
 """Where memory runs out all the same, the kernel ends this process before any other."""
 _NUMPY = frozenset({"_frombuffer", "_reconstruct", "dtype", "ndarray"})
@@ -72,7 +75,7 @@ class Confined:
             RuntimeError: It raised another error; the text is its traceback.
         """
         with self._lock:
-            outcome = self._exchange(pickle.dumps((function, arguments, seconds)), seconds)
+            outcome = self._exchange((function, arguments, seconds), seconds)
         if isinstance(outcome, EdgecError):
             raise outcome
         fault, value = outcome
@@ -86,13 +89,18 @@ class Confined:
         if process is not None:
             _end(process)
 
-    def _exchange(self, call: bytes, seconds: float) -> Any:
+    def _exchange(self, call: object, seconds: float) -> Any:
         process = self._process = self._process or self._start()
         stdin, stdout = process.stdin, process.stdout
         if stdin is None or stdout is None:
             raise TypeError("the process has no pipes")
-        with suppress(BrokenPipeError):  # it is gone: the next read tells
-            _write(stdin, call)
+        try:
+            _ask(stdin, call)
+        except BrokenPipeError:  # it is gone: the next read tells
+            pass
+        except BaseException:  # what cannot be pickled: half of it may be on its way
+            self.close()
+            raise
         answer = _read(stdout)
         if answer is not None:
             with suppress(pickle.UnpicklingError):
@@ -105,10 +113,13 @@ class Confined:
         path = json.dumps([folder for folder in sys.path if Path(folder).is_absolute()])
         # -I: nothing is imported from the working directory, and no variable changes what is.
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-I", "-c", _START, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | _ONE_THREAD,
         )
         if process.stdin is not None:
-            _write(process.stdin, pickle.dumps(self._memory_bytes))
+            _ask(process.stdin, self._memory_bytes)
         return process
 
 
@@ -136,9 +147,12 @@ def work() -> None:
         signal.signal(number, signal.SIG_IGN)  # it ends with the process that it works for
     calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    _confine(pickle.loads(_read(calls) or b""))  # noqa: S301  # from the process that started this one
-    while (call := _read(calls)) is not None:
-        function, arguments, seconds = pickle.loads(call)  # noqa: S301  # likewise
+    _confine(pickle.load(calls))  # noqa: S301  # from the process that started this one
+    while True:
+        try:
+            function, arguments, seconds = pickle.load(calls)  # noqa: S301  # likewise
+        except (EOFError, pickle.UnpicklingError):  # the process that asks is gone, perhaps within a call
+            return
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             outcome: Any = (None, function(*arguments))
@@ -150,15 +164,23 @@ def work() -> None:
             outcome = (traceback.format_exc(), None)
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write(answers, pickle.dumps(outcome))
+        del function, arguments, outcome  # a large one is not kept beside the next
 
 
 def _confine(memory_bytes: int | None) -> None:
     os.nice(_NICE)
+    give_back_freed()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     with suppress(OSError):  # no /proc
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
+
+
+def _ask(file: IO[bytes], call: object) -> None:
+    """Large bytes in it are not copied, neither here nor there."""
+    pickle.dump(call, file, protocol=pickle.HIGHEST_PROTOCOL)
+    file.flush()
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

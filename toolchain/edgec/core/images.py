@@ -97,7 +97,7 @@ def decode_images(paths: Sequence[Path], spec: InputSpec) -> list[np.ndarray | D
             return list(pool.map(decode, paths))
 
 
-def decode_bytes(data: bytes, spec: InputSpec, *, name: str, most_pixels: int | None = None) -> np.ndarray:
+def decode_bytes(data: bytes | bytearray, spec: InputSpec, *, name: str, most_pixels: int | None = None) -> np.ndarray:
     """Reads an image file's bytes as `decode_image` does.
 
     Args:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
+from edgec.serve.rounds import Rounds
+
 __all__ = ["SMALL_BYTES", "Admission", "Arrival", "NotAdmittedError", "Pace", "client_of"]
 
 _STALLED_S = 0.1
@@ -136,11 +138,13 @@ class Pace:
     A client may save up so many answers, and gets that many more each second; then each waits for the next.
 
     Args:
+        rounds: Of the loop; those who waited together go on one after the other.
         each_second: Answers.
         saved: Answers.
     """
 
-    def __init__(self, *, each_second: float = 20.0, saved: float = 50.0) -> None:
+    def __init__(self, rounds: Rounds, *, each_second: float = 20.0, saved: float = 50.0) -> None:
+        self._rounds = rounds
         self._each_second = each_second
         self._saved = saved
         self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -160,6 +164,7 @@ class Pace:
         wait_s = self.wait_s(client, now=time.monotonic(), cost=cost)
         if wait_s:
             await asyncio.sleep(wait_s)
+            await self._rounds.turn(client, cost=cost)
 
 
 def client_of(scope: Scope) -> str:

@@ -24,10 +24,11 @@ from edgec.core.errors import DataError, EdgecError
 from edgec.core.images import decode_bytes
 from edgec.core.inputs import InputSpec
 from edgec.serve.admission import SMALL_BYTES, Admission, Arrival, NotAdmittedError, Pace, client_of
-from edgec.serve.body import BodyError, body_length, read_body
+from edgec.serve.body import Body, BodyError, body_length, read_body
 from edgec.serve.gate import Gate
 from edgec.serve.metrics import CONTENT_TYPE, Metrics
 from edgec.serve.pool import Full, Job, Pool, WorkerError
+from edgec.serve.rounds import Rounds
 from edgec.serve.settings import Settings
 from edgec.serve.tensors import (
     HEADER_LENGTH,
@@ -57,8 +58,10 @@ _SHOWN = 80
 """Characters of what a client sent that an error shows."""
 
 
-MakeJob = Callable[[Served, Scope, bytes], Job[tuple[Answer, np.ndarray]]]
-"""A version, a request and its body to what is run."""
+MakeJob = Callable[[Body], Job[tuple[Answer, np.ndarray]]]
+"""A request's body to what is run."""
+Expect = Callable[[Served, Scope, int], MakeJob]
+"""A version, a request and its body's length to what is made of the body; what they alone tell is refused here."""
 
 
 class Service:
@@ -66,16 +69,19 @@ class Service:
 
     Attributes:
         versions: The model.
+        rounds: Whose turn it is in the event loop.
         ended: Called when the first version cannot be loaded.
     """
 
     versions: Versions
+    rounds: Rounds
     pool: Pool
     admission: Admission
     metrics: Metrics
 
     def __init__(self, settings: Settings, *, ended: Callable[[], None]) -> None:
         self.settings = settings
+        self.rounds = Rounds()
         self._ended = ended
         self._first: asyncio.Task[None] | None = None
 
@@ -128,10 +134,10 @@ class Service:
 class Classifier:
     """A route that takes a body through the queue; plain ASGI, as requests and responses as objects cost time here."""
 
-    def __init__(self, service: Service, route: str, job: MakeJob, *, may_be_brief: bool) -> None:
+    def __init__(self, service: Service, route: str, expect: Expect, *, may_be_brief: bool) -> None:
         self._service = service
         self._route = route
-        self._job = job
+        self._expect = expect
         self._may_be_brief = may_be_brief
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,8 +170,9 @@ class Classifier:
         served = service.served(scope)
         try:
             service.pool.require_room()
+            make_job = self._expect(served, scope, length)
             body = await read_body(receive, arrival, length, seconds=service.settings.body_seconds)
-            job = self._job(served, scope, body)
+            job = make_job(body)
             job.client = arrival.client
             brief = self._may_be_brief and not job.apart and len(body) <= served.brief_bytes
             work = service.pool.run(job, brief=brief)
@@ -233,26 +240,35 @@ def _header(scope: Scope, name: str) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == wanted), None)
 
 
-def _infer_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer, np.ndarray]]:
-    """A request of the protocol."""
+def _expect_query(served: Served, scope: Scope, length: int) -> MakeJob:
+    """A request of the protocol.
+
+    Raises:
+        BodyError: Its JSON is longer than that of any request to this model.
+        DataError: It does not say where its JSON ends.
+    """
     header_length = _header(scope, HEADER_LENGTH)
+    text_bytes, most = json_length(header_length, length), served.shape.json_bytes
+    if text_bytes > most:
+        raise BodyError(413, f"{text_bytes} bytes of JSON: at most {most} are taken; send tensors as binary data")
 
     def write(scores: np.ndarray, query: Query) -> tuple[Answer, np.ndarray]:
         labels, named = served.shape.labels, served.named(scores)
         answer = write_answer(scores, query, labels=labels, named=named, name=served.name, version=served.version)
         return answer, scores.argmax(axis=1)
 
-    return Job(
+    return lambda body: Job(
         model=served.model,
         guard=served.guard,
         read=partial(read_query, body, header_length, served.shape),
         write=write,
-        apart=not is_light_json(json_length(header_length, len(body))),
+        apart=not is_light_json(text_bytes),
     )
 
 
-def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer, np.ndarray]]:
+def _expect_image(served: Served, scope: Scope, length: int) -> MakeJob:
     """An image file."""
+    del length
     kind = _header(scope, "content-type")
     if kind is not None and not kind.startswith(_PICTURES):
         raise HTTPException(415, f"content type '{kind}': expected image/jpeg, image/png, image/webp or image/bmp")
@@ -269,7 +285,7 @@ def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer
         body = json.dumps(fields | {"scores": named}).encode()
         return Answer(body=body, headers=(_JSON,)), best[:1]
 
-    return Job(
+    return lambda body: Job(
         model=served.model,
         guard=served.guard,
         read=partial(_read_image, body, served.shape.spec, served.shape.pixels),
@@ -278,7 +294,7 @@ def _classify_job(served: Served, scope: Scope, body: bytes) -> Job[tuple[Answer
     )
 
 
-def _read_image(body: bytes, spec: InputSpec, most_pixels: int) -> Query:
+def _read_image(body: Body, spec: InputSpec, most_pixels: int) -> Query:
     return Query(tensor=decode_bytes(body, spec, name="the body", most_pixels=most_pixels)[None])
 
 
@@ -300,8 +316,8 @@ def make_app(service: Service) -> ASGIApp:
 
         return [Route(f"/v2/models/{{name}}{part}{path}", endpoint) for part in ("", "/versions/{version}")]
 
-    def work_route(path: str, job: MakeJob, *, may_be_brief: bool) -> list[Route]:
-        endpoint = Classifier(service, path, job, may_be_brief=may_be_brief)
+    def work_route(path: str, expect: Expect, *, may_be_brief: bool) -> list[Route]:
+        endpoint = Classifier(service, path, expect, may_be_brief=may_be_brief)
         return [Route(f"/v2/models/{{name}}{part}/{path}", endpoint) for part in ("", "/versions/{version}")]
 
     async def ready(request: Request) -> Response:
@@ -313,8 +329,8 @@ def make_app(service: Service) -> ASGIApp:
         return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     routes = [
-        *work_route("infer", _infer_job, may_be_brief=True),
-        *work_route("classify", _classify_job, may_be_brief=False),  # decoding takes long
+        *work_route("infer", _expect_query, may_be_brief=True),
+        *work_route("classify", _expect_image, may_be_brief=False),  # decoding takes long
         Route("/v2", _server),
         Route("/v2/health/live", _live),
         Route("/v2/health/ready", ready),
@@ -324,7 +340,7 @@ def make_app(service: Service) -> ASGIApp:
     ]
     handlers = {HTTPException: _told, Exception: _fault}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=service.running)
-    return Gate(app, service.settings.tokens, Pace())
+    return Gate(app, service.settings.tokens, Pace(service.rounds))
 
 
 async def _server(request: Request) -> Response:

@@ -6,11 +6,14 @@ import asyncio
 import resource
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edgec.serve.rounds import Rounds
 
 __all__ = ["HEAD_BYTES", "Connection", "Limits", "open_files"]
 
@@ -18,6 +21,9 @@ HEAD_BYTES = 16 << 10
 """Most bytes of a request's line and headers."""
 _PIECE_BYTES = 1 << 10
 """A head is parsed in such pieces: what is wrong with it is met before much was parsed."""
+_HEAD_END = b"\r\n\r\n"
+_COSTLY_BYTES = 32 << 10
+"""Of a body that take as long as a small request."""
 _AHEAD_BYTES = 1 << 20
 """Of requests that a client sends before the one before them is answered; more end its connection."""
 _OTHER_FILES = 64
@@ -33,11 +39,30 @@ class Limits:
             address that has most.
         head_seconds: Longest from the opening of a connection, or from a head's first byte, to the head's last.
         answer_seconds: Longest that a client may take to take an answer.
+        rounds: Which address's data are parsed when, of all connections.
     """
 
     connections: int
     head_seconds: float
     answer_seconds: float
+    rounds: Rounds = field(default_factory=Rounds)
+
+
+class Place(Protocol):
+    """What counts as a connection: one that speaks HTTP, or one whose handshake is not over."""
+
+    transport: asyncio.Transport
+    idle_since: float
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Whose it is."""
+        ...
 
 
 def open_files(wanted: int) -> int:
@@ -48,6 +73,12 @@ def open_files(wanted: int) -> int:
         soft = least if hard == resource.RLIM_INFINITY else min(least, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - _OTHER_FILES))
+
+
+def _head_piece(data: bytes) -> int:
+    """Bytes to parse next of a head, and none of what may follow it."""
+    end = data.find(_HEAD_END, 0, _PIECE_BYTES)
+    return _PIECE_BYTES if end < 0 else end + len(_HEAD_END)
 
 
 class Connection(H11Protocol):
@@ -70,8 +101,7 @@ class Connection(H11Protocol):
         """Takes its place, and another's where there are too many."""
         super().connection_made(transport)  # pyright: ignore[reportArgumentType]  # TCP's has all of it
         self._expect_head()
-        if len(self.connections) > self._limits.connections:
-            self._make_room()
+        self.take_place(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Lets go of the timers, too."""
@@ -80,7 +110,18 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parses what came; a head in pieces and against the clock."""
+        """Parses what came, in its address's turn; until then, no more is taken."""
+        cost = 1.0 + len(data) / _COSTLY_BYTES
+        if not self._limits.rounds.run(self.address, partial(self._take, data), cost=cost):
+            self.transport.pause_reading()
+
+    def _take(self, data: bytes) -> None:
+        if not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """A head in pieces and against the clock."""
         if self.conn.their_state is h11.IDLE:
             self._ahead_bytes = 0
         elif self.conn.their_state is h11.DONE:
@@ -89,7 +130,7 @@ class Connection(H11Protocol):
                 self.transport.abort()
                 return
         while data and not self.transport.is_closing():
-            size = _PIECE_BYTES if self.conn.their_state is h11.IDLE else len(data)
+            size = len(data) if self.conn.their_state is not h11.IDLE else _head_piece(data)
             piece, data = data[:size], data[size:]
             super().data_received(piece)
             if self._is_chunked:  # refused by every route: parsing chunks of a byte each would take seconds
@@ -155,13 +196,19 @@ class Connection(H11Protocol):
             self._answer_timer.cancel()
             self._answer_timer = None
 
-    def _make_room(self) -> None:
-        """Ends the connection that is idle for longest, of the address that has most; this one where all are busy."""
-        others = [other for other in self.connections if isinstance(other, Connection)]
-        held = Counter(other.address for other in others)
-        idle = [other for other in others if other is not self and other.is_idle]
-        last = max(idle, key=lambda other: (held[other.address], -other.idle_since), default=self)
-        self.connections.discard(last)  # uvicorn's own bookkeeping follows when its loss is told
+    def take_place(self, newest: Place) -> None:
+        """Among all connections; where there are too many, the one makes room that is idle for longest.
+
+        Of those of the address that has most; the newest itself where all are busy.
+        """
+        places = cast("set[Place]", self.connections)
+        places.add(newest)
+        if len(places) <= self._limits.connections:
+            return
+        held = Counter(other.address for other in places)
+        idle = [other for other in places if other is not newest and other.is_idle]
+        last = max(idle, key=lambda other: (held[other.address], -other.idle_since), default=newest)
+        places.discard(last)  # uvicorn's own bookkeeping follows when its loss is told
         last.transport.abort()
 
     @property

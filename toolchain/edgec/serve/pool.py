@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Thread
 from typing import Generic, TypeVar, cast
 
@@ -69,6 +70,11 @@ class Job(Generic[T]):
     done: asyncio.Future[T] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     query: Query | None = None
     scores: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def images(self) -> int:
+        """All of its images, once it was read."""
+        return len(cast("Query", self.query).tensor)
 
     @property
     def rest(self) -> np.ndarray:
@@ -134,10 +140,16 @@ class Pool:
                 if self._under_way == 1:
                     return _now(job)
             self.require_room()
-            (self._unread if job.apart else self._ready).put(job, client=job.client)
-            return await job.done
+            queue = self._unread if job.apart else self._ready
+            queue.put(job, client=job.client)
+            try:
+                return await job.done
+            except asyncio.CancelledError:  # nobody awaits it any more: its body is not kept until its turn comes
+                queue.discard(job, client=job.client)
+                raise
         finally:
             self._under_way -= 1
+            del job  # the error's traceback has this frame, and would keep the body
 
     def close(self) -> None:
         """Ends the threads; called once nobody awaits a job any more."""
@@ -148,25 +160,39 @@ class Pool:
             thread.join(_LAST_RUN_S)
 
     def _read_apart(self) -> None:
-        while jobs := self._unread.take(1):
-            (job,) = jobs
+        while self._read_next():  # which keeps no body while it waits for the next
+            pass
+
+    def _read_next(self) -> bool:
+        """False at the end."""
+        jobs = self._unread.take(1)
+        for job in jobs:
             if job.done.done():  # its client went away
                 continue
-            query = _attempt(lambda: self._reader.call(job.read, seconds=_READING_S))  # noqa: B023  # called at once
+            query = _attempt(partial(self._reader.call, job.read, seconds=_READING_S))
             if isinstance(query, (EdgecError, WorkerError)):
                 self._loop.call_soon_threadsafe(_deliver, [(job, query)])
             else:
                 job.query = query
                 self._ready.put(job, client=job.client)
+        return bool(jobs)
 
     def _work(self) -> None:
-        while jobs := self._ready.take(self._batch):
-            outcomes = _step(jobs, images=max(self._batch, _LEAST_IMAGES))
-            self._loop.call_soon_threadsafe(_deliver, outcomes)
-            ended = {id(job) for job, _ in outcomes}
-            for job in jobs:
-                if id(job) not in ended and not job.done.done():
-                    self._ready.put(job, client=job.client)
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """False at the end."""
+        jobs = self._ready.take(self._batch)
+        if not jobs:
+            return False
+        outcomes = _step(jobs, images=max(self._batch, _LEAST_IMAGES))
+        self._loop.call_soon_threadsafe(_deliver, outcomes)
+        ended = {id(job) for job, _ in outcomes}
+        for job in jobs:
+            if id(job) not in ended and not job.done.done():
+                self._ready.put(job, client=job.client)
+        return True
 
 
 def _deliver(outcomes: Sequence[tuple[Job, object]]) -> None:
@@ -200,15 +226,21 @@ def _step(jobs: Sequence[Job], *, images: int) -> list[tuple[Job, object]]:
             job.query = query
             running.append(job)
     fair = images if sum(len(job.rest) for job in running) <= images else max(1, images // len(running))
-    for group in _by_model(running):
+    for group in _by_model([job for job in running if len(job.rest)]):
         for job, scores in zip(group, _scores(group, [job.rest[:fair] for job in group]), strict=True):
             if isinstance(scores, (EdgecError, WorkerError)):
                 outcomes.append((job, scores))
-                continue
-            job.scores.append(scores)
-            if not len(job.rest):
-                outcomes.append((job, _attempt(lambda: _written(job))))  # noqa: B023  # called at once
-    return outcomes
+                running.remove(job)
+            else:
+                job.scores.append(scores)
+    return outcomes + _answers([job for job in running if not len(job.rest)])
+
+
+def _answers(jobs: Sequence[Job]) -> list[tuple[Job, object]]:
+    """The answers of jobs that were run: all short ones, and one that is long; other long ones in later turns."""
+    short = [job for job in jobs if job.images <= _LEAST_IMAGES]
+    long = [job for job in jobs if job.images > _LEAST_IMAGES]
+    return [(job, _attempt(partial(_written, job))) for job in (*short, *long[:1])]
 
 
 def _written(job: Job) -> object:

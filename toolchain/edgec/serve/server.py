@@ -7,21 +7,31 @@ import logging
 import signal
 import socket
 import ssl
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import uvicorn
 
 from edgec.core.errors import ConfigError
+from edgec.core.heap import give_back_freed
 from edgec.serve.app import Service, make_app
 from edgec.serve.connection import HEAD_BYTES, Connection, Limits, open_files
+from edgec.serve.handshake import Handshake
 from edgec.serve.logs import log_config
 from edgec.serve.settings import Settings
 
 __all__ = ["serve"]
 
+_BACKLOG = 2048
+"""Connections that the kernel holds until they are accepted."""
+_ACCEPTED_AT_ONCE = 8
+"""In one round of the loop, so that hundreds that come together stop nobody."""
+_SWITCH_S = 0.001
+"""How long a thread that runs Python may keep the event loop waiting; Python's own is 5 ms."""
 _LOG = logging.getLogger("edgec.serve")
 
 
@@ -38,6 +48,7 @@ def serve(settings: Settings) -> None:
         connections=open_files(settings.connections),
         head_seconds=settings.head_seconds,
         answer_seconds=settings.answer_seconds,
+        rounds=service.rounds,
     )
     config = uvicorn.Config(
         make_app(service),
@@ -49,6 +60,7 @@ def serve(settings: Settings) -> None:
         access_log=settings.access_log,
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        backlog=_ACCEPTED_AT_ONCE,
         lifespan="on",
         ws="none",
     )
@@ -59,6 +71,8 @@ def serve(settings: Settings) -> None:
     host, port = listening.getsockname()[:2]
     scheme, place = "https" if settings.certificate else "http", f"[{host}]" if ":" in host else host
     _LOG.info("listening on %s://%s:%d (%s)", scheme, place, port, _guard(settings))
+    give_back_freed()
+    sys.setswitchinterval(_SWITCH_S)
     with listening:
         server.run(sockets=[listening])
     if service.versions.failure is not None:
@@ -97,7 +111,7 @@ def _require_loadable(config: uvicorn.Config, settings: Settings) -> None:
 def _listen(settings: Settings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
@@ -127,12 +141,19 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Bounds the time of a TLS handshake, too, which uvicorn leaves at a minute."""
+        """Bounds TLS handshakes, too, in time and in number."""
         loop = asyncio.get_running_loop()
-        if self.config.is_ssl:
-            seconds = self._service.settings.head_seconds
-            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)
+        listen, seconds = loop.create_server, self._service.settings.head_seconds
+
+        async def bounded(
+            make: Callable[[], Connection], *, ssl: ssl.SSLContext | None, **given: Any
+        ) -> asyncio.AbstractServer:
+            return await listen(make if ssl is None else lambda: Handshake(make(), ssl, seconds), **given)
+
+        loop.create_server = bounded  # pyright: ignore[reportAttributeAccessIssue]  # for uvicorn's one call
         await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(_BACKLOG)  # asyncio takes one number for both
 
     def _reload(self) -> None:
         task = asyncio.get_running_loop().create_task(self._service.versions.load())

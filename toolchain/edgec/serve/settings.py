@@ -12,8 +12,8 @@ from edgec.package import Trust
 
 __all__ = ["Settings"]
 
-_READER_BYTES = 192 << 20
-"""Python, NumPy and Pillow, and what a body and JSON take."""
+_READER_BYTES = 128 << 20
+"""Python, NumPy and Pillow, a body three times, and what is made of JSON, which needs no pixels."""
 _BYTES_PER_PIXEL = 16
 
 

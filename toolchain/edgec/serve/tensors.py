@@ -31,6 +31,10 @@ _TO_JSON = "application/json"
 _NAME_LENGTH = 256
 """Of names that clients give: what is wrong with them is said with them."""
 _AXES, _MOST = 8, 1 << 40
+_VALUES_PER_NUMBER, _OTHER_VALUES = 3, 1024
+"""A list for each pixel of one channel, and one for each of a row; what describes the tensor and the outputs."""
+_BYTES_PER_VALUE, _OTHER_BYTES = 24, 64 << 10
+"""`-0.10000000149011612, ` is a float32 as Python writes it; names and spaces."""
 _SIGNS = (b",", b"[", b"{", b":")
 """What each value of a JSON text stands behind, but for the first."""
 
@@ -81,7 +85,7 @@ class Shape:
         tensor: Name of the input that takes prepared values, float32 [n, channels, height, width].
         labels: Its classes, in the order of the scores.
         images: Most images in a request.
-        json_values: Most values in its JSON.
+        json_values: Most values in its JSON, however many images a request may have.
         pixels: Most pixels of an image file.
     """
 
@@ -91,6 +95,17 @@ class Shape:
     images: int
     json_values: int
     pixels: int
+
+    @property
+    def most_values(self) -> int:
+        """Values in the JSON of a request: as many images as may be, each number of them in a list of its own."""
+        numbers = self.images * math.prod(self.spec.shape)
+        return min(self.json_values, _VALUES_PER_NUMBER * numbers + _OTHER_VALUES)
+
+    @property
+    def json_bytes(self) -> int:
+        """Of that JSON: no name in it is long, so what is longer is no request."""
+        return self.most_values * _BYTES_PER_VALUE + _OTHER_BYTES
 
     def of(self, name: str) -> tuple[str, tuple[int, ...]]:
         """Type of an input, and its shape without the batch.
@@ -144,7 +159,7 @@ class Answer:
     status: int = 200
 
 
-def read_query(body: bytes, header_length: str | None, shape: Shape) -> Query:
+def read_query(body: bytes | bytearray, header_length: str | None, shape: Shape) -> Query:
     """Reads the body of an inference request.
 
     Args:
@@ -158,7 +173,7 @@ def read_query(body: bytes, header_length: str | None, shape: Shape) -> Query:
     length = json_length(header_length, len(body))
     if header_length is not None and length == 0:
         return Query(tensor=_shaped(np.frombuffer(body, np.uint8), (-1, *shape.of(PIXELS)[1]), shape))
-    header = body[:length]
+    header = body if length == len(body) else body[:length]
     _require_few_values(header, shape)
     try:
         request = _Request.model_validate_json(header)
@@ -188,11 +203,11 @@ def json_length(text: str | None, most: int) -> int:
     return int(text)
 
 
-def _require_few_values(header: bytes, shape: Shape) -> None:
+def _require_few_values(header: bytes | bytearray, shape: Shape) -> None:
     """Counts them before the parser makes objects of them, of which each takes up to 100 times the bytes."""
-    if sum(map(header.count, _SIGNS)) > shape.json_values:
+    if sum(map(header.count, _SIGNS)) > shape.most_values:
         raise DataError(
-            f"the JSON holds more than {shape.json_values} values",
+            f"the JSON holds more than {shape.most_values} values",
             hint="send tensors as binary data, with Inference-Header-Content-Length",
         )
 

@@ -30,6 +30,16 @@ class Turns(Generic[T]):
             self._count += 1
             self._changed.notify()
 
+    def discard(self, item: T, *, client: str) -> None:
+        """Takes an item out again, where it still waits."""
+        with self._changed:
+            items = self._clients.get(client, deque())
+            if item in items:
+                items.remove(item)
+                self._count -= 1
+                if not items:
+                    del self._clients[client]
+
     def take(self, most: int) -> list[T]:
         """At least one and at most so many, a client's oldest in each turn; none once the queue has ended."""
         with self._changed:

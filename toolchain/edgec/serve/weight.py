@@ -22,7 +22,7 @@ def is_light_json(length: int) -> bool:
     return length <= _JSON_BYTES
 
 
-def is_light_image(data: bytes) -> bool:
+def is_light_image(data: bytes | bytearray) -> bool:
     """Whether an image file is decoded soon, by its length and by the pixels that it claims."""
     if len(data) > _IMAGE_BYTES:
         return False
@@ -33,7 +33,7 @@ def is_light_image(data: bytes) -> bool:
     return pixels is not None and pixels <= _IMAGE_PIXELS
 
 
-def _claimed_pixels(data: bytes) -> int | None:
+def _claimed_pixels(data: bytes | bytearray) -> int | None:
     """Width times height as the header has it; None where it is not told by the first bytes, 0 for no such file."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         width, height = struct.unpack_from(">II", data, 16)
@@ -48,7 +48,7 @@ def _claimed_pixels(data: bytes) -> int | None:
     return abs(width * height)
 
 
-def _webp_pixels(data: bytes) -> int | None:
+def _webp_pixels(data: bytes | bytearray) -> int | None:
     """RFC 9649, sections 2.5 to 2.7."""
     kind = data[12:16]
     if kind == b"VP8X":
@@ -62,7 +62,7 @@ def _webp_pixels(data: bytes) -> int | None:
     return None
 
 
-def _jpeg_pixels(data: bytes) -> int | None:
+def _jpeg_pixels(data: bytes | bytearray) -> int | None:
     """ITU-T T.81, B.1.1.4 and B.2.2: segments up to the frame's header."""
     at = 2
     for _ in range(_MARKERS):
