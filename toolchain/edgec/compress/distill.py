@@ -141,6 +141,8 @@ def _distilled(
                 return None
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
+            if config.gradient_norm is not None:
+                fabric.clip_gradients(model, optimiser, max_norm=config.gradient_norm)
             optimiser.step()
             schedule.step()
     return student.eval().to("cpu") if _is_finite(student) else None
