@@ -329,7 +329,7 @@ def test_the_plain_method_sees_the_few_samples_alone(student, teacher, pools, tr
 
 def test_a_large_gradient_is_scaled_down_to_its_norm(student, teacher, pools, train) -> None:
     def moved(norm: float | None) -> float:
-        given = {"steps": 1, "weight_decay": 0.0, "gradient_norm": norm}
+        given = {"steps": 1, "schedule": "steps", "learning_rate": 10.0, "weight_decay": 0.0, "gradient_norm": norm}
         trained = dict(train(student, teacher.module, pools, **given).named_parameters())
         steps = [(trained[name] - parameter).detach().flatten() for name, parameter in student.named_parameters()]
         return float(torch.cat(steps).norm())
