@@ -106,7 +106,7 @@ class DistillConfig(MimicConfig):
         learning_rate: Peak of the schedule.
         schedule: `one-cycle`, or MiR's `steps` (a tenth at 40 % and at 80 %).
         weight_decay: Of SGD with momentum 0.9.
-        gradient_norm: Larger gradients are scaled down to this norm; None leaves them as they are.
+        gradient_norm: Larger gradients are scaled down to this norm; 0 leaves them as they are.
     """
 
     mix: Mix = "within"
@@ -114,7 +114,7 @@ class DistillConfig(MimicConfig):
     learning_rate: float = Field(default=0.4, gt=0)
     schedule: Schedule = "one-cycle"
     weight_decay: float = Field(default=1e-4, ge=0)
-    gradient_norm: float | None = Field(default=1.0, gt=0)
+    gradient_norm: float = Field(default=1.0, ge=0)
 
 
 class MirConfig(DistillConfig):
@@ -126,7 +126,7 @@ class MirConfig(DistillConfig):
     between_weight: float = Field(default=0.0, ge=0)
     error: Error = "squared"
     mix: Mix = "off"
-    gradient_norm: float | None = Field(default=None, gt=0)
+    gradient_norm: float = Field(default=0.0, ge=0)
 
 
 class PractiseConfig(MirConfig):

@@ -141,7 +141,7 @@ def _distilled(
                 return None
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
-            if config.gradient_norm is not None:
+            if config.gradient_norm:
                 fabric.clip_gradients(model, optimiser, max_norm=config.gradient_norm)
             optimiser.step()
             schedule.step()
