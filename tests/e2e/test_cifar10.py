@@ -52,6 +52,11 @@ def share(report: Report, stage: Stage, name: str) -> float:
     return found.value
 
 
+def test_what_ships_is_calibrated_as_its_teacher_is(report: Report) -> None:
+    error = {row.stage: row.value for row in report.measurements if row.name == "calibration_error"}
+    assert error[Stage.ARTIFACT] <= error[Stage.TEACHER] + 0.02
+
+
 def test_what_ships_keeps_the_whole_and_the_worst_class(report: Report) -> None:
     # The limits; docs/results.md has what three seeds gave in FP32.
     assert share(report, Stage.ARTIFACT, "accuracy") >= 0.82
