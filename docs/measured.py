@@ -22,6 +22,7 @@ from figures import (
     source,
     subjects,
     table,
+    times,
 )
 
 from rows import read_runs  # found by figures
@@ -38,6 +39,7 @@ COMMANDS = {
     "latency": "python benchmarks/latency_model.py",
     "mutations": "python benchmarks/mutations.py --count 5000",
     "hostile_peers": "python benchmarks/hostile_peers.py",
+    "hostile_clients": "python benchmarks/hostile_clients.py",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
 _TEMPERATURE = re.compile(
@@ -233,6 +235,17 @@ def _mutations() -> str:
     )
 
 
+def _hostile_clients() -> str:
+    """Each kind with the honest clients' 99th percentile, and what is told of all together."""
+    require_measured("hostile_clients")
+    rows = [row for run in read_runs(RESULTS / "hostile_clients.json") for row in run.rows]
+    body = [
+        (row.what, f"{row.value:.3g} {row.unit.partition(',')[0]}", times(row) if row.ratio else "", f"{row.n:,}")
+        for row in rows
+    ]
+    return f"{markdown(('beside', 'found', 'against alone', 'n'), body)}\n\n{source('hostile_clients')}"
+
+
 def _hostile_peers() -> str:
     """Both halves of the rows' names, and how many of how many."""
     require_measured("hostile_peers")
@@ -272,4 +285,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-mutations": _mutations,
     "results-temperature": _temperature,
     "results-hostile-peers": _hostile_peers,
+    "results-hostile-clients": _hostile_clients,
 }
