@@ -31,6 +31,7 @@ __all__ = ["COMMANDS", "PARTS"]
 
 COMMANDS = {
     "digits": "python benchmarks/build.py --seeds 6",
+    "gaps": "python benchmarks/gaps.py",
     "gains": "python benchmarks/gains.py cifar10-resnet20 --samples 50 10 --set compress.steps=150",
     "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
     "gate_errors": "python benchmarks/gate_errors.py --bundles 1000",
@@ -209,6 +210,14 @@ def _gains() -> str:
     return table("gains", by=("set", "samples", "variant"), columns=columns)
 
 
+def _gaps() -> str:
+    columns = tuple(
+        Column(head=what, quantity=what, form=lambda row: f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})")
+        for what in ("as they are", "restyled")
+    )
+    return table("gaps", by=("set", "samples"), columns=columns)
+
+
 def _hostile() -> str:
     lost = {"quantity": "accuracy lost"}
     columns = (
@@ -285,5 +294,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-mutations": _mutations,
     "results-temperature": _temperature,
     "results-hostile-peers": _hostile_peers,
+    "results-gaps": _gaps,
     "results-hostile-clients": _hostile_clients,
 }

@@ -70,5 +70,10 @@ class CompressJob:
     seed: int = 0
     fabric: Fabric
 
+    @property
+    def near(self) -> Images:
+        """Images of the classes: the few samples, then the unlabelled ones, where there are some."""
+        return self.few if self.unlabelled is None else self.few.joined(self.unlabelled)
+
 
 methods: Registry[Callable[..., Classifier]] = Registry("compression method")

@@ -34,7 +34,7 @@ __all__ = ["compress"]
 
 NEAR = 0.1
 """Nat of domain gap up to which OOD images take part. CIFAR-100 has at most 0.08 beside CIFAR-10, where it helps. Where
-it was more, from 0.16 (TrashNet) to 0.7 (digits), images as they were may harm; restyled, they come below 0.06
+it was more, from 0.16 (TrashNet) to 0.7 (digits), images as they were may harm; restyled, they come below 0.08
 (docs/results.md)."""
 Run = Callable[[CompressJob], Classifier]
 """The method that is wrapped."""
@@ -88,7 +88,7 @@ def compress(
 
 def _brought_near(job: CompressJob, ood: Images, config: OefsmcConfig) -> tuple[Images | None, dict[str, Any]]:
     """The OOD images as they are, in the few samples' style, or not at all; and the gaps that decided it."""
-    near = job.few if job.unlabelled is None else job.few.joined(job.unlabelled)
+    near = job.near
     pool, gap = ood, _gap(job, near, ood)
     facts: dict[str, Any] = {"ood_gap": round(gap, 4)}
     if config.style == "few" or (config.style == "auto" and gap > NEAR):
@@ -157,7 +157,7 @@ def _near(job: CompressJob, *, flat: bool) -> tuple[Images, Float[np.ndarray, "n
     """Images of the classes and how often each is drawn: by labels, or by what the teacher sees if some lack them."""
     if job.unlabelled is None:
         return job.few, balanced_chances(job.few.labels) if flat else np.full(len(job.few), 1 / len(job.few))
-    near = job.few.joined(job.unlabelled)
+    near = job.near
     return near, flattening_chances(_predicted(job, near), rounds=20 if flat else 0)
 
 
