@@ -34,7 +34,7 @@ __all__ = ["compress"]
 
 NEAR = 0.1
 """Nat of domain gap up to which OOD images take part. CIFAR-100 has at most 0.08 beside CIFAR-10, where it helps. Where
-it was more, from 0.16 (TrashNet) to 0.7 (digits), images as they were may harm; restyled, they come below 0.08
+it was more, from 0.16 (TrashNet) to 0.7 (digits), images as they were may harm; restyled, they come to 0.08 at most
 (docs/results.md)."""
 Run = Callable[[CompressJob], Classifier]
 """The method that is wrapped."""
