@@ -90,29 +90,27 @@ def _temperature() -> str:
 
 def _numbers() -> str:
     """Three figures for the front page, each beside its counterpart and with its command."""
-    listed = (
-        (
-            "digits",
-            ("digits: artifact: worst_class_accuracy", "digits: baseline: worst_class_accuracy"),
-            "of the images of the worst class are right in the demonstration's int8 model; plain compression keeps {}",
-        ),
-        (
-            "gains",
-            (f"{_CIFAR}: ours: worst class", f"{_CIFAR}: few: worst class"),
-            "in the worst class of CIFAR-10, by a ResNet-20 with half of its multiply-adds and 50 labelled images; "
-            "without unlabelled ones {}",
-        ),
-        (
-            "gates",
-            tuple(f"regression, 0 points allowed, confident: {lost} points lost" for lost in (10, 0)),
-            "of simulated models that lost 10 points in one class (10 classes, 200 test images each) are stopped by the "
-            "gate against regressions, and {} of those that lost nothing",
-        ),
+    demonstration = _number(
+        "digits",
+        ("digits: artifact: worst_class_accuracy", "digits: baseline: worst_class_accuracy"),
+        "of the images of the worst class are right in the demonstration's int8 model; plain compression keeps {}",
     )
-    return "\n".join(_number(*each) for each in listed)
+    cifar = _number(
+        "gains",
+        (f"{_CIFAR}: ours: worst class", f"{_CIFAR}: few: worst class"),
+        "in the worst class of CIFAR-10, by a ResNet-20 with half of its multiply-adds and 50 labelled images; "
+        "without unlabelled ones {}",
+    )
+    gate = _number(
+        "gates",
+        tuple(f"regression, 0 points allowed, confident: {lost} points lost" for lost in (10, 0)),
+        "of simulated models that lost 10 points in one class (10 classes, 200 test images each) are stopped by the gate "
+        "against regressions, and {} of those that lost nothing",
+    )
+    return "\n".join((demonstration, cifar, gate))
 
 
-def _number(file: str, whats: tuple[str, str], text: str) -> str:
+def _number(file: str, whats: tuple[str, ...], text: str) -> str:
     first, second = (figure(file, what, percent) for what in whats)
     share, _, spread = first.partition(" (")
     return f"- **{share}** ({spread} {text.format(second)}: `{command_of(file, whats[0])}`"
@@ -129,8 +127,8 @@ def _latency_error() -> str:
             parts.append((what, devices, f"{median} %", f"{worst} %", f"{hits} %"))
     head = ("held out", "on", "median error", "worst error", "within 10 %")
     return (
-        "Latencies on devices that are not at hand are predicted, with an interval. The model was tested on families of\n"
-        "nets and on devices that were held out of the fit:\n\n"
+        "Latencies on devices that are not at hand are predicted, with an interval. The model was tested on families\n"
+        "of nets and on devices that were held out of the fit:\n\n"
         f"{markdown(head, parts)}"
     )
 
@@ -196,7 +194,8 @@ HEADLINES = (
         figures=[(f"{_CIFAR}: ours: {name}", percent) for name in ("accuracy", "worst class")],
     ),
     Line(
-        what="CIFAR-10, ResNet-20, half of the multiply-adds, 50 samples (imbalance 19), without OOD images, FP32: accuracy; worst class",
+        what="CIFAR-10, ResNet-20, half of the multiply-adds, 50 samples (imbalance 19), without OOD images, FP32: "
+        "accuracy; worst class",
         file="gains",
         figures=[(f"{_CIFAR}: few: {name}", percent) for name in ("accuracy", "worst class")],
     ),

@@ -1,7 +1,7 @@
 """The picture in README.md: the classes of a report page, as Chromium draws them.
 
-    edgec build --target jetson
-    python docs/picture.py build/digits-jetson-orin-nano-8gb/report.html
+edgec build --target jetson
+python docs/picture.py build/digits-jetson-orin-nano-8gb/report.html
 """
 
 from __future__ import annotations
