@@ -104,10 +104,10 @@ def _numbers() -> str:
     gate = _number(
         "gates",
         tuple(f"regression, 0 points allowed, confident: {lost} points lost" for lost in (10, 0)),
-        "of simulated models that lost 10 points in one class (10 classes, 200 test images each) are stopped by the gate "
-        "against regressions, and {} of those that lost nothing",
+        "of simulated models that lost 10 points in one class (10 classes, 200 test images each) are stopped by the "
+        "gate against regressions, and {} of those that lost nothing",
     )
-    return "\n".join((demonstration, cifar, gate))
+    return f"{demonstration}\n{cifar}\n{gate}"
 
 
 def _number(file: str, whats: tuple[str, ...], text: str) -> str:
