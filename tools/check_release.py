@@ -2,8 +2,8 @@
 
     python -m build && python tools/check_release.py dist
 
-It checks the metadata, looks for the files that must be inside, and has the wheel find its profiles where it is installed
-alone in a fresh environment.
+It checks the metadata, looks for the files that must be inside, and has the wheel, alone in a fresh environment, find its
+profiles.
 """
 
 from __future__ import annotations
