@@ -2,8 +2,8 @@
 
     python -m build && python tools/check_release.py dist
 
-It checks the metadata, looks for the files that must be inside, and has the wheel, alone in a fresh environment, find its
-profiles.
+It checks the metadata, looks for the files that must be inside, and has the wheel find its profiles in a fresh
+environment where nothing else is installed.
 """
 
 from __future__ import annotations
