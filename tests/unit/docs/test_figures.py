@@ -165,6 +165,16 @@ def test_a_line_gives_its_figures_and_the_command_without_its_file(figures: Modu
     )
 
 
+def test_of_several_commands_a_row_names_the_one_that_speaks_of_it(figures: ModuleType) -> None:
+    commands = tuple(
+        f"python benchmarks/x.py {rest} --output a.json" for rest in ("cat --samples 50", "cat --samples 10", "dog")
+    )
+    run = figures.Run(commands=commands, commit="", machine="", date="", versions={}, rows=())
+    assert figures.short_command(run, "cat: 50 samples: ours: top-1") == "python benchmarks/x.py cat --samples 50"
+    assert figures.short_command(run, "fox: 50 beside none") == "python benchmarks/x.py cat --samples 50"
+    assert figures.short_command(run, "all: accepted") == "python benchmarks/x.py dog"
+
+
 def test_a_spread_over_seeds_is_a_deviation(figures: ModuleType) -> None:
     rows = import_module("rows")
     row = rows.over_seeds("a", "share", {0: 0.1, 1: 0.3})
