@@ -138,7 +138,7 @@ def require_none_failed(failed: dict[str, str], total: int, *, hint: str) -> Non
 @click.option(
     "--health",
     metavar="COMMAND",
-    help="Command to run on the device after that; where it fails, the device is rolled back.",
+    help="Command after that; where it fails, the device is rolled back.",
 )
 @signed_by
 def command(
