@@ -26,8 +26,8 @@ from urllib.request import urlopen
 import numpy as np
 
 from edgec.package import open_bundle
-from hostile_kinds import GONE, KINDS, Target, ask
 from rows import Row, arguments, show
+from support.client_kinds import GONE, KINDS, Target, ask
 
 __all__ = ["Seen", "attack", "served"]
 

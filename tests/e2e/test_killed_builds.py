@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.cli import main
 from edgec.core.digest import digest_value
 from edgec.core.errors import DataError
 from edgec.core.files import DRAFT
 from edgec.package import open_bundle
+from support.brief import main
 
 pytestmark = pytest.mark.slow
 
