@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 from edgec.cli import main
-from support.brief import brief_latencies
+from support.brief import brief_measuring
 
 QUICK = ("compress.steps=20", "data.ood_count=60")
 """Settings of a build that takes seconds. What it makes is a bundle like any other, but no good classifier."""
@@ -77,7 +79,7 @@ Builder = Callable[..., Build]
 def run_edgec(*arguments: object, briefly: bool = True) -> Outcome:
     """`edgec ARGUMENTS`, in this process. Builds measure latencies briefly, unless told otherwise."""
     out, err = io.StringIO(), io.StringIO()
-    measuring = brief_latencies() if briefly and arguments[:1] == ("build",) else contextlib.nullcontext()
+    measuring = brief_measuring() if briefly and arguments[:1] == ("build",) else contextlib.nullcontext()
     with (
         measuring,
         contextlib.redirect_stdout(out),
@@ -129,6 +131,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow files come first, so that no process has a long one left when the others are done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Where tests export, the exporter is made faster."""
+    if "edgec.export.onnx" in sys.modules:
+        importlib.import_module("support.exporter")
 
 
 @pytest.fixture(scope="session")

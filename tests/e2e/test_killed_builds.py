@@ -37,6 +37,7 @@ PRELOAD = [  # some are torch's own; the server passes over those that another t
     *("edgec.pipeline.build", "edgec.pipeline.measure", "edgec.pipeline.package", "edgec.pipeline.stages"),
     *("lightning_fabric", "networkx", "onnxruntime.quantization", "sklearn.datasets", "torch_pruning", "torchvision"),
     *("onnxscript.function_libs.torch_lib", "torch._dynamo", "torch._export.db.logging", "torch._inductor"),
+    "support.exporter",
     *("torch.export.pt2_archive.constants", "torch.onnx._internal.exporter._core", "torch._dynamo.precompile_context"),
 ]
 STEPS = ("compress.steps=2", "compress.oefsmc.without=nothing", "compress.oefsmc.finetune.steps=2", "data.ood_count=60")

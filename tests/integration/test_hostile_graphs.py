@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hostile_graphs
-from support.brief import brief_latencies
+from support.brief import brief_measuring
 
 COLLAPSING = ("concat",)
 """The one that quick runs build."""
@@ -16,7 +16,7 @@ COLLAPSING = ("concat",)
 
 @pytest.fixture(autouse=True)
 def brief() -> Iterator[None]:
-    with brief_latencies():
+    with brief_measuring():
         yield
 
 
