@@ -12,5 +12,5 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own packages, as edgec does where it exports
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    ONNXRegistry.from_torchlib = functools.cache(ONNXRegistry.from_torchlib)
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
     ONNXRegistry.from_torchlib(opset_version=18)
