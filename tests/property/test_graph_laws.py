@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 import graph_fuzz
-from edgec.package.graph import foreign_part
+from edgec.package.foreign import foreign_part
 
 CORPUS = sorted((Path(__file__).resolve().parents[1] / "corpus" / "graphs").iterdir())
 WEIGHTS = numpy_helper.from_array(np.arange(6, dtype=np.float32), "w")
