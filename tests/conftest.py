@@ -156,6 +156,7 @@ def once(shared_folder: Path) -> Callable[[str, Callable[[Path], Any]], Any]:
         kept = shared_folder / f"{name}.pickle"
         with FileLock(shared_folder / f"{name}.lock"):
             if not kept.exists():
+                (shared_folder / name).mkdir(exist_ok=True)
                 kept.write_bytes(pickle.dumps(make(shared_folder / name)))
         return pickle.loads(kept.read_bytes())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -125,7 +126,9 @@ class Reference:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     CONTEXT.set_forkserver_preload(PRELOAD)
-    Place(folder=tmp_path_factory.mktemp("first")).finish()  # starts the server, which imports
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # the server does not know this path yet
+        Place(folder=tmp_path_factory.mktemp("first")).finish()  # starts the server, which imports
     place = Place(folder=tmp_path_factory.mktemp("reference"))
     started = time.perf_counter()
     result = place.finish()
