@@ -21,7 +21,6 @@ METADATA = (
 @pytest.fixture
 def check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Without the install, which takes the network."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     module = import_module("check_release")
     monkeypatch.setattr(module, "bad_install", lambda wheel: [])
     return module
