@@ -174,7 +174,7 @@ def test_an_interval_that_goes_on_beyond_the_axis_has_an_arrow(ten_classes: Repo
         for row in ten_classes.measurements
     )
     longer = ten_classes.model_copy(update={"measurements": rows})
-    arrows = [render_report(report, gates=None).count("L4 ") for report in (ten_classes, longer)]
+    arrows = [render_report(report, gates=None).count('d="M4 ') for report in (ten_classes, longer)]
     assert arrows == [0, 1]
 
 
