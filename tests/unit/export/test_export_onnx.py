@@ -326,3 +326,27 @@ def test_a_model_that_cannot_be_exported_is_one_line_with_a_hint(
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_layers_have_the_names_of_their_modules(exported: Callable[..., Path], teacher: Classifier, raw: bool) -> None:
+    graph = onnx.load(exported(18, raw=raw)).graph
+    layers = [node.name for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    modules = [name for name, module in teacher.module.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert layers == modules
+
+
+def test_a_module_that_runs_twice_names_one_layer(tmp_path: Path) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same = nn.Linear(4, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.same(self.same(images.mean((1, 2))))
+
+    spec = InputSpec(height=4, width=4, channels=1, mean=(0.0,), std=(1.0,))
+    export_onnx(Classifier(module=Twice().eval(), input=spec, labels=tuple("abcd")), tmp_path / "twice.onnx", opset=18)
+    names = [node.name for node in onnx.load(tmp_path / "twice.onnx").graph.node if node.op_type == "Gemm"]
+    assert len(set(names)) == 2
+    assert names[0] == "same"

@@ -20,6 +20,7 @@ from edgec.core.classifier import Classifier
 from edgec.core.errors import UnsupportedError
 from edgec.core.files import write_bytes
 from edgec.core.inputs import InputSpec
+from edgec.graph.view import WEIGHTED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +74,7 @@ def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_
             "the exporter cannot write this model for batches of any size: its code depends on their size",
             hint="write the model without loops over the batch and without a batch size in its shapes",
         )
+    _name_by_modules_(model.graph)
     _anonymise_(model)
     write_bytes(output, to_opset(model, opset).SerializeToString(deterministic=True))
 
@@ -140,6 +142,17 @@ def _drop_allowzero_(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
     shape = next((t for t in graph.initializer if t.name == node.input[1]), None)
     if shape is not None and onnx.numpy_helper.to_array(shape).all():
         del node.attribute[:]
+
+
+def _name_by_modules_(graph: onnx.GraphProto) -> None:
+    """Gives a layer the name of its module, which its weight has too: people find in their code what reports name."""
+    taken = {node.name for node in graph.node}
+    for node in graph.node:
+        weight = node.input[1] if node.op_type in WEIGHTED and len(node.input) > 1 else ""
+        name = weight.removesuffix(".weight").removeprefix("module.")
+        if weight.endswith(".weight") and name not in taken:
+            node.name = name
+            taken.add(name)
 
 
 def _anonymise_(model: onnx.ModelProto) -> None:
