@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from edgec.core.errors import UnsupportedError
+from edgec.core.graph import WEIGHTED
 from edgec.export.graph import Graph
 from edgec.export.rules import RULES, Case, Finding
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from edgec.core.target import Target
 
-__all__ = ["Finding", "lint", "require_clean"]
+__all__ = ["Finding", "lint", "require_clean", "weighted_names"]
 
 
 def lint(model: ModelProto, target: Target, *, kept: Collection[str] = ()) -> tuple[Finding, ...]:
@@ -46,3 +47,8 @@ def require_clean(findings: Sequence[Finding]) -> None:
         raise UnsupportedError(
             f"TensorRT cannot take this graph: {first.node}: {first.what} [{first.rule}]{more}", hint=first.fix
         )
+
+
+def weighted_names(model: ModelProto) -> frozenset[str]:
+    """Names of all operators with weights: what is kept as it is where a graph is not quantised, or was before."""
+    return frozenset(node.name for node in model.graph.node if node.op_type in WEIGHTED)

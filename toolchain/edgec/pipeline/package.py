@@ -147,7 +147,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         gates=None if plan.config.gates.empty else plan.config.gates,
         notes=(
             *data["notes"],
-            *_notes(sources),
+            *_notes(sources, made),
             *_restyled_or_left_out(made),
             *measured["notes"],
             *_not_proven(made),
@@ -166,11 +166,12 @@ def _calibration(facts: Mapping[str, Any], labels: Sequence[str]) -> Calibration
     )
 
 
-def _notes(sources: Sources) -> list[str]:
+def _notes(sources: Sources, made: Mapping[str, Output]) -> list[str]:
     plan = sources.plan
     notes = []
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
+        notes += _of_the_file(sources, made["export"].facts)
     if (without := without_edgec(plan.target)) is not None:
         notes.append(without)
     if sources.stand_in is not None:
@@ -184,6 +185,18 @@ def _notes(sources: Sources) -> list[str]:
         )
     if plan.data.calibration is None:
         notes.append("no calibration images were given: the ranges come from the training samples and OOD images")
+    return notes
+
+
+def _of_the_file(sources: Sources, facts: Mapping[str, Any]) -> list[str]:
+    """What was done to a graph that was given, and how far it agrees with the file."""
+    notes = [f"the graph as given: {'; '.join(facts['done'])}"] if facts["done"] else []
+    if facts["same_class"] is None:
+        notes.append(f"the graph was not compared with the file as given: {facts['not_compared']}")
+    if sources.plan.as_given:
+        scheme = sources.plan.target.quantization.scheme
+        what = "is quantised already" if scheme.is_int8 else "is no net of matrix products"
+        notes.append(f"the model {what}: it ships with the numbers that it has, and [quantize] has no part in it")
     return notes
 
 
@@ -223,7 +236,7 @@ def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
         target=TargetEntry(name=target.name, title=target.title, digest=digest_value(target)),
         labels=sources.labels,
         input=plan.model.input,
-        preprocessing_in_graph=plan.config.export.preprocess_in_graph,
+        preprocessing_in_graph=sources.raw,
         output=OutputEntry(name=session.output),
         model=ModelEntry(scheme=target.quantization.scheme, opset=made["quantize"].facts["opset"]),
         runtime=RuntimeEntry(
@@ -259,8 +272,13 @@ def _stage_entry(output: Output) -> StageEntry:
         key=recipe.key,
         config=digest_value(recipe.settings),
         inputs={name: digest_value(source) for name, source in recipe.sources.items()},
-        facts={"files": dict(output.files)},
+        facts={"files": dict(output.files), **_done(output)},
     )
+
+
+def _done(output: Output) -> dict[str, Any]:
+    """What was done to a graph that was given."""
+    return {name: output.facts[name] for name in ("done", "same_class") if name in output.facts and "done" in output.facts}
 
 
 def _build_plan(sources: Sources, name: str, proven: Output) -> BuildPlan:

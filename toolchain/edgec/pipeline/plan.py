@@ -18,8 +18,9 @@ from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.export.ahead import rtx_version
-from edgec.models.config import ModelConfig
+from edgec.models.config import ModelConfig, Opsets
 from edgec.models.load import search_current_folder
+from edgec.models.onnx.outline import data_file, outline_of
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
 from edgec.pipeline.store import Recipe
@@ -27,6 +28,8 @@ from edgec.quantize.config import QuantizeConfig
 
 __all__ = ["Plan", "plan_build"]
 
+FLOAT16_FROM = 18
+"""The opset from which float16 beside int8 changes no operator but those that round."""
 IMAGES = ("train", "test", "calibration", "unlabelled", "ood")
 """Sources of images, as `[data]` names them."""
 
@@ -43,6 +46,7 @@ class Plan:
         calibration: The calibration recipe.
         device: Where training runs.
         sources: Digests of all that comes from outside: weights, images, tools.
+        as_given: Whether the model is a file that ships as it is: it is quantised already, or no net that could be.
     """
 
     config: BuildConfig
@@ -52,6 +56,7 @@ class Plan:
     calibration: CalibrationRecipe
     device: Device
     sources: Mapping[str, str]
+    as_given: bool = False
 
     @cached_property
     def prepared(self) -> Recipe:
@@ -79,7 +84,8 @@ class Plan:
     @cached_property
     def exported(self) -> Recipe:
         """The FP32 graph."""
-        settings = [self.config.export, self.target.runtime.opset, self._model_settings, self.config.seed]
+        opsets = self.opsets if self.model.is_onnx else self.target.runtime.opset
+        settings = [self.config.export, opsets, self._model_settings, self.config.seed]
         return self._recipe("export", settings, self._after(self.prepared, self.compressed))
 
     @cached_property
@@ -123,6 +129,13 @@ class Plan:
     def compresses(self) -> bool:
         """Whether the teacher is pruned."""
         return self.config.compress.method != "none" and not self.model.is_onnx
+
+    @property
+    def opsets(self) -> Opsets:
+        """What a graph that is given is brought into."""
+        most = self.target.runtime.opset
+        raised = min(FLOAT16_FROM, most) if self.target.quantization.computes_in_half else Opsets().least
+        return Opsets(raised, most)
 
     @property
     def stages(self) -> tuple[Recipe, ...]:
@@ -177,6 +190,11 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
     """
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
+    digests = _source_digests(config.model, config.data)
+    given = _given_scheme(config)
+    if given is not None:
+        formats = target.quantization.model_copy(update={"scheme": given, "rest": "float32"})
+        target = target.model_copy(update={"quantization": formats})
     if config.model.is_onnx and config.export.preprocess_in_graph:
         raise ConfigError(
             f"export.preprocess_in_graph: the model '{config.model.name}' is a finished graph",
@@ -189,8 +207,21 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
         target=target,
         calibration=load_recipe(config.calibrate.recipe),
         device=device,
-        sources=_source_digests(config.model, config.data),
+        sources=digests,
+        as_given=given is not None,
     )
+
+
+def _given_scheme(config: BuildConfig) -> Scheme | None:
+    """The number format of a file that ships as it is; None for a net in floating point."""
+    scheme = outline_of(Path(config.model.name)).given_scheme if config.model.is_onnx else None
+    if scheme is not None and config.quantize != QuantizeConfig():
+        what = "quantised already" if scheme.is_int8 else "no net of matrix products"
+        raise ConfigError(
+            f"[quantize]: the model '{config.model.name}' is {what}, so it ships as it is",
+            hint="leave [quantize] out, or give the model in float32 as it was before it was quantised",
+        )
+    return scheme
 
 
 def _overridden(target: Target, given: QuantizeConfig) -> Target:
@@ -221,9 +252,11 @@ def _source_digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
 
 
 def _architecture(model: ModelConfig) -> str:
-    """Digest of an ONNX file, or of the source file that a `module:factory` comes from; else the name itself."""
+    """Digest of an ONNX file and those that hold its weights, or of the source file that a `module:factory` comes from; else the name itself."""
     if model.is_onnx:
-        return _path(Path(model.name), "model")
+        path = Path(model.name)
+        digest = _path(path, "model")
+        return digest_value([digest, *(_path(data_file(path, name), "model") for name in outline_of(path).locations)])
     module = model.name.rpartition(":")[0]
     if module in ("", "torchvision") or module.startswith("edgec."):
         return model.name

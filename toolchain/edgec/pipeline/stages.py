@@ -13,7 +13,7 @@ from edgec.compress.config import Variant
 from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_bytes
 from edgec.core.errors import ContractError
-from edgec.pipeline.agreement import require_agreement
+from edgec.pipeline.agreement import require_agreement, require_same_classes
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
 
@@ -116,8 +116,12 @@ def export(sources: Sources, images: Prepared, student: Path | None, folder: Pat
     """Stage `export`: the FP32 graph, which must agree with the module on real images before anything builds on it."""
     plan = sources.plan
     if plan.model.is_onnx:
-        (folder / FP32).write_bytes(sources.onnx.path.read_bytes())
-        return {"source": "as given"}
+        from edgec.core.opset import opset_of
+
+        given = sources.onnx
+        (folder / FP32).write_bytes(given.proto.SerializeToString(deterministic=True))
+        facts = {"source": "as given", "done": list(given.told), "opset": opset_of(given.proto)}
+        return facts | require_same_classes(given.given, sources.session(folder / FP32), (images.few, images.ood))
     from edgec.export.onnx import export_onnx
 
     classifier = sources.classifier if student is None else sources.student(student)
@@ -145,16 +149,18 @@ def calibrate(
         folder: Where the ranges go.
         cache: A folder of ranges that other builds may have read; None to read them here in any case.
     """
-    from edgec.calibrate import cached_ranges, observe_ranges, ranges_key
+    from edgec.calibrate import Ranges, cached_ranges, observe_ranges, ranges_key
 
     plan, session = sources.plan, sources.session(model)
     recipe, target = plan.calibration, plan.target
     chosen = calibrating(sources, images, session)
 
     def observe() -> Ranges:
+        if plan.as_given:
+            return Ranges(bounds={})
         return observe_ranges(model, chosen, recipe, target=target, feed=session.feed, progress=sources.progress)
 
-    fed = {"input": plan.model.input.model_dump(mode="json"), "raw": plan.config.export.preprocess_in_graph}
+    fed = {"input": plan.model.input.model_dump(mode="json"), "raw": sources.raw}
     key = ranges_key(model, chosen, recipe, target=target, fed=fed)
     ranges = observe() if cache is None else cached_ranges(cache, key, observe)
     (folder / RANGES).write_text(ranges.to_json(), encoding="utf-8")
@@ -177,10 +183,12 @@ def calibrating(sources: Sources, images: Prepared, session: Session) -> Calibra
 def quantize(sources: Sources, images: Prepared, model: Path, ranges: Path, folder: Path) -> Mapping[str, Any]:
     """Stage `quantize`: the graph that ships, in the target's scheme, refined as far as the settings ask for it."""
     from edgec.calibrate import Ranges
-    from edgec.quantize import quantize_model
+    from edgec.quantize import keep_model, quantize_model
 
     read = Ranges.from_json(ranges.read_text(encoding="utf-8"))
     target, shipped = sources.plan.target, folder / MODEL
+    if sources.plan.as_given:
+        return asdict(keep_model(model, target, output=shipped))
     if not sources.plan.config.quantize.refines(target):
         return asdict(quantize_model(model, read, target, output=shipped))
     from edgec.pipeline.refining import REFINED, refined, refined_facts
@@ -206,7 +214,7 @@ def prove(sources: Sources, quantized: Path, calibrated: Path, folder: Path) -> 
 
     from edgec.calibrate import Ranges
     from edgec.export.ahead import prove as prove_ahead
-    from edgec.export.lint import lint, require_clean
+    from edgec.export.lint import lint, require_clean, weighted_names
     from edgec.pipeline.refining import REFINED_RANGES
 
     del folder
@@ -214,7 +222,10 @@ def prove(sources: Sources, quantized: Path, calibrated: Path, folder: Path) -> 
     ranges = refined if refined.exists() else calibrated / RANGES
     kept = Ranges.from_json(ranges.read_text(encoding="utf-8")).floats
     target, model = sources.plan.target, quantized / MODEL
-    findings = lint(onnx.load(model), target, kept=kept)
+    graph = onnx.load(model)
+    if sources.plan.as_given:
+        kept = weighted_names(graph)
+    findings = lint(graph, target, kept=kept)
     require_clean(findings)
     proof = prove_ahead(model, target, kept=kept)
     sources.progress.note(f"TensorRT: {proof.note}")
