@@ -1,14 +1,14 @@
 """ONNX files as exporters write them: one small classifier of 16x16 images, in the dialects that people hold.
 
-`FILES` makes each in a folder, and says what must come of it. The net is the same throughout, so that whatever becomes of
-a file can be held against it. Benchmarks (zoo.py) and tests build from these.
+`FILES` makes each in a folder, and says what must come of it. The net is the same throughout, so that whatever becomes
+of a file can be held against it. Benchmarks (zoo.py) and tests build from these.
 """
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-__all__ = ["CLASSES", "FILES", "REFUSED", "SIZE", "OnnxFile", "images", "input_setting", "net"]
+__all__ = ["CLASSES", "FILES", "REFUSED", "SIZE", "OnnxFile", "images", "input_setting", "net", "saved"]
 
 SIZE, CLASSES = 16, ("ant", "bee", "cow")
 NODE = helper.make_node
@@ -98,7 +98,10 @@ def body(_: Mapping[str, np.ndarray] | None = None, *, source: str = "x", activa
 
 def head(output: str = "y", **attributes: Any) -> list[NodeProto]:
     """From features to logits."""
-    return [NODE("Flatten", ["pooled"], ["flat"]), NODE("Gemm", ["flat", "w3", "b3"], [output], **{"transB": 1, **attributes})]
+    return [
+        NODE("Flatten", ["pooled"], ["flat"]),
+        NODE("Gemm", ["flat", "w3", "b3"], [output], **{"transB": 1, **attributes}),
+    ]
 
 
 def model(
@@ -120,9 +123,7 @@ def model(
     given = [helper.make_tensor_value_info(name, kind, list(taken))]
     if inputs:
         given += [helper.make_tensor_value_info(each.name, each.data_type, list(each.dims)) for each in held]
-    ends = [
-        helper.make_empty_tensor_value_info(each) if isinstance(each, str) else each for each in outputs
-    ]
+    ends = [helper.make_empty_tensor_value_info(each) if isinstance(each, str) else each for each in outputs]
     sets = [helper.make_opsetid(domain, version) for domain, version in {"": opset, **(more or {})}.items()]
     graph = helper.make_graph(list(nodes), "net", given, ends, held)
     made = helper.make_model(graph, opset_imports=sets, producer_name="zoo")
@@ -148,7 +149,9 @@ def saved(made: ModelProto, folder: Path, **how: Any) -> Path:
 
 def _of_opset(opset: int) -> OnnxFile:
     told = f"opset {opset} raised" if opset < 13 else "lowered" if opset > 20 else ""
-    return OnnxFile(make=lambda folder: saved(net(opset=opset, inputs=opset < 9, ir=3 if opset < 9 else None), folder), told=told)
+    return OnnxFile(
+        make=lambda folder: saved(net(opset=opset, inputs=opset < 9, ir=3 if opset < 9 else None), folder), told=told
+    )
 
 
 def _clipped(opset: int) -> ModelProto:
@@ -157,7 +160,12 @@ def _clipped(opset: int) -> ModelProto:
     names = [] if opset < 11 else ["low", "high"]
     nodes = body()
     nodes[2] = NODE("Clip", ["n1", *names], ["r1"], **bounds)
-    nodes += [NODE("Dropout", ["pooled"], ["kept"]), NODE("Flatten", ["kept"], ["flat"]), head("z")[1], NODE("Softmax", ["z"], ["y"])]
+    nodes += [
+        NODE("Dropout", ["pooled"], ["kept"]),
+        NODE("Flatten", ["kept"], ["flat"]),
+        head("z")[1],
+        NODE("Softmax", ["z"], ["y"]),
+    ]
     constants = {**weights(), "low": np.array(0, np.float32), "high": np.array(6, np.float32)}
     return model(nodes, constants, opset=opset, outputs=[logits()])
 
@@ -201,7 +209,11 @@ def _convolved_head() -> ModelProto:
 def _gemm(**fields: Any) -> ModelProto:
     """A bias with an axis too many; factors before weight and bias."""
     alpha, beta = fields.get("alpha", 1.0), fields.get("beta", 1.0)
-    held = {**weights(), "w3": weights()["w3"] / np.float32(alpha), "b3": weights()["b3"].reshape(1, 3) / np.float32(beta)}
+    held = {
+        **weights(),
+        "w3": weights()["w3"] / np.float32(alpha),
+        "b3": weights()["b3"].reshape(1, 3) / np.float32(beta),
+    }
     return model([*body(), *head(**fields)], held, outputs=[logits()])
 
 
@@ -216,7 +228,11 @@ def _keras(opset: int = 15, *, pixels: bool = False, softmax: bool = True) -> Mo
     held = {**weights(), "k": weights()["w3"].T.copy(), "axes": np.array([1, 2])}
     first = []
     if pixels:
-        held |= {"scale": np.array(1 / 255, np.float32), "m": np.array(MEAN, np.float32), "s": np.array(STD, np.float32)}
+        held |= {
+            "scale": np.array(1 / 255, np.float32),
+            "m": np.array(MEAN, np.float32),
+            "s": np.array(STD, np.float32),
+        }
         first = [
             NODE("Cast", ["input_1:0"], ["cast"], to=FLOAT),
             NODE("Mul", ["cast", "scale"], ["scaled"]),
@@ -225,7 +241,9 @@ def _keras(opset: int = 15, *, pixels: bool = False, softmax: bool = True) -> Mo
         ]
     nodes = [
         *first,
-        NODE("Transpose", ["ready" if pixels else "input_1:0"], ["x"], perm=[0, 3, 1, 2], name="model/conv2d/Conv2D__6"),
+        NODE(
+            "Transpose", ["ready" if pixels else "input_1:0"], ["x"], perm=[0, 3, 1, 2], name="model/conv2d/Conv2D__6"
+        ),
         *body()[:-1],
         NODE("Transpose", ["r2"], ["last"], perm=[0, 2, 3, 1]),
         NODE("ReduceMean", ["last"], ["flat"], axes=[1, 2], keepdims=0),
@@ -235,7 +253,9 @@ def _keras(opset: int = 15, *, pixels: bool = False, softmax: bool = True) -> Mo
     ]
     kind = TensorProto.UINT8 if pixels else FLOAT
     outputs = [logits(name="dense", shape=("unk__12", 3))]
-    return model(nodes, held, opset=opset, name="input_1:0", kind=kind, taken=("unk__11", SIZE, SIZE, 3), outputs=outputs)
+    return model(
+        nodes, held, opset=opset, name="input_1:0", kind=kind, taken=("unk__11", SIZE, SIZE, 3), outputs=outputs
+    )
 
 
 def _fixed(batch: int, *, view: bool) -> ModelProto:
@@ -255,7 +275,11 @@ def _in_type(kind: int) -> ModelProto:
 
 def _two_classes(*, sigmoid: bool) -> ModelProto:
     """One number for two classes."""
-    held = {**weights(), "w3": weights()["w3"][1:2] - weights()["w3"][:1], "b3": weights()["b3"][1:2] - weights()["b3"][:1]}
+    held = {
+        **weights(),
+        "w3": weights()["w3"][1:2] - weights()["w3"][:1],
+        "b3": weights()["b3"][1:2] - weights()["b3"][:1],
+    }
     nodes = [*body(), *head("z" if sigmoid else "y"), *([NODE("Sigmoid", ["z"], ["y"])] if sigmoid else [])]
     return model(nodes, held, outputs=[logits(shape=("n", 1))])
 
@@ -281,7 +305,13 @@ def _later(operator: str, opset: int, **attributes: Any) -> ModelProto:
 
 def _quantized(folder: Path, *, how: str) -> Path:
     """By onnxruntime's own quantiser: `qdq` as for CPUs, `symmetric` as TensorRT wants it, `operators`, `dynamic`."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_dynamic,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
@@ -309,8 +339,14 @@ def _quantized(folder: Path, *, how: str) -> Path:
         activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=["Conv", "Gemm"],
-        extra_options={"ActivationSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": False,
-                       "OpTypesToExcludeOutputQuantization": ["Conv", "Gemm"]} if symmetric else {},
+        extra_options={
+            "ActivationSymmetric": True,
+            "QuantizeBias": False,
+            "DedicatedQDQPair": False,
+            "OpTypesToExcludeOutputQuantization": ["Conv", "Gemm"],
+        }
+        if symmetric
+        else {},
     )
     return output
 
@@ -351,8 +387,16 @@ def _torch(*, dynamo: bool, **how: Any) -> Callable[[Path], Path]:
 
         torch.manual_seed(0)
         made = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 16, 3, 2, 1, groups=8), nn.Hardswish(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 3),
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.BatchNorm2d(8),
+            nn.SiLU(),
+            nn.Conv2d(8, 16, 3, 2, 1, groups=8),
+            nn.Hardswish(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.LayerNorm(16),
+            nn.GELU(),
+            nn.Linear(16, 3),
         ).eval()
         pixels, _ = images(60, 3)
         taken = torch.tensor((pixels / 255 - MEAN) / STD, dtype=torch.float32).permute(0, 3, 1, 2)
@@ -360,7 +404,9 @@ def _torch(*, dynamo: bool, **how: Any) -> Callable[[Path], Path]:
             made[-1].bias -= made(taken).mean(dim=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(made, (torch.zeros(1, 3, SIZE, SIZE),), folder / "model.onnx", dynamo=dynamo, verbose=False, **how)
+            torch.onnx.export(
+                made, (torch.zeros(1, 3, SIZE, SIZE),), folder / "model.onnx", dynamo=dynamo, verbose=False, **how
+            )
         return folder / "model.onnx"
 
     return make
@@ -375,7 +421,6 @@ def _outside(**how: Any) -> OnnxFile:
         return saved(net(), folder, save_as_external_data=True, size_threshold=0, **how)
 
     return OnnxFile(make=make, told="weights read from")
-
 
 
 def _bytes(data: bytes, name: str = "model.onnx") -> Callable[[Path], Path]:
@@ -432,7 +477,10 @@ def _of_later_opset() -> ModelProto:
 
 
 REFUSED: Mapping[str, tuple[Callable[[Path], Path], str]] = {
-    "Git LFS pointer": (_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), "Git LFS pointer"),
+    "Git LFS pointer": (
+        _bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+        "Git LFS pointer",
+    ),
     "TorchScript": (_archive("m/constants.pkl", "m/code/__torch__.py", "m/data.pkl"), "TorchScript archive"),
     "torch.export": (_archive("m/archive_format", "m/models/model.json"), r"\.pt2"),
     "torch checkpoint": (_archive("m/data.pkl", "m/data/0"), "torch checkpoint"),
@@ -450,7 +498,10 @@ REFUSED: Mapping[str, tuple[Callable[[Path], Path], str]] = {
     "two inputs": (lambda folder: saved(_two_inputs(), folder), "2 inputs"),
     "other images": (lambda folder: saved(net(taken=("n", 3, 32, 32)), folder), r"takes float \[3, 32, 32\]"),
     "four channels": (lambda folder: saved(net(taken=("n", 4, 16, 16)), folder), r"takes float \[4, 16, 16\]"),
-    "other classes": (lambda folder: saved(_ending(NODE("Concat", ["z", "z"], ["y"], axis=1), outputs=["y"]), folder), "expected 3"),
+    "other classes": (
+        lambda folder: saved(_ending(NODE("Concat", ["z", "z"], ["y"], axis=1), outputs=["y"]), folder),
+        "expected 3",
+    ),
 }
 """What no target can take: how to make it, and words that its refusal must have."""
 

@@ -1,4 +1,4 @@
-"""A model against the graph that was made of it, on real images, class by class: what makes graphs can be silently wrong."""
+"""A model against the graph that was made of it, on real images, class by class: exporters can be silently wrong."""
 
 from __future__ import annotations
 

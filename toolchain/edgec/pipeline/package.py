@@ -190,9 +190,8 @@ def _notes(sources: Sources, made: Mapping[str, Output]) -> list[str]:
 
 def _of_the_file(sources: Sources, facts: Mapping[str, Any]) -> list[str]:
     """What was done to a graph that was given, and how far it agrees with the file."""
-    notes = [f"the graph as given: {'; '.join(facts['done'])}"] if facts["done"] else []
-    if facts["same_class"] is None:
-        notes.append(f"the graph was not compared with the file as given: {facts['not_compared']}")
+    same = f"same class as the file on {facts['same_class']:.1%} of {facts['images']} images"
+    notes = [f"the graph as given: {'; '.join((*facts['done'], same))}"]
     if sources.plan.as_given:
         scheme = sources.plan.target.quantization.scheme
         what = "is quantised already" if scheme.is_int8 else "is no net of matrix products"
@@ -278,7 +277,9 @@ def _stage_entry(output: Output) -> StageEntry:
 
 def _done(output: Output) -> dict[str, Any]:
     """What was done to a graph that was given."""
-    return {name: output.facts[name] for name in ("done", "same_class") if name in output.facts and "done" in output.facts}
+    return {
+        name: output.facts[name] for name in ("done", "same_class") if name in output.facts and "done" in output.facts
+    }
 
 
 def _build_plan(sources: Sources, name: str, proven: Output) -> BuildPlan:

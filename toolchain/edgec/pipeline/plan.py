@@ -20,6 +20,7 @@ from edgec.core.versions import source_digest, tool_versions
 from edgec.export.ahead import rtx_version
 from edgec.models.config import ModelConfig, Opsets
 from edgec.models.load import search_current_folder
+from edgec.models.onnx.kinds import require_onnx
 from edgec.models.onnx.outline import data_file, outline_of
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
@@ -252,10 +253,11 @@ def _source_digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
 
 
 def _architecture(model: ModelConfig) -> str:
-    """Digest of an ONNX file and those that hold its weights, or of the source file that a `module:factory` comes from; else the name itself."""
+    """Digest of an ONNX file with its data, or of the file that a `module:factory` comes from; else the name itself."""
     if model.is_onnx:
         path = Path(model.name)
         digest = _path(path, "model")
+        require_onnx(path)
         return digest_value([digest, *(_path(data_file(path, name), "model") for name in outline_of(path).locations)])
     module = model.name.rpartition(":")[0]
     if module in ("", "torchvision") or module.startswith("edgec."):

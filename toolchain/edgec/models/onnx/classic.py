@@ -74,14 +74,14 @@ def _linear(graph: GraphProto, node: NodeProto) -> list[NodeProto]:
 def _normalised(graph: GraphProto, node: NodeProto) -> list[NodeProto]:
     del graph
     norm = _NORMS.get(bytes(_attributes(node).get("norm", b"MAX")).decode())  # pyright: ignore[reportArgumentType]
-    return [helper.make_node("LpNormalization", node.input, node.output, node.name, p=norm, axis=-1)] if norm else [node]
+    return (
+        [helper.make_node("LpNormalization", node.input, node.output, node.name, p=norm, axis=-1)] if norm else [node]
+    )
 
 
 def _scaled(graph: GraphProto, node: NodeProto) -> list[NodeProto]:
     given, name = _attributes(node), node.output[0]
-    offset, scale = (
-        _constant(graph, f"{name}_{what}", np.asarray(given[what])) for what in ("offset", "scale")
-    )
+    offset, scale = (_constant(graph, f"{name}_{what}", np.asarray(given[what])) for what in ("offset", "scale"))
     return [
         helper.make_node("Sub", [node.input[0], offset], [f"{name}_moved"], name=f"{name}_moved"),
         helper.make_node("Mul", [f"{name}_moved", scale], [name], name=f"{name}_scaled"),

@@ -1,4 +1,4 @@
-"""Graphs on their way, run in onnxruntime; and the file as it was given, which the graph that comes of it must match."""
+"""Graphs on their way, run in onnxruntime; and the file as it was given, which that graph must match."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Given:
         return OnnxRuntime(self._model, _SETTINGS)
 
     def classes(self, pixels: np.ndarray) -> np.ndarray:
-        """int [n], the class of each image, uint8 [n, height, width, channels].
+        """Int [n], the class of each image, uint8 [n, height, width, channels].
 
         Raises:
             DataError: onnxruntime does not load the file.

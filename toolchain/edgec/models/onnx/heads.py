@@ -1,4 +1,4 @@
-"""The end of a classifier: a softmax is cut off, so that logits are logits; what only gives probabilities gives their logs.
+"""The end of a classifier: a softmax is cut off, so that logits are logits; of mere probabilities the logs are taken.
 
 A softmax of log-probabilities is the probabilities again: whoever reads the file that ships sees what the file that was
 given said.

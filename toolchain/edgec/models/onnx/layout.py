@@ -1,4 +1,4 @@
-"""How a file takes its images: axes, type, batch; and a graph that takes them as float32 [batch, channel, height, width]."""
+"""How a file takes its images, and a graph that takes them as float32 [batch, channel, height, width]."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Layout:
         """What the file takes for uint8 [n, height, width, channels]."""
         planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if self.raw else normalise(pixels, self.spec)
         images = planes if self.axes == "channels first" else planes.transpose(0, 2, 3, 1)
-        if self.axes != "channels first" and self.axes != "channels last":
+        if self.axes not in ("channels first", "channels last"):
             images = images.reshape(len(images), *(self.plain[1:]))
         return np.ascontiguousarray(images).astype(helper.tensor_dtype_to_np_dtype(self.kind))
 

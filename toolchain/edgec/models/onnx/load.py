@@ -25,6 +25,7 @@ from edgec.models.onnx.tidy import name_nodes_, prune_, spell_out_products_, tid
 
 __all__ = ["OnnxModel", "load_onnx"]
 
+ANY = Opsets()
 _IMAGES = 3
 """Made-up images that show what the outputs are, where the file takes any number."""
 
@@ -52,7 +53,7 @@ class OnnxModel:
     given: Given
 
 
-def load_onnx(config: ModelConfig, labels: tuple[str, ...], *, opsets: Opsets = Opsets()) -> OnnxModel:
+def load_onnx(config: ModelConfig, labels: tuple[str, ...], *, opsets: Opsets = ANY) -> OnnxModel:
     """The exported teacher in the pipeline's form, checked on made-up images.
 
     Raises:
@@ -119,9 +120,7 @@ def _in_float32(model: ModelProto, opsets: Opsets, told: list[str]) -> ModelProt
     return model
 
 
-def _tried(
-    model: ModelProto, layout: Layout, where: str
-) -> tuple[dict[str, np.ndarray], np.ndarray, int | None]:
+def _tried(model: ModelProto, layout: Layout, where: str) -> tuple[dict[str, np.ndarray], np.ndarray, int | None]:
     """What all outputs gave for made-up images, these, and the batch that the graph takes."""
     count = 2 * layout.batch if (layout.batch or 1) > 1 else _IMAGES
     images = _made_up(layout, count)
@@ -143,9 +142,7 @@ def _made_up(layout: Layout, count: int) -> np.ndarray:
     return pixels.transpose(0, 3, 1, 2).astype(np.float32) if layout.raw else normalise(pixels, spec)
 
 
-def _for_batches(
-    model: ModelProto, images: np.ndarray, batch: int | None, told: list[str], where: str
-) -> ModelProto:
+def _for_batches(model: ModelProto, images: np.ndarray, batch: int | None, told: list[str], where: str) -> ModelProto:
     """The model for batches of any size, or of one image where it cannot be had otherwise."""
     if batch is None:
         return model

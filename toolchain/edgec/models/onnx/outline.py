@@ -119,7 +119,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
             if wire == 0:
                 value, position = _varint(data, position)
                 yield number, value
-            elif wire == 2:  # noqa: PLR2004 - protobuf's number of what has a length
+            elif wire == 2:
                 length, position = _varint(data, position)
                 yield number, data[position : position + length]
                 position += length
@@ -137,5 +137,5 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         byte = data[position]
         value |= (byte & 0x7F) << shift
         position, shift = position + 1, shift + 7
-        if byte < 0x80:  # noqa: PLR2004
+        if byte < 0x80:
             return value, position

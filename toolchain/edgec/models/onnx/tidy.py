@@ -132,4 +132,3 @@ def _replaced(graph: GraphProto, name: str, value: np.ndarray, reads: Counter[st
     own = f"{name}_{reads[name]}_flat"
     graph.initializer.append(numpy_helper.from_array(value, own))
     return own
-
