@@ -23,10 +23,10 @@ import edgec
 from edgec.core.classifier import Classifier
 from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec, normalise
-from edgec.core.opset import to_opset
 from edgec.core.samples import Samples
 from edgec.data import load_digits_splits
 from edgec.export.onnx import INPUT_NAME, OUTPUT_NAME, export_onnx
+from edgec.graph.opset import to_opset
 from edgec.models.cifar_resnet import resnet20
 from edgec.models.digits import digits_net
 from edgec.models.infer import logits_of

@@ -15,6 +15,7 @@ import pytest
 
 from edgec.core.errors import ConfigError, DataError
 from edgec.pipeline import plan as planning
+from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.embedded import WEIGHTS
@@ -31,7 +32,7 @@ def plan(*overrides: tuple[str, Any], device: Device = Device.CPU) -> Plan:
 
 
 def keys(plan: Plan) -> dict[str, str]:
-    return {recipe.stage: recipe.key for recipe in plan.stages}
+    return {key.stage: key.key for key in stage_keys(plan)}
 
 
 def changed(before: Plan, after: Plan) -> list[str]:
@@ -168,10 +169,10 @@ class TestInputs:
 
 class TestStages:
     def test_all_stages_stand_in_order(self) -> None:
-        assert [recipe.stage for recipe in plan().stages] == ALL
+        assert [key.stage for key in stage_keys(plan())] == ALL
 
     def test_without_compression_there_is_no_plain_one(self) -> None:
-        stages = [recipe.stage for recipe in plan(("compress.method", "none")).stages]
+        stages = [key.stage for key in stage_keys(plan(("compress.method", "none")))]
         assert stages == [stage for stage in ALL if stage not in ("baseline", "few", "compress")]
 
     def test_an_onnx_model_is_not_compressed(self, tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from edgec.core.errors import UnsupportedError
-from edgec.core.graph import WEIGHTED
-from edgec.export.graph import Graph
-from edgec.export.rules import RULES, Case, Finding
+from edgec.core.facts import Finding
+from edgec.export.rules import RULES, Case
+from edgec.graph.quantized import Graph
+from edgec.graph.view import WEIGHTED
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from edgec.core.target import Target
 
-__all__ = ["Finding", "lint", "require_clean", "weighted_names"]
+__all__ = ["lint", "require_clean", "weighted_names"]
 
 
 def lint(model: ModelProto, target: Target, *, kept: Collection[str] = ()) -> tuple[Finding, ...]:

@@ -20,7 +20,7 @@ from edgec.core.classifier import Classifier
 from edgec.core.errors import UnsupportedError
 from edgec.core.files import write_bytes
 from edgec.core.inputs import InputSpec
-from edgec.core.opset import to_opset
+from edgec.graph.opset import to_opset
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from edgec.runtime import Session
 if TYPE_CHECKING:
     from edgec.models.onnx.given import Given
 
-__all__ = ["require_agreement", "require_same_classes"]
+__all__ = ["Agreement", "require_agreement", "require_same_classes"]
 
 TOLERANCE = 1e-3
 """Share of the logits' spread by which two correct float32 runs may differ. Sums of a few thousand products in
@@ -26,11 +26,22 @@ _FEW = 6
 _MOST_WRONG = 1e-3
 
 
-def require_agreement(classifier: Classifier, session: Session, images: Sequence[Images]) -> Mapping[str, Any]:
-    """Runs both on the images and compares logits and classes.
+class Agreement(NamedTuple):
+    """How well a module and its graph agree.
 
-    Returns:
-        `images`, `same_class` as a share, and `max_difference` of the logits.
+    Attributes:
+        images: How many were compared.
+        same_class: Share of them that get the same class.
+        max_difference: Of the logits, where both give logits.
+    """
+
+    images: int
+    same_class: float
+    max_difference: float | None = None
+
+
+def require_agreement(classifier: Classifier, session: Session, images: Sequence[Images]) -> Agreement:
+    """Runs both on the images and compares logits and classes.
 
     Raises:
         ExportMismatchError: Logits differ by more than the tolerance, or a class differs that was no near tie; the
@@ -56,16 +67,15 @@ def require_agreement(classifier: Classifier, session: Session, images: Sequence
             hint="the exporter has written a wrong graph: try another torch, or give the model as an .onnx file",
         )
     same = float((got.argmax(axis=1) == classes).mean())
-    return {"images": len(wanted), "same_class": same, "max_difference": float(f"{difference.max():.3g}")}
+    return Agreement(images=len(wanted), same_class=same, max_difference=float(f"{difference.max():.3g}"))
 
 
-def require_same_classes(given: Given, session: Session, images: Sequence[Images]) -> Mapping[str, Any]:
+def require_same_classes(given: Given, session: Session, images: Sequence[Images]) -> Agreement:
     """Runs an ONNX file as it was given, and the graph that was made of it.
 
     Where onnxruntime has no kernels for the file's types, onnx's own evaluator runs it, on a few images.
 
-    Returns:
-        `images`, and `same_class` as a share, near ties taken for the same.
+    Near ties count as the same class.
 
     Raises:
         ExportMismatchError: More than a thousandth of the images get another class.
@@ -85,4 +95,4 @@ def require_same_classes(given: Given, session: Session, images: Sequence[Images
             f"the graph that edgec made of the file gives {int(wrong.sum())} of {len(wanted)} images another class",
             hint="report it with the file; exported anew with opset 17 and float32 it may need fewer changes",
         )
-    return {"images": len(wanted), "same_class": 1 - float(wrong.mean())}
+    return Agreement(images=len(wanted), same_class=1 - float(wrong.mean()))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgec.core.files import write_bytes
 from edgec.core.samples import Images
 from edgec.evaluate.unknown import fit_threshold, unknown_measurements
-from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages.data import Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgec.compress.temperature import Run
     from edgec.core.classifier import Classifier
     from edgec.core.measurement import Measurement
+    from edgec.learn.temperature import Run
     from edgec.runtime import Session
 
 __all__ = ["match_teacher", "temperature_note", "unknown_rates", "unknown_threshold"]
@@ -30,12 +30,12 @@ _STRANGERS = 200
 """Out-of-distribution images that the threshold is measured on, where the config asks for no number of them."""
 
 
-def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph: Path) -> Mapping[str, Any]:
-    """Divides a student's exported logits by the temperature that fits the teacher; facts for the report."""
+def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph: Path) -> float:
+    """Divides a student's exported logits by the temperature that fits the teacher, and returns it."""
     import onnx
 
-    from edgec.compress.temperature import fit_temperature, views_of
     from edgec.export.temperature import divide_logits_
+    from edgec.learn.temperature import fit_temperature, views_of
 
     plan = sources.plan
     with _module(sources, sources.classifier) as teacher, _module(sources, student) as run:
@@ -44,7 +44,7 @@ def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph
     model = onnx.load(graph)
     divide_logits_(model, temperature)
     write_bytes(graph, model.SerializeToString(deterministic=True))
-    return {"temperature": temperature}
+    return temperature
 
 
 def temperature_note(temperature: float, *, before: Measurement, after: Measurement, teacher: Measurement) -> str:
@@ -58,7 +58,7 @@ def temperature_note(temperature: float, *, before: Measurement, after: Measurem
 
 def unknown_threshold(sources: Sources, images: Prepared, shipped: Session) -> float:
     """The confidence below which the shipped file should say `unknown`: no class loses more than the config allows."""
-    from edgec.compress.temperature import probabilities, views_of
+    from edgec.learn.temperature import probabilities, views_of
 
     plan = sources.plan
     run = _graph(sources, shipped)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgec.core.graph import producers
+from edgec.graph.view import producers
 from edgec.models.onnx.read import graphs_of
 
 __all__ = ["plain_operators_"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgec.core.graph import attribute, producers, readers
+from edgec.graph.view import attribute, producers, readers
 from edgec.models.onnx.layout import rename_
 from edgec.models.onnx.tidy import prune_
 

@@ -11,8 +11,8 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from edgec.core.errors import ConfigError
-from edgec.core.graph import readers
 from edgec.core.inputs import InputSpec, normalise
+from edgec.graph.view import readers
 from edgec.models.onnx.read import graphs_of
 
 __all__ = ["INPUT", "Layout", "layout_of", "rename_", "take_images_"]

@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from edgec.core.errors import EdgecError, UnsupportedError
 from edgec.core.inputs import InputSpec, normalise
-from edgec.core.opset import opset_of, raised, to_opset
+from edgec.graph.opset import opset_of, raised, to_opset
 from edgec.models.config import ModelConfig, Opsets
 from edgec.models.onnx.batch import with_free_batch
 from edgec.models.onnx.classic import plain_operators_

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import GraphProto, TensorProto, helper
 
 from edgec.core.errors import ConfigError
-from edgec.core.graph import producers
+from edgec.graph.view import producers
 
 __all__ = ["choose_output", "show_scores_"]
 

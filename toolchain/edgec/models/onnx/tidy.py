@@ -8,7 +8,7 @@ import numpy as np
 import onnx.inliner
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgec.core.graph import attribute, producers
+from edgec.graph.view import attribute, producers
 from edgec.models.onnx.read import graphs_of
 
 __all__ = ["constants_of", "name_nodes_", "prune_", "spell_out_products_", "tidied"]

@@ -1,0 +1,332 @@
+"""Stage `evaluate`: every number about the teacher, the students, and the file that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgec.bench.energy import measure_energy
+from edgec.bench.footprint import peak_memory_mb, size_measurement
+from edgec.bench.latency import latency_measurements, measure_in_turns
+from edgec.bench.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
+from edgec.bench.repeats import FEWEST
+from edgec.core.compute import Compute
+from edgec.core.errors import UnsupportedError
+from edgec.core.facts import Frozen, LatencyCurve, OperatorLatency
+from edgec.core.host import describe_host, this_host
+from edgec.core.measurement import Machine, Measurement, Stage
+from edgec.core.samples import Samples
+from edgec.core.target import Quantization, Scheme
+from edgec.evaluate.accuracy import (
+    accuracy_measurements,
+    agreement_measurement,
+    calibration_measurement,
+    confusion_counts,
+)
+from edgec.evaluate.bootstrap import class_mean_rows
+from edgec.evaluate.loss import Loss, find_loss
+from edgec.evaluate.paired import Pairs, drop_measurements
+from edgec.graph.float16 import ROUNDED
+from edgec.latency.advice import advice_of, advise
+from edgec.latency.roofline import Prediction, predict_latency
+from edgec.pipeline.confidence import temperature_note, unknown_rates, unknown_threshold
+from edgec.pipeline.plan import MODEL_SETTINGS, Plan
+from edgec.pipeline.remedies import explained
+from edgec.pipeline.robustness import RunningModel, robustness_measurements
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import compress, data, export, quantize
+from edgec.pipeline.stages.data import Prepared
+from edgec.pipeline.store import StageKey
+from edgec.runtime import Session
+
+__all__ = ["LOGITS", "Facts", "key", "run"]
+
+LOGITS = "logits.npz"
+
+SLOWEST = 10
+"""Operators that the report names."""
+NAMED = 5
+"""Classes that an error names."""
+
+
+READS = (
+    *MODEL_SETTINGS,
+    *(f"config.{name}" for name in ("evaluate", "export", "quantize", "seed")),
+    *("target", "calibration", "device", "data.ood_count", "data.max_unreadable"),
+)
+
+
+class Facts(Frozen):
+    """What was measured and predicted.
+
+    Attributes:
+        measurements: Of every model.
+        rounded_to: What results of the artifact were rounded to, where its target computes in that format.
+        confusion: Test images by true class (rows) and given class (columns), by stage.
+        operators: The slowest on the device, by its profile.
+        curves: How the times of single runs were spread here.
+        loss: What the file that ships lost of what its FP32 graph had.
+        notes: What the reader should know.
+        unknown_below: The confidence below which an image is unknown.
+    """
+
+    measurements: tuple[Measurement, ...]
+    rounded_to: Literal["float16"] | None
+    confusion: Mapping[Stage, tuple[tuple[int, ...], ...]]
+    operators: tuple[OperatorLatency, ...]
+    curves: tuple[LatencyCurve, ...]
+    loss: Loss | None
+    notes: tuple[str, ...]
+    unknown_below: float
+
+
+def key(plan: Plan) -> StageKey:
+    """Measurements."""
+    students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
+    before = (data.key(plan), *students, export.key(plan), quantize.key(plan))
+    return plan.key("evaluate", READS, opens=("model", "test", "ood"), after=before)
+
+
+def run(
+    sources: Sources,
+    folder: Path,
+    *,
+    images: Prepared,
+    models: Mapping[Stage, Path],
+    ranges: Path,
+    students: Mapping[Stage, Path],
+    temperature: float | None,
+) -> Facts:
+    """Runs every model over the test images, and the files that would ship over one image again and again.
+
+    Args:
+        sources: Teacher and test images.
+        folder: Gets `logits.npz`, a row per test image, by stage.
+        images: The few samples: their counts sort classes into head, medium and tail.
+        models: ONNX files of the stages `compressed` and `artifact`.
+        ranges: As they were calibrated, for what was lost in the file that ships.
+        students: Folders of the students that are shown beside it.
+        temperature: By which the graphs divide their logits; None where they have none.
+
+    Raises:
+        UnsupportedError: A model gives logits that are not finite.
+    """
+    test = sources.test
+    logits = _logits(sources, models, students)
+    arrays: dict[str, Any] = {stage.value: rows for stage, rows in logits.items()}
+    np.savez(folder / LOGITS, labels=test.labels, **arrays)
+    rows = [row for stage in logits for row in _accuracy_rows(sources, images, logits, stage, graphs=models)]
+    rows += [size_measurement(path, stage=stage) for stage, path in models.items()]
+    sure_rows, sure_notes, unknown_below = _confidence(sources, images, models, logits, rows, temperature)
+    robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models))
+    device_rows, operators, notes = _on_device(sources, models[Stage.ARTIFACT])
+    here_rows, curves, here_notes = _on_this_machine(sources, models)
+    confusion = {stage: confusion_counts(scores, test.labels, sources.labels) for stage, scores in logits.items()}
+    return Facts(
+        measurements=(*rows, *sure_rows, *robust_rows, *device_rows, *here_rows),
+        rounded_to="float16" if sources.emulates_half else None,
+        confusion={stage: tuple(map(tuple, counts.tolist())) for stage, counts in confusion.items()},
+        operators=tuple(operators),
+        curves=tuple(curves),
+        loss=_loss(sources, images, models, logits, ranges),
+        notes=(*sure_notes, *robust_notes, *notes, *here_notes),
+        unknown_below=unknown_below,
+    )
+
+
+def _confidence(
+    sources: Sources,
+    images: Prepared,
+    models: Mapping[Stage, Path],
+    logits: Mapping[Stage, np.ndarray],
+    rows: Sequence[Measurement],
+    temperature: float | None,
+) -> tuple[list[Measurement], list[str], float]:
+    """What the temperature did, and when the shipped file says `unknown`: rows, notes, and the threshold."""
+    found, notes = list[Measurement](), list[str]()
+    where = _where(sources, Stage.ARTIFACT, is_graph=True)
+    if temperature is not None:
+        unscaled = logits[Stage.ARTIFACT] * temperature
+        before = calibration_measurement(unscaled, sources.test.labels, stage=Stage.ARTIFACT, where=where)
+        found.append(before.model_copy(update={"name": "calibration_error_without_temperature"}))
+        errors = {row.stage: row for row in rows if row.name == "calibration_error"}
+        after, teacher = errors[Stage.ARTIFACT], errors[Stage.TEACHER]
+        notes.append(temperature_note(temperature, before=before, after=after, teacher=teacher))
+    shipped = _session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT])
+    threshold = unknown_threshold(sources, images, shipped)
+    more, told = unknown_rates(sources, images, shipped, logits[Stage.ARTIFACT], threshold, where=where)
+    return [*found, *more], [*notes, *told], threshold
+
+
+def _loss(
+    sources: Sources, images: Prepared, models: Mapping[Stage, Path], logits: Mapping[Stage, np.ndarray], ranges: Path
+) -> Loss | None:
+    """What the file that ships lost of what its FP32 graph had."""
+    fp32, shipped, scheme = logits[Stage.COMPRESSED], logits[Stage.ARTIFACT], sources.plan.target.quantization.scheme
+    loss = find_loss(fp32, shipped, sources.test.labels, sources.labels, scheme=scheme.value)
+    if loss is None:
+        return None
+    return explained(loss, sources, images, models[Stage.COMPRESSED], ranges, models[Stage.ARTIFACT])
+
+
+def _accuracy_rows(
+    sources: Sources, images: Prepared, logits: Mapping[Stage, np.ndarray], stage: Stage, *, graphs: Collection[Stage]
+) -> Iterator[Measurement]:
+    """How well a model does, and what it lost against the teacher."""
+    labels, classes, scores, teacher = sources.test.labels, sources.labels, logits[stage], logits[Stage.TEACHER]
+    _require_finite(scores, sources.test, classes, stage=stage, formats=sources.plan.target.quantization)
+    common = {"stage": stage, "where": _where(sources, stage, is_graph=stage in graphs)}
+    counts = images.few.counts
+    yield from accuracy_measurements(scores, labels, classes, train_counts=counts, **common)
+    if stage is not Stage.TEACHER:
+        yield from drop_measurements(scores, teacher, labels, classes, **common)
+        yield agreement_measurement(scores, teacher, **common)
+        pairs = Pairs(truth=labels, first=teacher.argmax(axis=1), second=scores.argmax(axis=1), classes=classes)
+        yield from class_mean_rows(pairs, what="drop", train_counts=counts, **common)
+
+
+def _where(sources: Sources, stage: Stage, *, is_graph: bool) -> str:
+    """What ran a model of the build."""
+    in_engine = is_graph or sources.plan.model.is_onnx
+    where = f"{sources.engine if in_engine else 'torch'}, {describe_host()}"
+    return f"{ROUNDED}, {where}" if stage is Stage.ARTIFACT and sources.emulates_half else where
+
+
+def _logits(sources: Sources, models: Mapping[Stage, Path], students: Mapping[Stage, Path]) -> dict[Stage, np.ndarray]:
+    """Logits of the test images: the files by the runtime that will run them, the modules by torch."""
+    logits: dict[Stage, np.ndarray] = {}
+    if not sources.plan.model.is_onnx:
+        from edgec.models.infer import logits_of
+
+        device = sources.fabric.device
+        logits[Stage.TEACHER] = logits_of(sources.classifier, sources.test, device=device)
+        for stage, folder in students.items():
+            logits[stage] = logits_of(sources.student(folder), sources.test, device=device)
+    for stage, path in models.items():
+        session = _session(sources, stage, path)
+        total = -(-len(sources.test) // 256)
+        what = f"evaluating {stage.value}"
+        batches = sources.progress.track(sources.test.batches(256), total=total, what=what, unit="batch")
+        logits[stage] = np.concatenate([session.logits(batch) for batch in batches])
+    if sources.plan.model.is_onnx:
+        logits = {Stage.TEACHER: logits[Stage.COMPRESSED], **logits}
+    return logits
+
+
+def _runners(sources: Sources, models: Mapping[Stage, Path]) -> dict[Stage, RunningModel]:
+    """The teacher, and the file that ships."""
+    shipped = _session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT])
+    artifact = RunningModel(run=shipped.logits, where=_where(sources, Stage.ARTIFACT, is_graph=True))
+    if sources.plan.model.is_onnx:
+        run = sources.session(models[Stage.COMPRESSED]).logits
+    else:
+        from edgec.models.infer import to_logits
+
+        run = partial(to_logits, sources.classifier, device=sources.fabric.device)
+    teacher = RunningModel(run=run, where=_where(sources, Stage.TEACHER, is_graph=False))
+    return {Stage.TEACHER: teacher, Stage.ARTIFACT: artifact}
+
+
+def _session(sources: Sources, stage: Stage, path: Path) -> Session:
+    return sources.shipped_session(path) if stage is Stage.ARTIFACT else sources.session(path)
+
+
+def _require_finite(
+    scores: np.ndarray, test: Samples, names: Sequence[str], *, stage: Stage, formats: Quantization
+) -> None:
+    lost = ~np.all(np.isfinite(scores), axis=1)
+    if not np.any(lost):
+        return
+    counts, of = (np.bincount(labels, minlength=len(names)).tolist() for labels in (test.labels[lost], test.labels))
+    worst = sorted((i for i, count in enumerate(counts) if count), key=lambda i: -counts[i] / of[i])
+    named = ", ".join(f"'{names[i]}' ({counts[i]} of {of[i]})" for i in worst[:NAMED])
+    more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
+    which = "rest" if formats.scheme.is_int8 else "scheme"
+    too_large = f"float16 ends at 65,504 and an activation goes beyond: set quantize.{which} = 'float32'"
+    in_half = stage is Stage.ARTIFACT and formats.computes_in_half
+    raise UnsupportedError(
+        f"{stage.value} model: logits of {sum(counts)} of {len(test)} test images are not finite: class {named}{more}",
+        hint=too_large if in_half else "look for weights or activations that are not finite in the model as given",
+    )
+
+
+def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], list[OperatorLatency], list[str]]:
+    """What the profile predicts, where the device is not this machine."""
+    target = sources.plan.target
+    if target.compute is None:
+        return [], [], []
+    prediction = predict_latency(artifact, target)
+    operators = _operators(prediction, target.compute)
+    if target.family == "host":
+        return [], operators, list(advise(prediction, target.compute))
+    notes = [f"latency on {target.title} is predicted from its profile: no such device was at hand"]
+    if target.runtime.engine == "tensorrt":
+        notes.append("no TensorRT engine was built: engines fit one GPU and one TensorRT; the device builds its own")
+    notes += advise(prediction, target.compute)
+    return [prediction.measurement(Stage.ARTIFACT)], operators, notes
+
+
+def _operators(prediction: Prediction, compute: Compute) -> list[OperatorLatency]:
+    return [
+        OperatorLatency(name=cost.name, op=cost.op_type, ms=cost.latency_ms, advice=advice_of(cost, compute))
+        for cost in prediction.operators[:SLOWEST]
+    ]
+
+
+def _on_this_machine(
+    sources: Sources, models: Mapping[Stage, Path]
+) -> tuple[list[Measurement], list[LatencyCurve], list[str]]:
+    """Latency of one image, FP32 and as shipped, the memory that a process needs for it, and its energy if known."""
+    target, spec = sources.plan.target, sources.plan.model.input
+    is_target = target.family == "host"
+    here = {
+        "where": target.title if is_target else describe_host(),
+        "machine": Machine.TARGET if is_target else Machine.OTHER,
+    }
+    sessions = [sources.session(path) for path in models.values()]
+    tensor = sessions[0].feed(sources.test.pixels[np.arange(1)])
+    runs = [lambda session=session: session.logits(tensor) for session in sessions]
+    turns = dict(zip(models, measure_in_turns(runs, max_seconds=6.0), strict=True))
+    rows = [row for stage, taken in turns.items() for row in latency_measurements(taken.latency, stage=stage, **here)]
+    notes: list[str] = []
+    if is_target and target.quantization.scheme is not Scheme.FLOAT32 and not sources.plan.as_given:
+        payoff = compare_turns(turns[Stage.COMPRESSED], turns[Stage.ARTIFACT])
+        rows.append(payoff.measurement(where=target.title))
+        notes += _payoff_notes(payoff, target.quantization.scheme, models, tensor)
+    raw = sources.raw
+    # Of another machine one figure will do: it decides nothing.
+    times = FEWEST if is_target else 1
+    memory_mb = peak_memory_mb(models[Stage.ARTIFACT], spec, times=times, preprocessing_in_graph=raw)
+    rows.append(memory_mb.measurement("peak_memory_mb", "MB", **here))
+    energy_j, _ = measure_energy(dict(zip(models, runs, strict=True))[Stage.ARTIFACT], times=times)
+    rows += [energy_j.measurement("energy_j", "J", **here)] if energy_j else []
+    curves = [
+        LatencyCurve(
+            stage=stage,
+            where=here["where"],
+            n=taken.latency.runs,
+            quantiles_ms=_rounded(taken.latency.quantiles_ms),
+        )
+        for stage, taken in turns.items()
+    ]
+    return rows, curves, notes
+
+
+def _rounded(times_ms: Sequence[float]) -> tuple[float, ...]:
+    """To four digits: a picture needs no more."""
+    return tuple(float(f"{time_ms:.4g}") for time_ms in times_ms)
+
+
+def _payoff_notes(payoff: Payoff, scheme: Scheme, models: Mapping[Stage, Path], tensor: np.ndarray) -> list[str]:
+    """Says so where the scheme does not pay on the machine that is both builder and target, and why."""
+    if not (payoff.fails or payoff.is_open):
+        return []
+    why: list[str] = []
+    if payoff.fails:
+        fp32, artifact = (profile_kernels(models[stage], tensor) for stage in (Stage.COMPRESSED, Stage.ARTIFACT))
+        why = reasons(fp32, artifact, scheme=scheme, host=this_host())
+    return [payoff_note(payoff, why, scheme)]
