@@ -4,8 +4,8 @@
 
 A row per model and target: the share of 60 images to which the graph gives the class that the model as given has,
 before anything is quantised, each run as its own runtime runs it. What a target must refuse has the seconds of
-processor time that this takes, by a command of its own. The whole zoo adds how many there are of each. scikit-learn's models need skl2onnx, and are left out without
-it.
+processor time that this takes, by a command of its own. The whole zoo adds how many there are of each. scikit-learn's
+models need skl2onnx, and are left out without it.
 """
 
 from __future__ import annotations

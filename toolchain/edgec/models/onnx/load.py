@@ -26,6 +26,8 @@ from edgec.models.onnx.tidy import name_nodes_, prune_, spell_out_products_, tid
 __all__ = ["OnnxModel", "load_onnx"]
 
 ANY = Opsets()
+_OF_SIZES = ("imension", "hape")
+"""In what onnxruntime says of images of another size than a graph was made for."""
 _IMAGES = 3
 """Made-up images that show what the outputs are, where the file takes any number."""
 
@@ -130,7 +132,7 @@ def _tried(model: ModelProto, layout: Layout, where: str) -> tuple[dict[str, np.
             return run_all(model, images, batch=batch), images, batch
         except EdgecError as error:
             failure = error
-    spec, opened = layout.spec, None in layout.shape and isinstance(failure, UnsupportedError)
+    spec, opened = layout.spec, None in layout.shape and any(sign in str(failure) for sign in _OF_SIZES)
     size = f"set model.input to the size that it was trained with, if that is not {spec.height}x{spec.width}"
     raise UnsupportedError(f"{where}: {failure}", hint=size if opened else failure and failure.hint) from failure
 
