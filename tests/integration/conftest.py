@@ -16,7 +16,7 @@ import pytest
 
 from edgec.core.inputs import InputSpec
 from edgec.data.arrays import array_samples
-from edgec.pipeline import measure
+from edgec.pipeline.stages import evaluate
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -24,8 +24,8 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 @pytest.fixture
 def brief_latencies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latencies are measured, but not for long."""
-    brief = functools.partial(measure.measure_in_turns, warmup_s=0.01, min_runs=20, min_turns=6)
-    monkeypatch.setattr(measure, "measure_in_turns", brief)
+    brief = functools.partial(evaluate.measure_in_turns, warmup_s=0.01, min_runs=20, min_turns=6)
+    monkeypatch.setattr(evaluate, "measure_in_turns", brief)
 
 
 @dataclass(frozen=True, kw_only=True)

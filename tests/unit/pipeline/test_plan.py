@@ -281,7 +281,7 @@ def test_planning_imports_nothing_heavy(modules_of: Callable[..., set[str]]) -> 
 def test_arrays_are_all_that_the_digests_need(tmp_path: Path) -> None:
     """An `.npz` is planned by its bytes: nothing of it is read, so nothing of it can be wrong yet."""
     np.savez(tmp_path / "a.npz", images=np.zeros(1))
-    assert plan(("data.ood", str(tmp_path / "a.npz"))).sources["ood"]
+    assert plan(("data.ood", str(tmp_path / "a.npz"))).digests["ood"]
 
 
 @pytest.mark.parametrize("name", ["alone:make", "ours.below.nets:make"])

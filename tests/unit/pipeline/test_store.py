@@ -65,7 +65,7 @@ def test_a_stage_that_is_no_longer_what_it_was_is_made_again(tmp_path: Path, dam
         case "deep":
             (folder / "stage.json").write_text("[" * 100_000)
         case "other":
-            other = store.get(StageKey(stage="export", settings={"opset": 19}, sources={}), write_one).folder
+            other = store.get(StageKey(stage="export", settings={"opset": 19}, sources={}), Written, write_one).folder
             shutil.copy(other / "stage.json", folder)
     assert not store.holds(KEY)
     assert store.get(KEY, Written, write_one).cached is False

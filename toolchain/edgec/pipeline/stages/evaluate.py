@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -31,8 +31,6 @@ from edgec.evaluate.bootstrap import class_mean_rows
 from edgec.evaluate.loss import Loss, find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.graph.float16 import ROUNDED
-from edgec.latency.advice import advice_of, advise
-from edgec.latency.roofline import Prediction, predict_latency
 from edgec.pipeline.confidence import temperature_note, unknown_rates, unknown_threshold
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.remedies import explained
@@ -42,6 +40,9 @@ from edgec.pipeline.stages import compress, data, export, quantize
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey
 from edgec.runtime import Session
+
+if TYPE_CHECKING:
+    from edgec.latency.roofline import Prediction
 
 __all__ = ["LOGITS", "Facts", "key", "run"]
 
@@ -256,6 +257,9 @@ def _require_finite(
 
 def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], list[OperatorLatency], list[str]]:
     """What the profile predicts, where the device is not this machine."""
+    from edgec.latency.advice import advise
+    from edgec.latency.roofline import predict_latency
+
     target = sources.plan.target
     if target.compute is None:
         return [], [], []
@@ -271,6 +275,8 @@ def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], lis
 
 
 def _operators(prediction: Prediction, compute: Compute) -> list[OperatorLatency]:
+    from edgec.latency.advice import advice_of
+
     return [
         OperatorLatency(name=cost.name, op=cost.op_type, ms=cost.latency_ms, advice=advice_of(cost, compute))
         for cost in prediction.operators[:SLOWEST]
