@@ -169,3 +169,16 @@ def test_an_input_that_the_models_own_check_refuses_is_told_in_one_line(user_mod
     settings = config(f"{user_module}:net", weights=weights, arguments={"size": 16})
     error = refusal(lambda: load_classifier(settings, LABELS), ConfigError)
     assert "does not take images of (1, 8, 8): AssertionError: wrong height, expected 16" in str(error)
+
+
+def test_only_a_name_that_ends_so_is_an_exported_teacher() -> None:
+    assert config("some/model.onnx").is_onnx
+    assert config("some/MODEL.ONNX").is_onnx
+    assert not config("onnx:model").is_onnx
+
+
+def test_a_model_file_of_another_kind_is_named_for_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(99))
+    error = refusal(lambda: load_classifier(config(str(tmp_path / "m.tflite")), LABELS), DataError)
+    assert "is a TensorFlow Lite model, expected an ONNX file" in str(error)
+    assert "tf2onnx" in str(error.hint)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, unknown_name
 from edgec.models.config import ModelConfig
+from edgec.models.onnx.kinds import refuse_file
 from edgec.models.weights import load_weights_, read_weights
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ def load_classifier(config: ModelConfig, labels: tuple[str, ...]) -> Classifier:
 
     Raises:
         ConfigError: No such architecture, it cannot be called that way, or it does not give one logit per label.
-        DataError: The weights do not fit, or are no numbers.
+        DataError: The weights do not fit, or are no numbers; or the name is that of a file of another kind.
     """
     import torch
 
+    refuse_file(config.name)
     if config.weights is None:
         raise ConfigError(f"model '{config.name}' has no weights", hint="give its weights file with --weights")
     module = build_module(config, labels)

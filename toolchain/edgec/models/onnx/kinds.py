@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgec.core.errors import DataError
 
-__all__ = ["foreign_kind", "is_foreign_name", "require_onnx"]
+__all__ = ["foreign_kind", "refuse_file", "require_onnx"]
 
 _HEAD = 1 << 16
 _EXPORT = "export it with torch.onnx.export(module, (image,), 'model.onnx')"
@@ -59,9 +59,18 @@ def require_onnx(path: Path) -> None:
         raise DataError(f"model '{path}' is {what}, expected an ONNX file", hint=hint)
 
 
-def is_foreign_name(name: str) -> bool:
-    """Whether a model's name is that of a file of another kind, not of an architecture."""
-    return name.lower().endswith(_NAMES)
+def refuse_file(name: str) -> None:
+    """Refuses a model's name that is that of a file of another kind, not of an architecture.
+
+    Raises:
+        DataError: It is; what it is, and what to do.
+    """
+    if not name.lower().endswith(_NAMES):
+        return
+    require_onnx(Path(name))
+    raise DataError(
+        f"model '{name}' is a file, expected the name of an architecture or a file that ends in .onnx", hint=_WEIGHTS
+    )
 
 
 def foreign_kind(path: Path) -> tuple[str, str] | None:
