@@ -52,7 +52,8 @@ def test_pixels_in_and_probabilities_out_become_a_bundle_that_says_so(
     session = session_of(made)
     given = session.run(["dense"], {"input_1:0": pixels})[0]
     model = load_model(build.bundle)
-    np.testing.assert_allclose(softmax(model.session.logits(pixels)), given, atol=0.25)  # int8 beside float32
+    # A second softmax would leave 0.6 at most, 0.3 off; int8 moved single probabilities by 0.26, all of them by 0.01.
+    assert np.abs(softmax(model.session.logits(pixels)) - given).mean() < 0.05
     assert (model.session.logits(pixels).argmax(axis=1) == labels).mean() > 0.9
 
 
