@@ -112,7 +112,6 @@ class TestConfidence:
         np.testing.assert_array_equal(model.is_unknown(scores), scores.max(axis=1) < below.below)
 
 
-@pytest.mark.usefixtures("brief_latencies")
 class TestLeaks:
     @pytest.fixture
     def leaking(self, tmp_path: Path) -> Path:
@@ -328,7 +327,6 @@ def _inflated(model: Path, output: Path) -> Path:
     return output
 
 
-@pytest.mark.usefixtures("brief_latencies")
 class TestWays:
     """Other inputs and settings, without training where it is not what is asked about."""
 
@@ -352,7 +350,7 @@ class TestWays:
         profile = known_targets()[target]
         assert build.manifest["target"]["name"] == target
         assert build.manifest["model"]["scheme"] == profile.quantization.scheme.value
-        half = profile.quantization.scheme.is_int8 and profile.quantization.rest == "float16"
+        half = profile.quantization.scheme.is_int8 and profile.quantization.float_type == "float16"
         assert build.manifest["model"]["opset"] == max(profile.runtime.opset, 19 if half else 0)
         assert build.manifest["runtime"]["engine"] == profile.runtime.engine
         assert (build.manifest["runtime"]["build_plan"] is None) == (profile.runtime.engine != "tensorrt")
