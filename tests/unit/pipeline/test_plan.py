@@ -177,7 +177,7 @@ class TestInputs:
         made = str(ONNX_FILES["QDQ, symmetric int8"].make(tmp_path))
         found = self.of(images, name=made, weights=None)
         assert found.as_given
-        assert (found.target.quantization.scheme, found.target.quantization.rest) == (Scheme.S8S8, "float32")
+        assert (found.target.quantization.scheme, found.target.quantization.float_type) == (Scheme.S8S8, "float32")
         model = {"name": made, "input": INPUT}
         data = [(f"data.{split}", str(images / split)) for split in ("train", "test")]
         with pytest.raises(ConfigError, match="is quantised already, so it ships as it is") as caught:

@@ -106,7 +106,7 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
     digests = _digests(config.model, config.data)
     given = _given_scheme(config)
     if given is not None:
-        formats = target.quantization.model_copy(update={"scheme": given, "rest": "float32"})
+        formats = target.quantization.model_copy(update={"scheme": given, "float_type": "float32"})
         target = target.model_copy(update={"quantization": formats})
     if config.model.is_onnx and config.export.preprocess_in_graph:
         raise ConfigError(
