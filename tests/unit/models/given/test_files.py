@@ -144,6 +144,18 @@ def test_a_gemm_has_a_flat_bias_and_no_factors(load: Load, tmp_path: Path) -> No
     assert {attribute.name for attribute in gemm.attribute} == {"transB"}
 
 
+@pytest.mark.parametrize("names", [{"r1": "input", "flat": "logits"}, {"x": "input", "y": "logits"}, {"y": "input"}])
+def test_names_of_the_pipelines_own_may_be_taken_in_the_file(names: dict[str, str], load: Load) -> None:
+    given = onnx_files.net()
+    for node in given.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*given.graph.input, *given.graph.output):
+        value.name = names.get(value.name, value.name)
+    model = load(given)
+    np.testing.assert_array_equal(logits_of(model, PIXELS).argmax(axis=1), model.given.classes(PIXELS))
+
+
 def test_outputs_of_which_several_fit_are_listed(load: Load) -> None:
     outputs = [onnx_files.logits(), onnx_files.logits(name="z")]
     given = onnx_files._ending(NODE("Softmax", ["z"], ["y"]), outputs=outputs)

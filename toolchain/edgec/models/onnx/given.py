@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from edgec.runtime.onnx import OnnxRuntime
 
 __all__ = ["Given", "run_all"]
 
-_TIES = {TensorProto.FLOAT16: 1e-2, TensorProto.BFLOAT16: 8e-2}
+_TIES: dict[int, float] = {TensorProto.FLOAT16: 1e-2, TensorProto.BFLOAT16: 8e-2}
 """Share of the spread of the logits within which a class is a matter of rounding: some steps of the type."""
 _TIE = 1e-3
 _BATCH = 32
@@ -79,7 +80,7 @@ class Given:
         """The same by onnx's own evaluator: slow, and made for the types that onnxruntime has no kernels for."""
         evaluator = ReferenceEvaluator(onnx.load_from_string(self._model))
         name = self._layout.name
-        return self._classes(pixels, lambda images: np.asarray(evaluator.run(None, {name: images})[0], np.float32))
+        return self._classes(pixels, lambda images: _first(evaluator.run(None, {name: images})))
 
     def _classes(self, pixels: np.ndarray, run: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         images, size, found = self._layout.feed(pixels), self._layout.batch or _BATCH, list[np.ndarray]()
@@ -89,3 +90,7 @@ class Given:
             found.append(run(filled).reshape(len(filled), -1)[: len(part)])
         rows = np.concatenate(found)
         return rows.argmax(axis=1) if self._threshold is None else (rows[:, 0] > self._threshold).astype(np.int64)
+
+
+def _first(outputs: Any) -> np.ndarray:
+    return np.asarray(outputs[0], np.float32)

@@ -149,7 +149,9 @@ def _two_(graph: GraphProto, name: str) -> str:
 
 def _node_(graph: GraphProto, operator: str, name: str, **attributes: int) -> str:
     made = f"{name}_{operator.lower()}"
-    graph.node.append(helper.make_node(operator, [name], [made], name=made, **attributes))
+    node = helper.make_node(operator, [name], [made], name=made)
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+    graph.node.append(node)
     return made
 
 

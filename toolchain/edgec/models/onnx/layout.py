@@ -15,9 +15,11 @@ from edgec.core.inputs import InputSpec, normalise
 from edgec.graph.view import readers
 from edgec.models.onnx.read import graphs_of
 
-__all__ = ["INPUT", "Layout", "layout_of", "rename_", "take_images_"]
+__all__ = ["ANOTHER_INPUT", "INPUT", "Layout", "layout_of", "rename_", "take_images_"]
 
 INPUT = "input"
+ANOTHER_INPUT = "input_as_given"
+"""What a tensor is called that has the name of the input."""
 Axes = Literal["channels first", "channels last", "no channel axis", "flat"]
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 _PIXELS = {TensorProto.UINT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}
@@ -127,8 +129,10 @@ def _axes(sizes: Sequence[int | None], spec: InputSpec, *, is_last: bool) -> Axe
     }
     if channels == 1:
         wanted["no channel axis"] = (height, width)
-    fits = [axes for axes, want in wanted.items() if _fits(sizes[1:], want)]
-    return "channels last" if is_last and "channels last" in fits else next(iter(fits), None)
+    fits: list[Axes] = [axes for axes, want in wanted.items() if _fits(sizes[1:], want)]
+    if is_last and "channels last" in fits:
+        return "channels last"
+    return fits[0] if fits else None
 
 
 def _fits(sizes: Sequence[int | None], wanted: Sequence[int]) -> bool:
@@ -170,8 +174,8 @@ def take_images_(model: ModelProto, layout: Layout) -> None:
     graph = model.graph
     old, first = graph.input[0].name, list[NodeProto]()
     if any(INPUT in (*node.input, *node.output) for node in graph.node):
-        rename_(graph, INPUT, "input_as_given")
-        old = "input_as_given" if old == INPUT else old
+        rename_(graph, INPUT, ANOTHER_INPUT)
+        old = ANOTHER_INPUT if old == INPUT else old
     if layout.axes == "channels first":
         source = INPUT
     else:

@@ -18,7 +18,7 @@ from edgec.models.onnx.classic import plain_operators_
 from edgec.models.onnx.floats import to_float32_
 from edgec.models.onnx.given import Given, run_all
 from edgec.models.onnx.heads import OUTPUT, give_logits_
-from edgec.models.onnx.layout import Layout, layout_of, take_images_
+from edgec.models.onnx.layout import ANOTHER_INPUT, INPUT, Layout, layout_of, take_images_
 from edgec.models.onnx.outputs import choose_output, show_scores_
 from edgec.models.onnx.read import read_model
 from edgec.models.onnx.tidy import name_nodes_, prune_, spell_out_products_, tidied
@@ -93,7 +93,7 @@ def load_onnx(config: ModelConfig, labels: tuple[str, ...], *, opsets: Opsets = 
         labels=labels,
         raw=layout.raw,
         told=tuple(told),
-        given=Given(read, layout, output, head.threshold),
+        given=Given(read, layout, INPUT if output == ANOTHER_INPUT else output, head.threshold),
     )
 
 
@@ -124,7 +124,8 @@ def _in_float32(model: ModelProto, opsets: Opsets, told: list[str]) -> ModelProt
 
 def _tried(model: ModelProto, layout: Layout, where: str) -> tuple[dict[str, np.ndarray], np.ndarray, int | None]:
     """What all outputs gave for made-up images, these, and the batch that the graph takes."""
-    count = 2 * layout.batch if (layout.batch or 1) > 1 else _IMAGES
+    fixed = layout.batch or 1
+    count = 2 * fixed if fixed > 1 else _IMAGES
     images = _made_up(layout, count)
     failure: EdgecError | None = None
     for batch in (layout.batch,) if layout.batch else (None, 1):
