@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -26,6 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from edgec.core.errors import DataError
 from edgec.core.files import files_below
+from edgec.core.framing import frame
 from edgec.core.inputs import InputSpec
 
 __all__ = ["SUFFIXES", "decode_bytes", "decode_image", "decode_images", "fit_pixels", "image_files"]
@@ -58,12 +59,11 @@ _UPRIGHT = {
 def decode_image(path: Path, spec: InputSpec) -> np.ndarray:
     """Reads a JPEG, PNG, WebP or BMP file as the model wants it.
 
-    The camera's orientation (EXIF) is respected, transparency is dropped, 16-bit samples keep their high byte.
-    An image of another size is scaled by its shorter side (bilinear, antialiased) and cropped around its centre.
+    Transparency is dropped, 16-bit samples keep their high byte.
 
     Args:
         path: The file. Of a file with several pictures the first is taken.
-        spec: Size and channels that are wanted.
+        spec: What the model takes: size, channels, and how a picture is brought there.
 
     Returns:
         uint8 [height, width, channels].
@@ -177,7 +177,7 @@ def _read(file: IO[bytes], spec: InputSpec, name: str, most_pixels: int | None =
         with Image.open(file, formats=_FORMATS) as image:
             if most is not None and image.width * image.height > most:
                 raise _too_large(name, f"{image.width}x{image.height}", most)
-            return _fit(_upright(image), spec)
+            return _fit(_upright(image) if spec.exif else image, spec)
     except UnidentifiedImageError as error:
         raise DataError(f"{name} is not a readable JPEG, PNG, WebP or BMP file", hint=_HINT) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -204,10 +204,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _fit(image: Image.Image, spec: InputSpec) -> np.ndarray:
     image, mode = _eight_bit(image), "L" if spec.channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
-    size = (spec.width, spec.height)
-    if image.size != size:
-        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-    return np.array(image, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
+    return np.array(frame(image, spec), dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -119,7 +119,7 @@ def array_samples(
 def array_images(images: np.ndarray, spec: InputSpec, *, where: str) -> Images:
     """Unlabelled images from an array: uint8 [n, height, width] or [n, height, width, 1 or 3]."""
     shaped = images[..., None] if images.ndim == 3 else images
-    if shaped.shape[1:] != (spec.height, spec.width, spec.channels):
+    if not spec.keeps(*shaped.shape[1:]):
         shaped = np.stack([fit_pixels(image, spec) for image in shaped])
     return Images(pixels=shaped, digests=tuple(digest_image(image) for image in shaped), source=where)
 
