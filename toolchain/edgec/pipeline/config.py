@@ -18,6 +18,7 @@ from edgec.core.errors import ConfigError
 from edgec.data.groups import Grouping
 from edgec.evaluate.gates import Gates
 from edgec.models.config import ModelConfig, is_onnx_file
+from edgec.models.presets import is_weights_enum
 from edgec.pipeline.embedded import EMBEDDED
 from edgec.quantize.config import QuantizeConfig
 
@@ -281,13 +282,14 @@ def _read(path: Path) -> dict[str, Any]:
         (data, "calibration"),
         (data, "unlabelled"),
         (data, "ood"),
-        (model, "weights"),
     ):
         _resolve(section, key, path.parent)
     for section, key, is_file in (
         (table, "target", is_file_name),
         (calibrate, "recipe", is_file_name),
         (model, "name", is_onnx_file),
+        (model, "weights", _is_path),
+        (model, "preset", _is_path),
     ):
         _resolve(section, key, path.parent, when=is_file)
     return table
@@ -304,6 +306,10 @@ def _expanded(text: str, path: Path) -> str:
         return default
 
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+
+
+def _is_path(value: str) -> bool:
+    return bool(value) and not is_weights_enum(value)
 
 
 def _resolve(section: Any, key: str, folder: Path, *, when: Callable[[str], bool] = bool) -> None:

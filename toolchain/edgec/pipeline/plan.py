@@ -19,6 +19,7 @@ from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.export.ahead import rtx_version
 from edgec.models.config import ModelConfig
+from edgec.models.presets import is_weights_enum
 from edgec.models.load import search_current_folder
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
@@ -142,7 +143,7 @@ class Plan:
     @property
     def _model_settings(self) -> dict[str, Any]:
         """Settings but not paths, likewise."""
-        return self.model.model_dump(mode="json", exclude={"weights", "name"} if self.model.is_onnx else {"weights"})
+        return self.model.model_dump(mode="json", exclude={"weights", "preset", *({"name"} if self.model.is_onnx else ())})
 
     def _compared(self, stage: str, variant: Literal["plain", "few"]) -> Recipe | None:
         asked = self.compresses and variant in self.config.compress.compare
@@ -212,12 +213,17 @@ def _overridden(target: Target, given: QuantizeConfig) -> Target:
 
 def _source_digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
     digests = {
-        "model": digest_value([_architecture(model), _path(model.weights, "weights") if model.weights else None]),
+        "model": digest_value([_architecture(model), _weights(model.weights) if model.weights else None]),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
     given = {name: _path(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
+
+
+def _weights(given: Path) -> str:
+    """Digest of a weights file; of torchvision's own, the name, since they never change."""
+    return str(given) if is_weights_enum(given) else _path(given, "weights")
 
 
 def _architecture(model: ModelConfig) -> str:
