@@ -177,16 +177,19 @@ def calibrating(sources: Sources, images: Prepared, session: Session) -> Calibra
 def quantize(sources: Sources, images: Prepared, model: Path, ranges: Path, folder: Path) -> Mapping[str, Any]:
     """Stage `quantize`: the graph that ships, in the target's scheme, refined as far as the settings ask for it."""
     from edgec.calibrate import Ranges
+    from edgec.export.metadata import metadata_of
     from edgec.quantize import quantize_model
 
     read = Ranges.from_json(ranges.read_text(encoding="utf-8"))
-    target, shipped = sources.plan.target, folder / MODEL
-    if not sources.plan.config.quantize.refines(target):
-        return asdict(quantize_model(model, read, target, output=shipped))
+    plan, target, shipped = sources.plan, sources.plan.target, folder / MODEL
+    raw = plan.config.export.preprocess_in_graph
+    metadata = metadata_of(plan.model.input, sources.labels, preprocessing_in_graph=raw)
+    if not plan.config.quantize.refines(target):
+        return asdict(quantize_model(model, read, target, output=shipped, metadata=metadata))
     from edgec.pipeline.refining import REFINED, refined, refined_facts
 
     result = refined(sources, images, model, read, folder)
-    facts = asdict(quantize_model(folder / REFINED, result.ranges, target, output=shipped))
+    facts = asdict(quantize_model(folder / REFINED, result.ranges, target, output=shipped, metadata=metadata))
     return {**facts, **refined_facts(sources, images, result, shipped)}
 
 
