@@ -29,8 +29,8 @@ from edgec.core.errors import EdgecError
 from edgec.core.progress import Silent
 from edgec.deploy import Site
 from edgec.deploy.agent import Agent
+from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
-from edgec.deploy.registry import Repository
 from edgec.deploy.transfer import push_bundle
 from edgec.package import open_bundle
 from loopback_sshd import children, digest_at, kill, make_bundle

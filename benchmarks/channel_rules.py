@@ -19,15 +19,15 @@ import numpy as np
 import torch
 import torchvision
 
+from edgec.bench.latency import measure_in_turns
+from edgec.bench.payoff import compare_turns
 from edgec.compress.coupling import coupled_channels
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths
 from edgec.core.classifier import Classifier
 from edgec.core.target import Rules, Target, load_target
-from edgec.evaluate.latency import measure_in_turns
-from edgec.evaluate.payoff import compare_turns
-from edgec.evaluate.roofline import predict_latency
 from edgec.export.onnx import export_onnx
+from edgec.latency.roofline import predict_latency
 from edgec.models.taps import find_tap
 from edgec.runtime import Session
 from nets import INPUT, LABELS, quantised, rounded

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 import torchvision
 
+from edgec.bench.latency import Turns, measure_in_turns
+from edgec.bench.payoff import compare_turns
 from edgec.calibrate import calibration_set, load_recipe, observe_ranges
 from edgec.core.classifier import Classifier
 from edgec.core.inputs import InputSpec
@@ -27,8 +29,6 @@ from edgec.core.progress import Silent
 from edgec.core.samples import Samples
 from edgec.core.target import EngineName, load_target
 from edgec.data import load_samples
-from edgec.evaluate.latency import Turns, measure_in_turns
-from edgec.evaluate.payoff import compare_turns
 from edgec.export.onnx import export_onnx
 from edgec.models.config import ModelConfig
 from edgec.models.load import load_classifier

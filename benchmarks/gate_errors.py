@@ -24,7 +24,8 @@ import numpy as np
 from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.evaluate.accuracy import macro_f1_interval
 from edgec.evaluate.bootstrap import class_mean_rows
-from edgec.evaluate.gates import Gates, Policy, Verdict, check_gates
+from edgec.evaluate.gate_settings import Gates, Policy
+from edgec.evaluate.gates import Verdict, check_gates
 from edgec.evaluate.intervals import PairedCounts, quantile_ranks, wilson_interval
 from edgec.evaluate.paired import Outcomes, Pairs
 from edgec.evaluate.rejection import ranked_area

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from edgec.core.measurement import Measurement, Stage
-from edgec.evaluate.gates import Gates, Policy, check_gates
+from edgec.evaluate.gate_settings import Gates, Policy
+from edgec.evaluate.gates import check_gates
 from edgec.evaluate.intervals import PairedCounts, wilson_interval
 from edgec.evaluate.report import Report
 from rows import Row, arguments, show

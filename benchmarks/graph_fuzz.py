@@ -16,7 +16,7 @@ import sys
 import onnx
 from google.protobuf.message import DecodeError, Message
 
-from edgec.package.graph import foreign_part
+from edgec.package.foreign import foreign_part
 from mutants.graphs import hidden
 
 __all__ = ["fuzz", "reaches_outside", "read_by_cxx"]
@@ -76,7 +76,7 @@ def _mutated(data: bytes, most: int, seed: int) -> bytes:
 def main() -> None:
     import atheris
 
-    import edgec.package.graph as reader
+    import edgec.package.foreign as reader
 
     for name in ("foreign_part", "_value", "_varint"):
         setattr(reader, name, atheris.instrument_func(getattr(reader, name)))

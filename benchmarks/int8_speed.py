@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgec.bench.latency import Turns, measure_in_turns
+from edgec.bench.payoff import compare_turns, profile_kernels
 from edgec.core.target import Target, load_target
-from edgec.evaluate.latency import Turns, measure_in_turns
-from edgec.evaluate.payoff import compare_turns, profile_kernels
 from edgec.runtime import Session
 from nets import INPUT, calibrated, exported
 from rows import Row, arguments, show

@@ -1,7 +1,7 @@
 """Fits the roofline's parameters to latencies of whole nets: ln(measured / predicted), squared, towards priors.
 
 Rows come in groups, one a device. A family of devices shares priors, and a device leaves those of its family only as
-far as its rows say so: where there are few, the family decides. `edgec.evaluate.roofline` computes the same operator
+far as its rows say so: where there are few, the family decides. `edgec.latency.roofline` computes the same operator
 by operator.
 """
 
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgec.core.compute import RELATED, Compute, Efficiency, Waste
-from edgec.evaluate.roofline import Precision, moving_ms, padded, peak_of, precision_of
-from edgec.evaluate.workload import Work
+from edgec.latency.roofline import Precision, moving_ms, padded, peak_of, precision_of
+from edgec.latency.workload import Work
 
 __all__ = ["Fit", "Observation", "Priors", "fit_parameters", "predict_observations"]
 

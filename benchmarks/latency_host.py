@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgec.bench.latency import measure_latency
 from edgec.core.target import Target, load_target
-from edgec.evaluate.latency import measure_latency
-from edgec.evaluate.roofline import predict_latency
-from edgec.evaluate.sweep import calibrate_machine, clock_here
+from edgec.latency.fit.sweep import calibrate_machine, clock_here
+from edgec.latency.roofline import predict_latency
 from edgec.runtime import Session
 from nets import INPUT, ZOO, exported, quantised
 from rows import Row

@@ -25,8 +25,8 @@ import numpy as np
 from edgec.core.compute import Compute, Fitted
 from edgec.core.target import Target, load_target
 from edgec.evaluate.intervals import wilson_interval
-from edgec.evaluate.sweep import toml_text
-from edgec.evaluate.workload import read_workload
+from edgec.latency.fit.sweep import toml_text
+from edgec.latency.workload import read_workload
 from latency_fit import Fit, Observation, fit_parameters, predict_observations
 from nets import exported, outline, quantised
 from rows import Row, arguments, show

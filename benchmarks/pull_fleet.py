@@ -35,8 +35,8 @@ from edgec.core.progress import Silent
 from edgec.core.target import Scheme
 from edgec.deploy.agent import JITTER
 from edgec.deploy.modelpack import MEDIA_TYPE, read_artifact
+from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
-from edgec.deploy.registry import Repository
 from edgec.deploy.transfer import push_bundle
 from edgec.package import Description, ModelEntry, OutputEntry, RuntimeEntry, TargetEntry, open_bundle, pack_bundle
 from rows import Row, arguments, show

@@ -21,11 +21,12 @@ from PIL import Image
 from chromium import CHROMIUM, Page, open_chromium
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.broken import Answer, BrokenImage, BrokenImages
-from edgec.evaluate.gates import Gates, check_gates
+from edgec.evaluate.gate_settings import Gates
+from edgec.evaluate.gates import check_gates
 from edgec.evaluate.intervals import PairedCounts, paired_p_value, wilson_interval
-from edgec.evaluate.page import render_report
 from edgec.evaluate.paired import drop_row
 from edgec.evaluate.report import CalibrationFacts, LatencyCurve, OperatorLatency, Report, SizePart
+from edgec.report.page import render_report
 from rows import Row, arguments, show
 
 SIZES = (10, 100, 1000)

@@ -19,13 +19,13 @@ import onnxruntime
 import torch
 from PIL import Image
 
+from edgec.bench.latency import measure_in_turns
+from edgec.bench.payoff import compare_turns
 from edgec.core.classifier import Classifier
 from edgec.core.images import decode_image
 from edgec.core.inputs import InputSpec
 from edgec.core.target import Scheme, load_target
 from edgec.evaluate.intervals import quantile_ranks
-from edgec.evaluate.latency import measure_in_turns
-from edgec.evaluate.payoff import compare_turns
 from edgec.export.onnx import export_onnx
 from edgec.models.cifar_resnet import resnet20
 from edgec.package import (

@@ -17,13 +17,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from edgec.compress.config import Budget, DistillConfig
 from edgec.compress.coupling import coupled_channels
-from edgec.compress.distill import Pool, distill
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths
 from edgec.core.progress import Silent
 from edgec.core.target import Rules
+from edgec.learn.config import Budget, DistillConfig
+from edgec.learn.distill import Pool, distill
 from edgec.models import cifar_resnet
 from edgec.models.taps import find_tap, tapped
 from edgec.pipeline.device import Device, open_fabric

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgec.compress.distill import augment
 from edgec.core.classifier import Classifier
 from edgec.data import load_digits_splits
+from edgec.learn.distill import augment
 from edgec.models.digits import digits_net
 from edgec.models.infer import logits_of, to_tensor
 from edgec.pipeline.config import read_config

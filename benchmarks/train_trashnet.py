@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edgec.compress.distill import augment
 from edgec.core.inputs import InputSpec
+from edgec.learn.distill import augment
 from edgec.models.cifar_resnet import resnet20
 from edgec.models.infer import to_tensor
 from edgec.models.weights import read_weights

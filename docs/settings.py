@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from edgec.cli.check import command as check
-from edgec.evaluate.gates import Gates, require_share
+from edgec.evaluate.gate_settings import Gates, require_share
 
 __all__ = ["Row", "Section", "Tables", "settings_of"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from edgec.core.graph import producers
+from edgec.graph.view import producers
 
 if TYPE_CHECKING:
     from onnx import ModelProto

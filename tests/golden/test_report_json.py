@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
-from edgec.evaluate.gates import Gates
+from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.loss import ClassLoss, Loss, Remedy
 from edgec.evaluate.report import (
     CalibrationFacts,

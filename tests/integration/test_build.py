@@ -432,7 +432,7 @@ class TestWays:
         (row,) = rows
         assert (row["stage"], row["unit"], row["where"]) == ("artifact", "times", report["target_title"])
         assert row["low"] <= row["value"] <= row["high"]
-        assert len(told) == (row["low"] <= 1.03)  # noise of the machine, as in evaluate/payoff.py
+        assert len(told) == (row["low"] <= 1.03)  # noise of the machine, as in bench/payoff.py
 
     def test_preprocessing_in_the_graph_changes_no_logit(self, builder: Any, tmp_path: Path, plain_cache: Path) -> None:
         exact = ("--target", "host", "--set", "quantize.scheme=float32")

@@ -14,8 +14,8 @@ from edgec.core.declaration import read_declaration
 from edgec.core.host import describe_host
 from edgec.core.target import Target, load_target
 from edgec.deploy import Site
-from edgec.evaluate import sweep
-from edgec.evaluate.probes import Probe
+from edgec.latency.fit import sweep
+from edgec.latency.fit.probes import Probe
 from edgec.package import open_bundle
 
 BUILD_ONLY = ("torch", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "asyncssh")

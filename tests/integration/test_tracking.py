@@ -20,7 +20,7 @@ import pytest
 
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.report import Report
-from edgec.pipeline.tracking import metrics_of
+from edgec.track.mlflow import metrics_of
 
 START_S = 400
 """A first start makes the database, step by step through every version of its schema."""

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from torch import nn
 
-from edgec.compress.config import DistillConfig, FinetuneConfig
+from edgec.compress.config import FinetuneConfig
 from edgec.compress.coupling import Coupled, coupled_channels
-from edgec.compress.distill import Seen, augment, mimic_loss, mixed
 from edgec.compress.finetune import Labelled, disagreement, finetune
 from edgec.compress.flops import layer_flops, total_flops
 from edgec.compress.prune import prune
@@ -22,6 +21,8 @@ from edgec.compress.widths import _flops_left, even_widths
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.core.target import Rules
+from edgec.learn.config import DistillConfig
+from edgec.learn.distill import Seen, augment, mimic_loss, mixed
 from edgec.models.rebuild import rebuild_
 
 IMAGE = torch.zeros(1, 2, 6, 6)

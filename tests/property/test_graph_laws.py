@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from edgec.package.graph import foreign_part
+from edgec.package.foreign import foreign_part
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 CORPUS = sorted((Path(__file__).resolve().parents[1] / "corpus" / "graphs").iterdir())

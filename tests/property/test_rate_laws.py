@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edgec.compress.config import ClassWeights
-from edgec.compress.draws import balanced_chances, flattening_chances
 from edgec.compress.importance import class_weights
-from edgec.compress.labels import assign_labels, complementary_rates
+from edgec.learn.draws import balanced_chances, flattening_chances
+from edgec.learn.labels import assign_labels, complementary_rates
 
 counts = st.lists(st.integers(0, 10_000), min_size=2, max_size=120).filter(any).map(np.array)
 small_counts = st.lists(st.integers(0, 50), min_size=2, max_size=12).filter(any).map(np.array)

@@ -15,7 +15,7 @@ from edgec.cli.init import command, config_text
 from edgec.compress.config import MirConfig
 from edgec.core.declaration import bind, field_names
 from edgec.core.errors import ConfigError
-from edgec.evaluate.gates import Gates
+from edgec.evaluate.gate_settings import Gates
 from edgec.pipeline.config import BuildConfig, read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build

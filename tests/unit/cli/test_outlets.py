@@ -18,8 +18,9 @@ from edgec.cli import main
 from edgec.cli.console import ConsoleProgress, Terminal
 from edgec.cli.say import say
 from edgec.core.plain import in_json, in_markdown, plain
-from edgec.evaluate.gates import Check, GateResult, Policy, Verdict
-from edgec.evaluate.outlets import code_quality, github_annotations, junit, markdown
+from edgec.evaluate.gate_settings import Policy
+from edgec.evaluate.gates import Check, GateResult, Verdict
+from edgec.report.ci import code_quality, github_annotations, junit, markdown
 from edgec.serve.logs import log_config
 from edgec.study.files import _lines
 from edgec.study.plot import Group, Lane, Mark, Panel, Picture, axis_from, render_picture

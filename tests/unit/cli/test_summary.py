@@ -9,7 +9,8 @@ import pytest
 
 from edgec.cli.summary import print_summary
 from edgec.core.measurement import Measurement, Stage
-from edgec.evaluate.gates import GateResult, Gates, check_gates
+from edgec.evaluate.gate_settings import Gates
+from edgec.evaluate.gates import GateResult, check_gates
 from edgec.evaluate.loss import Loss, loss_text
 from edgec.evaluate.report import Report, write_report
 from edgec.pipeline.build import Built

@@ -12,8 +12,8 @@ from edgec.cli.targets import command
 from edgec.core.declaration import read_declaration
 from edgec.core.errors import ConfigError
 from edgec.core.target import Target, known_targets
-from edgec.evaluate import sweep
-from edgec.evaluate.probes import Probe
+from edgec.latency.fit import sweep
+from edgec.latency.fit.probes import Probe
 
 NAMES = sorted(known_targets())
 

@@ -10,7 +10,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from edgec.compress.config import Budget
 from edgec.compress.job import CompressJob
 from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_image
@@ -18,6 +17,7 @@ from edgec.core.inputs import InputSpec
 from edgec.core.samples import Images, Samples
 from edgec.core.target import Rules
 from edgec.data import draw_few, load_digits_splits
+from edgec.learn.config import Budget
 from edgec.models.digits import digits_net
 from edgec.models.weights import load_weights_, read_weights
 from edgec.pipeline.embedded import WEIGHTS

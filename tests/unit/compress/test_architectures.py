@@ -14,12 +14,12 @@ from torch import nn
 
 from edgec.compress import mir, oefsmc, practise
 from edgec.compress.blocks import residual_blocks
-from edgec.compress.config import Budget, MirConfig, OefsmcConfig, PractiseConfig
+from edgec.compress.channels import slim
+from edgec.compress.config import MirConfig, OefsmcConfig, PractiseConfig
 from edgec.compress.coupling import coupled_channels
 from edgec.compress.flops import total_flops
 from edgec.compress.job import CompressJob
 from edgec.compress.methods import methods
-from edgec.compress.slim import slim
 from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_image
 from edgec.core.errors import UnsupportedError
@@ -27,6 +27,7 @@ from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Samples
 from edgec.core.target import Rules
+from edgec.learn.config import Budget
 from edgec.models.attention import FewerHeads
 from edgec.models.checkpoint import load_student, save_student
 from edgec.models.infer import logits_of, to_tensor

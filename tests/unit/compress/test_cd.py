@@ -18,17 +18,18 @@ from torch import Tensor, nn
 
 from edgec.compress import cd, oefsmc
 from edgec.compress.cd import regressed
-from edgec.compress.config import Budget, CdConfig, DistillConfig, OefsmcConfig
+from edgec.compress.channels import channels_to_keep, slim
+from edgec.compress.config import CdConfig, OefsmcConfig
 from edgec.compress.flops import total_flops
 from edgec.compress.job import CompressJob
 from edgec.compress.methods import methods
-from edgec.compress.slim import channels_to_keep, slim
 from edgec.core.classifier import Classifier
 from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.core.target import Rules
+from edgec.learn.config import Budget, DistillConfig
 from edgec.models.infer import logits_of, to_tensor
 
 QUICK = {"layer_steps": 30, "finetune_steps": 0}

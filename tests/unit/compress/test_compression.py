@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from edgec.compress import mir, oefsmc
-from edgec.compress.config import Budget, DistillConfig, FinetuneConfig, MirConfig, OefsmcConfig
+from edgec.compress.config import FinetuneConfig, MirConfig, OefsmcConfig
 from edgec.compress.flops import total_flops
 from edgec.compress.importance import class_taylor, class_weights, importance
 from edgec.compress.job import CompressJob
@@ -25,6 +25,7 @@ from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress, Silent
 from edgec.core.registry import Registered
 from edgec.core.samples import Images, Samples
+from edgec.learn.config import Budget, DistillConfig
 from edgec.models.infer import logits_of, to_tensor
 from edgec.models.taps import Tap, find_tap
 

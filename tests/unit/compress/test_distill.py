@@ -13,13 +13,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from edgec.compress.config import Budget, DistillConfig, MirConfig, PractiseConfig
-from edgec.compress.distill import Pool, Seen, augment, batches, distill, mimic_loss, mixed
+from edgec.compress.config import MirConfig, PractiseConfig
 from edgec.compress.prune import prune
 from edgec.core.classifier import Classifier
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
+from edgec.learn.config import Budget, DistillConfig
+from edgec.learn.distill import Pool, Seen, augment, batches, distill, mimic_loss, mixed
 from edgec.models.infer import to_tensor
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from edgec.compress import finetune as module
 from edgec.compress.config import FinetuneConfig
 from edgec.compress.finetune import Labelled, Tuned, disagreement, finetune, open_sampling_loss
-from edgec.compress.labels import complementary_rates
 from edgec.core.classifier import Classifier
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
+from edgec.learn.labels import complementary_rates
 from edgec.models.infer import to_tensor
 
 SOUND = {"learning_rate": 1e-4, "eta": 0.3, "steps": 16}

@@ -16,17 +16,18 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from edgec.compress import fskd, oefsmc
-from edgec.compress.config import Budget, DistillConfig, FskdConfig, OefsmcConfig
+from edgec.compress.channels import slim
+from edgec.compress.config import FskdConfig, OefsmcConfig
 from edgec.compress.fskd import absorb_, pointwise
 from edgec.compress.job import CompressJob
 from edgec.compress.methods import methods
-from edgec.compress.slim import slim
 from edgec.core.classifier import Classifier
 from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.core.target import Rules
+from edgec.learn.config import Budget, DistillConfig
 from edgec.models.infer import logits_of, to_tensor
 
 

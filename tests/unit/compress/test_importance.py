@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgec.compress.config import ClassWeights
 from edgec.compress.importance import class_taylor, class_weights, importance
-from edgec.compress.labels import complementary_rates
+from edgec.learn.labels import complementary_rates
 
 CLASSES = 4
 LABELS = torch.tensor([0, 0, 0, 1, 3, 3])

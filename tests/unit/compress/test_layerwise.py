@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.compress.job import Auxiliary, CompressJob
-from edgec.compress.layerwise import BATCH, Reached, Weighed, run_hooked, second_moments, weighed
+from edgec.compress.job import Auxiliary, CompressJob, weighed
 from edgec.core.samples import Images
+from edgec.learn.layerwise import BATCH, Reached, Weighed, run_hooked, second_moments
 
 
 def with_auxiliary(job: CompressJob, ood: Images) -> CompressJob:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edgec.compress import practise
 from edgec.compress.blocks import Block, residual_blocks, without_blocks
-from edgec.compress.config import Budget, PractiseConfig
+from edgec.compress.config import PractiseConfig
 from edgec.compress.flops import total_flops
 from edgec.compress.job import Auxiliary, CompressJob
 from edgec.compress.methods import methods
@@ -26,6 +26,7 @@ from edgec.core.classifier import Classifier
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.progress import Silent
 from edgec.core.samples import Images
+from edgec.learn.config import Budget
 from edgec.models.checkpoint import load_student, save_student
 from edgec.models.cifar_resnet import Block as ResNetBlock
 from edgec.models.cifar_resnet import resnet20

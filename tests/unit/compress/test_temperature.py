@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.compress.temperature import Views, changed, fit_temperature, match_confidence, probabilities, views_of
 from edgec.core.classifier import Classifier
 from edgec.core.samples import Samples
+from edgec.learn.temperature import Views, changed, fit_temperature, match_confidence, probabilities, views_of
 
 
 def logits(n: int = 400, *, seed: int = 0) -> np.ndarray:

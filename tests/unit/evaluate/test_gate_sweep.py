@@ -8,14 +8,15 @@ from functools import cache
 import numpy as np
 import pytest
 
+from edgec.bench.repeats import Repeated
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement
 from edgec.evaluate.bootstrap import class_mean_rows
-from edgec.evaluate.gates import GateResult, Gates, Policy, Verdict, check_gates
+from edgec.evaluate.gate_settings import Gates, Policy
+from edgec.evaluate.gates import GateResult, Verdict, check_gates
 from edgec.evaluate.intervals import quantile_ranks
 from edgec.evaluate.paired import Outcomes, Pairs, drop_measurements
 from edgec.evaluate.rejection import rejection_measurement
-from edgec.evaluate.repeats import Repeated
 from edgec.evaluate.report import Report
 
 LABELS = ("cat", "dog", "eel")

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from edgec.core.declaration import bind
 from edgec.core.errors import ConfigError
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
-from edgec.evaluate.gates import GateResult, Gates, Policy, Verdict, check_gates, fold_passes
+from edgec.evaluate.gate_settings import Gates, Policy
+from edgec.evaluate.gates import GateResult, Verdict, check_gates, fold_passes
 from edgec.evaluate.intervals import PairedCounts
 from edgec.evaluate.report import Report
 from edgec.evaluate.significance import images_for_interval, images_for_share

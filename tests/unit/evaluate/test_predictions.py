@@ -7,7 +7,7 @@ import pytest
 
 from edgec.core.errors import IntegrityError
 from edgec.core.measurement import Stage
-from edgec.core.stored import arrays_bytes
+from edgec.core.untrusted_arrays import arrays_bytes
 from edgec.evaluate.intervals import PairedCounts
 from edgec.evaluate.predictions import Predictions
 

@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgec.core.errors import IntegrityError
 from edgec.package import open_bundle
-from edgec.package.graph import _MESSAGES, foreign_part
+from edgec.package.foreign import _MESSAGES, foreign_part
 
 WEIGHTS = numpy_helper.from_array(np.arange(6, dtype=np.float32), "w")
 
@@ -178,7 +178,7 @@ def test_protobuf_reads_the_name_of_a_file_where_a_tag_is_too_long() -> None:
 
 
 def test_a_list_of_more_fields_than_any_graph_has_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgec.package.graph._MAX_FIELDS", 100)
+    monkeypatch.setattr("edgec.package.foreign._MAX_FIELDS", 100)
     assert foreign_part(in_graph(b"\x08\x01" * 99)) == "list of more than 100 fields"
     assert foreign_part(in_graph(b"\x08\x01" * 90)) is None
 

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from edgec.calibrate import calibration_set, load_recipe, observe_ranges, prepare
-from edgec.compress.layerwise import Weighed
 from edgec.core.digest import digest_image
 from edgec.core.host import this_host
 from edgec.core.inputs import InputSpec, normalise
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
+from edgec.learn.layerwise import Weighed
 from edgec.quantize import quantize_model
 from edgec.quantize.network import Network
 from edgec.quantize.rounding import correct_biases_, round_weights_

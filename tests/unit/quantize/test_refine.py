@@ -13,9 +13,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.calibrate import load_recipe, observe_ranges, prepare
-from edgec.compress.distill import Pool
-from edgec.compress.layerwise import Weighed
 from edgec.core.progress import Silent
+from edgec.learn.distill import Pool
+from edgec.learn.layerwise import Weighed
 from edgec.quantize import quantize_model
 from edgec.quantize.config import QuantizeConfig, TrainConfig
 from edgec.quantize.refine import RefineJob, refine

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.compress.layerwise import Weighed
 from edgec.core.progress import Silent
+from edgec.learn.layerwise import Weighed
 from edgec.quantize import rounding
 from edgec.quantize.rounding import compensated, correct_biases_, input_moments, round_weights_
 

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from edgec.compress.distill import Pool
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
+from edgec.learn.distill import Pool
 from edgec.quantize.config import TrainConfig
 from edgec.quantize.training import train_
 

@@ -14,18 +14,18 @@ from edgec.core.errors import MissingDependencyError
 from edgec.core.inputs import InputSpec
 from edgec.core.target import EngineName
 from edgec.package import RuntimeEntry
-from edgec.runtime import Session, engine, is_installed, load_model
+from edgec.runtime import Session, engines, is_installed, load_model
 
 
 @pytest.fixture
 def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without OpenVINO."""
-    real = engine.find_spec
-    monkeypatch.setattr(engine, "find_spec", lambda name: None if name == "openvino" else real(name))
+    real = engines.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else real(name))
 
 
 def test_every_engine_has_a_name_and_a_way_to_install_it() -> None:
-    assert set(engine.NAMES) == set(engine.INSTALL) == set(get_args(EngineName))
+    assert set(engines.NAMES) == set(engines.INSTALL) == set(get_args(EngineName))
 
 
 def test_asking_whether_an_engine_is_here_imports_nothing() -> None:

@@ -135,7 +135,7 @@ def test_smaller_batches_follow_larger_ones(paper: Any) -> None:
 def test_a_session_takes_no_more_at_once_than_the_engine_was_built_for(
     paper: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgec.runtime.engine.is_installed", lambda name: True)
+    monkeypatch.setattr("edgec.runtime.engines.is_installed", lambda name: True)
     given = tensors(2 * MOST + 1)
     logits = Session(b"engine", SPEC, engine="tensorrt").logits(given)
     np.testing.assert_allclose(logits, given.mean(axis=(2, 3)), rtol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 from edgec.core.errors import TransportError
 from edgec.core.host import describe_host
 from edgec.core.target import Scheme, Target, load_target
-from edgec.evaluate.probes import Probe, probe_graph
+from edgec.latency.fit.probes import Probe, probe_graph
 from edgec.runtime.timing import Order, median_ms, serve_timings
 
 GRAPH = probe_graph(Probe(step="Conv", channels=8, size=8, kernel=3), Scheme.FLOAT32).SerializeToString()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from edgec.core.graph import WEIGHTED, attribute, producers, readers
 from edgec.core.target import Scheme
+from edgec.graph.view import WEIGHTED, attribute, producers, readers
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.calibrate.graph import prepare
 from edgec.calibrate.grid import activation_grid
 from edgec.calibrate.observers import observer_for
 from edgec.calibrate.placement import place
 from edgec.calibrate.watch import Seen, Watch
 from edgec.core.errors import CalibrationError
 from edgec.core.progress import Progress, Silent
+from edgec.graph.preparing import prepare
 
 if TYPE_CHECKING:
     from edgec.calibrate.recipe import Recipe

@@ -15,8 +15,8 @@ from edgec.cli.trust import find_trust, require_signed, signed_by
 from edgec.core.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
+    from edgec.bench.bundle import BenchResult
     from edgec.deploy.fleet import Device
-    from edgec.evaluate.bench import BenchResult
     from edgec.package import Trust
 
 __all__ = ["command", "find_device", "one_device"]
@@ -151,7 +151,7 @@ def _here(
     repeats: int,
     trust: Trust | None,
 ) -> tuple[dict[str, Any], BenchResult]:
-    from edgec.evaluate.bench import bench
+    from edgec.bench.bundle import bench
     from edgec.runtime import load_model
 
     model = load_model(bundle, trust=trust, threads=threads, batch=max(batches))
@@ -175,9 +175,9 @@ def _on_device(
 
     from pydantic import TypeAdapter, ValidationError
 
+    from edgec.bench.bundle import BenchResult
     from edgec.deploy.remote import bench_there
     from edgec.deploy.rollout import Payload
-    from edgec.evaluate.bench import BenchResult
 
     require_signed(bundle, trust)
     payload = Payload.of(bundle)

@@ -13,7 +13,8 @@ from edgec.core.errors import ConfigError, GateFailed
 
 if TYPE_CHECKING:
     from edgec.core.progress import Progress
-    from edgec.evaluate.gates import GateResult, Gates
+    from edgec.evaluate.gate_settings import Gates
+    from edgec.evaluate.gates import GateResult
 
 __all__ = ["command"]
 
@@ -25,7 +26,7 @@ class ShareType(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number; 90 is refused, because it was meant as a percentage."""
-        from edgec.evaluate.gates import require_share
+        from edgec.evaluate.gate_settings import require_share
 
         del ctx
         try:
@@ -131,9 +132,9 @@ def command(
     """
     from edgec.core.plain import in_json
     from edgec.core.progress import Silent
-    from edgec.evaluate import outlets
     from edgec.evaluate.gates import Check
     from edgec.pipeline.check import check_bundle
+    from edgec.report import ci as outlets
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))
@@ -182,7 +183,7 @@ def _asked(config: Path | None, given: dict[str, Any]) -> Gates:
     from pydantic import BaseModel, ConfigDict
 
     from edgec.core.declaration import bind, read_declaration
-    from edgec.evaluate.gates import Gates
+    from edgec.evaluate.gate_settings import Gates
 
     class Declared(BaseModel):
         """An edgec.toml, of which only the gates matter here."""
@@ -209,8 +210,8 @@ def _print_table(results: Sequence[GateResult]) -> None:
     from rich.text import Text
 
     from edgec.cli.console import Terminal
+    from edgec.core.wording import format_amount
     from edgec.evaluate.gates import Verdict, fold_passes
-    from edgec.evaluate.wording import format_amount
 
     styles = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)

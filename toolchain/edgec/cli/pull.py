@@ -30,8 +30,8 @@ def command(
     What a pull that was cut short has received is not received again.
     """
     from edgec.cli.console import ConsoleProgress
+    from edgec.deploy.oci import Repository
     from edgec.deploy.reference import Reference
-    from edgec.deploy.registry import Repository
     from edgec.deploy.transfer import pull_bundle
 
     place = Reference.parse(reference)

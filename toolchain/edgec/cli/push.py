@@ -24,8 +24,8 @@ def command(bundle: Path, reference: str, *, insecure: bool, as_json: bool) -> N
     Who you are is what docker login was told.
     """
     from edgec.cli.console import ConsoleProgress
+    from edgec.deploy.oci import Repository
     from edgec.deploy.reference import Reference
-    from edgec.deploy.registry import Repository
     from edgec.deploy.transfer import push_bundle
 
     with Repository(Reference.parse(reference), insecure=insecure) as repository:

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from edgec.cli.console import Terminal, print_paragraph
 from edgec.core.measurement import Kind, Measurement, Stage
-from edgec.evaluate.headline import gate_text
+from edgec.core.wording import STAGES, format_amount, format_interval, format_share, measure_title
 from edgec.evaluate.loss import loss_text
 from edgec.evaluate.report import Report, parse_report
-from edgec.evaluate.wording import STAGES, format_amount, format_interval, format_share, measure_title
+from edgec.report.headline import gate_text
 
 if TYPE_CHECKING:
     from edgec.evaluate.gates import GateResult

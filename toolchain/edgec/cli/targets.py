@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from edgec.core.target import Source, Target
     from edgec.deploy.fleet import Device
-    from edgec.evaluate.sweep import Calibrated
+    from edgec.latency.fit.sweep import Calibrated
     from edgec.runtime.timing import Clock, Machine
 
 __all__ = ["command"]
@@ -104,7 +104,7 @@ def calibrate(device: str, *, threads: int, output: Path, **login: Any) -> None:
     edgec's base install only: the graphs are made here and sent one by one.
     """
     from edgec.core.files import require_writable, write_bytes
-    from edgec.evaluate.sweep import profile_text
+    from edgec.latency.fit.sweep import profile_text
 
     there = find_device(device, login)
     require_writable(output)
@@ -119,7 +119,7 @@ def calibrate(device: str, *, threads: int, output: Path, **login: Any) -> None:
 def _swept_here(threads: int) -> tuple[Calibrated, Target, str]:
     from edgec.core.host import describe_host
     from edgec.core.target import load_target
-    from edgec.evaluate.sweep import calibrate_machine, clock_here
+    from edgec.latency.fit.sweep import calibrate_machine, clock_here
 
     host = load_target("host")
     return calibrate_machine(host, clock_here(host, threads=threads)), host, describe_host()
@@ -128,7 +128,7 @@ def _swept_here(threads: int) -> tuple[Calibrated, Target, str]:
 def _swept_there(device: Device, threads: int) -> tuple[Calibrated, Target, str]:
     """The sweep on a device. Of another family than `host`, whose latencies are measured where a bundle is built."""
     from edgec.deploy.remote import with_stopwatch
-    from edgec.evaluate.sweep import PROBE_S, calibrate_machine
+    from edgec.latency.fit.sweep import PROBE_S, calibrate_machine
 
     def swept(machine: Machine, clock: Clock) -> tuple[Calibrated, Target, str]:
         if machine.target.architecture == "any":

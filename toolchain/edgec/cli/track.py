@@ -36,7 +36,7 @@ def command(bundle: Path, *, to: str, experiment: str, as_json: bool) -> None:
 
     BUNDLE is a folder or an archive. A bundle that is there already, by its digest, is not written again.
     """
-    from edgec.pipeline.tracking import track_bundle
+    from edgec.track.mlflow import track_bundle
 
     found = track_bundle(bundle, to=to, experiment=experiment)
     if not found.is_new:

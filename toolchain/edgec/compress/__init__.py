@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from edgec.compress.config import Budget, DistillConfig, FinetuneConfig, MirConfig, OefsmcConfig
+from edgec.compress.config import FinetuneConfig, MirConfig, OefsmcConfig
+from edgec.learn.config import Budget, DistillConfig
 
 __all__ = ["Budget", "DistillConfig", "FinetuneConfig", "MirConfig", "OefsmcConfig"]

@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from edgec.compress.channels import Cut, channels_to_keep
 from edgec.compress.config import CdConfig
+from edgec.compress.consumers import outlets
 from edgec.compress.coupling import Coupled
-from edgec.compress.distill import augment
-from edgec.compress.job import CompressJob, methods
-from edgec.compress.layerwise import Reached, Weighed, run_hooked, second_moments, weighed
-from edgec.compress.outlets import outlets
+from edgec.compress.job import CompressJob, methods, weighed
 from edgec.compress.prune import prune
 from edgec.compress.recovery import finished, recover
-from edgec.compress.slim import Cut, channels_to_keep
 from edgec.core.classifier import Classifier, Step
 from edgec.core.progress import Progress
+from edgec.learn.distill import augment
+from edgec.learn.layerwise import Reached, Weighed, run_hooked, second_moments
 from edgec.models.infer import placed, to_tensor
 
 __all__ = ["compress", "regressed"]

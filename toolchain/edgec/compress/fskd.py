@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from edgec.compress.channels import Cut, slim
 from edgec.compress.config import FskdConfig
-from edgec.compress.job import CompressJob, methods
-from edgec.compress.layerwise import Weighed, second_moments, weighed
-from edgec.compress.outlets import Norm, Outlet, outlets, read
+from edgec.compress.consumers import Norm, Outlet, outlets, read
+from edgec.compress.job import CompressJob, methods, weighed
 from edgec.compress.recovery import finished, recover
-from edgec.compress.slim import Cut, slim
 from edgec.core.classifier import Classifier, Step
 from edgec.core.progress import Progress
+from edgec.learn.layerwise import Weighed, second_moments
 from edgec.models.infer import placed
 
 __all__ = ["absorb_", "compress", "pointwise"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import assert_never
 
 from edgec.compress.config import ClassWeights
-from edgec.compress.labels import complementary_rates
+from edgec.learn.labels import complementary_rates
 
 __all__ = ["class_taylor", "class_weights", "divergence_costs", "importance"]
 

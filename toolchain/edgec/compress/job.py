@@ -6,16 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 
-from edgec.compress.config import Budget, DistillConfig, Widths
+from edgec.compress.config import Widths
 from edgec.core.classifier import Classifier
 from edgec.core.registry import Registry
 from edgec.core.samples import Images, Samples
 from edgec.core.target import Rules
+from edgec.learn.config import Budget, DistillConfig
+from edgec.learn.layerwise import Weighed
+from edgec.models.infer import to_tensor
 
-__all__ = ["Auxiliary", "CompressJob", "methods"]
+__all__ = ["Auxiliary", "CompressJob", "methods", "weighed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,23 @@ class CompressJob:
     def near(self) -> Images:
         """Images of the classes: the few samples, then the unlabelled ones, where there are some."""
         return self.few if self.unlabelled is None else self.few.joined(self.unlabelled)
+
+
+def weighed(job: CompressJob, *, joint: float) -> Weighed:
+    """The images of eq. 7, on the job's device: lambda spread over images of the classes, 1 - lambda over the pool.
+
+    Within each, as often as an image is drawn. Without an auxiliary set, the few samples alone and each alike.
+    """
+    auxiliary = job.auxiliary
+    if auxiliary is None:
+        images = to_tensor(job.few.decoded(), job.teacher.input)
+        shares = torch.full((len(images),), 1 / len(images))
+    else:
+        both = (auxiliary.near, auxiliary.pool)
+        images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in both])
+        parts = (joint * torch.as_tensor(auxiliary.near_chances), (1 - joint) * torch.as_tensor(auxiliary.chances))
+        shares = torch.cat(parts).float()
+    return Weighed(images=images.to(job.fabric.device), shares=shares.to(job.fabric.device))
 
 
 methods: Registry[Callable[..., Classifier]] = Registry("compression method")

@@ -6,10 +6,10 @@ under the teacher's head.
 
 from __future__ import annotations
 
+from edgec.compress.channels import slim
 from edgec.compress.config import MirConfig
 from edgec.compress.job import CompressJob, methods
 from edgec.compress.recovery import finished, recover
-from edgec.compress.slim import slim
 from edgec.core.classifier import Classifier, Step
 from edgec.core.progress import Progress
 

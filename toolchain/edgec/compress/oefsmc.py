@@ -17,17 +17,17 @@ from pydantic import BaseModel
 
 from edgec.compress.config import OefsmcConfig
 from edgec.compress.domain import domain_gap
-from edgec.compress.draws import balanced_chances, flattening_chances
 from edgec.compress.finetune import Labelled, finetune
 from edgec.compress.importance import class_weights
 from edgec.compress.job import Auxiliary, CompressJob
-from edgec.compress.labels import assign_labels, complementary_rates, draw_labels
 from edgec.compress.restyle import restyled
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import DataError
 from edgec.core.progress import Progress
 from edgec.core.registry import Registered
 from edgec.core.samples import Images
+from edgec.learn.draws import balanced_chances, flattening_chances
+from edgec.learn.labels import assign_labels, complementary_rates, draw_labels
 from edgec.models.infer import logits_of, to_tensor
 
 __all__ = ["compress"]

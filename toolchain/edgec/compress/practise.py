@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from edgec.compress.blocks import Block, residual_blocks, without_blocks
 from edgec.compress.config import PractiseConfig
-from edgec.compress.distill import Seen, mimic_loss
 from edgec.compress.flops import layer_flops
-from edgec.compress.job import CompressJob, methods
-from edgec.compress.layerwise import Weighed, weighed
+from edgec.compress.job import CompressJob, methods, weighed
 from edgec.compress.recovery import finished, recover
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.progress import Progress
+from edgec.learn.distill import Seen, mimic_loss
+from edgec.learn.layerwise import Weighed
 from edgec.models.infer import placed, to_tensor
 from edgec.models.taps import Tap, find_tap, tapped
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgec.compress.config import DistillConfig
-from edgec.compress.distill import Pool, distill
 from edgec.compress.flops import total_flops
 from edgec.compress.job import CompressJob
 from edgec.core.classifier import Classifier, Step
 from edgec.core.progress import Progress
+from edgec.learn.config import DistillConfig
+from edgec.learn.distill import Pool, distill
 from edgec.models.infer import to_tensor
 
 __all__ = ["finished", "recover"]

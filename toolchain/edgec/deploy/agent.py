@@ -19,8 +19,8 @@ from edgec.core.files import read_json, write_json
 from edgec.core.progress import Silent
 from edgec.deploy.disk import require_space
 from edgec.deploy.modelpack import Artifact
+from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
-from edgec.deploy.registry import Repository
 from edgec.deploy.site import Site
 from edgec.deploy.transfer import SpoiltError, pull_artifact, receive
 from edgec.deploy.trial import settle

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from edgec.core.errors import MissingDependencyError, TransportError
+from edgec.deploy.budget import LEAST_BYTES_S, SMALL_BYTES, Budget
 from edgec.deploy.credentials import Credentials, find_credentials
 from edgec.deploy.reference import Reference
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
-
-    from edgec.deploy.bounded import Budget
 
 __all__ = ["WAITS_S", "HttpConnection", "PassingError"]
 
@@ -34,10 +33,6 @@ WAITS_S = (0.5, 1.0, 2.0, 4.0)
 """Between attempts, as long as none comes any further; up to twice that, at random."""
 PATIENCE_S = 600.0
 """How long attempts may follow each other, beside what the bytes that they brought may take."""
-LEAST_BYTES_S = 1024
-"""Slower conversations are given up."""
-SMALL_BYTES = 1 << 20
-"""Of an answer whose size nobody knows beforehand: tokens, errors."""
 CLOCK_S = 1735689600.0
 """2025 began: a clock that says less was never set, as on devices without a battery for it."""
 _MAX_REDIRECTS = 5
@@ -267,7 +262,7 @@ def _session() -> tuple[Session, Budget]:
         import oras.auth  # noqa: F401  reported here, not in the middle of a transfer
         from requests import Session
 
-        from edgec.deploy.bounded import Budget, bounded_adapter
+        from edgec.deploy.bounded import bounded_adapter
     except ImportError as error:
         raise MissingDependencyError("oras is not installed", hint="pip install 'edgec[pull]'") from error
     from http.cookiejar import DefaultCookiePolicy

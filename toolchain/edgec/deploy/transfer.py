@@ -16,8 +16,8 @@ from edgec.core.files import new_folder, require_writable
 from edgec.core.progress import Progress
 from edgec.deploy.disk import require_guarded, unwritable
 from edgec.deploy.modelpack import Artifact, Blob, describe, read_artifact
+from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
-from edgec.deploy.registry import Repository
 from edgec.package import Manifest, Trust, open_bundle, read_signed_manifest, require_replaceable, verify_signature
 from edgec.package.manifest import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE
 from edgec.package.signing import MAX_BYTES

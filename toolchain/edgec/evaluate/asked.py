@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
+from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.paired import Outcomes, drop_row
+from edgec.evaluate.report import Report
 from edgec.evaluate.significance import (
     Proof,
     holm,
@@ -18,10 +19,6 @@ from edgec.evaluate.significance import (
     prove_floor,
     worst_of,
 )
-
-if TYPE_CHECKING:
-    from edgec.evaluate.gates import Gates
-    from edgec.evaluate.report import Report
 
 __all__ = ["Asked", "ask", "prove"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgec.core.wording import format_share, join_names
 from edgec.evaluate.intervals import paired_interval, paired_p_value
 from edgec.evaluate.paired import outcomes_by_class
 from edgec.evaluate.significance import ALPHA, holm
-from edgec.evaluate.wording import format_share, join_names
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

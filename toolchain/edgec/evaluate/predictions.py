@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from edgec.core.errors import IntegrityError
 from edgec.core.measurement import Stage
-from edgec.core.stored import arrays_bytes, stored_arrays
+from edgec.core.untrusted_arrays import arrays_bytes, stored_arrays
 from edgec.evaluate.paired import Outcomes, Pairs
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from edgec.core.errors import IntegrityError
 from edgec.core.files import write_bytes
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
-from edgec.evaluate.gates import Gates
+from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.loss import Loss
 
 __all__ = [

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from edgec.core.errors import UnsupportedError
-from edgec.export.graph import Graph
 from edgec.export.rules import RULES, Case, Finding
+from edgec.graph.quantized import Graph
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
-from edgec.core.graph import attribute
-from edgec.export.graph import Graph
 from edgec.export.limits import DLA_OPERATORS, builds_for_dla, newest_opset, refused_operators, version_of
+from edgec.graph.quantized import Graph
+from edgec.graph.view import attribute
 
 if TYPE_CHECKING:
     from edgec.core.target import Target

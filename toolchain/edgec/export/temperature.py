@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgec.core.graph import producers, readers
+from edgec.graph.view import producers, readers
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto

@@ -11,7 +11,7 @@ from edgec.core.digest import digest_bytes, digest_file
 from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable, write_bytes
 from edgec.package.archive import archive_bytes
-from edgec.package.graph import foreign_part
+from edgec.package.foreign import foreign_part
 from edgec.package.manifest import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, Description, FileEntry, Manifest
 from edgec.package.source import Source, open_source
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgec.core.errors import IntegrityError
 from edgec.core.inputs import InputSpec
-from edgec.core.stored import arrays_bytes, stored_arrays
+from edgec.core.untrusted_arrays import arrays_bytes, stored_arrays
 
 __all__ = ["Golden", "golden_bytes", "read_golden"]
 

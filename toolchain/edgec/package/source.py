@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from edgec.core.errors import DataError, IntegrityError
-from edgec.core.stored import DAMAGED
+from edgec.core.untrusted_arrays import DAMAGED
 from edgec.package.archive import MAX_BYTES, Entry, is_canonical
 from edgec.package.manifest import MANIFEST, is_safe_name
 

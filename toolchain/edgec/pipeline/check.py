@@ -13,7 +13,8 @@ from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.host import describe_host
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.progress import Progress
-from edgec.evaluate.gates import UNCOUNTED, GateResult, Gates, check_gates
+from edgec.evaluate.gate_settings import Gates
+from edgec.evaluate.gates import UNCOUNTED, GateResult, check_gates
 from edgec.evaluate.paired import Pairs
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.recount import follows, recounted
@@ -225,7 +226,7 @@ def evaluate_again(bundle: Path, evidence: Evidence, test: Path, *, progress: Pr
 
 def _as_evaluated(model: Model, report: Report) -> tuple[Session, str]:
     """What runs the graph as the build did, and how it is called."""
-    from edgec.evaluate.half import ROUNDED, as_computed_in_float16
+    from edgec.graph.float16 import ROUNDED, as_computed_in_float16
     from edgec.runtime import Session
 
     where = f"{model.session.engine}, {describe_host()}"
@@ -243,7 +244,7 @@ def _as_evaluated(model: Model, report: Report) -> tuple[Session, str]:
 
 def _benched(path: Path, digest: str) -> Iterable[Measurement]:
     """What was measured of the bundle with this digest."""
-    from edgec.evaluate.benched import parse_bench
+    from edgec.bench.from_device import parse_bench
 
     try:
         data = path.read_bytes()

@@ -18,9 +18,9 @@ from edgec.pipeline.sources import Sources
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgec.compress.temperature import Run
     from edgec.core.classifier import Classifier
     from edgec.core.measurement import Measurement
+    from edgec.learn.temperature import Run
     from edgec.runtime import Session
 
 __all__ = ["match_teacher", "temperature_note", "unknown_rates", "unknown_threshold"]
@@ -34,8 +34,8 @@ def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph
     """Divides a student's exported logits by the temperature that fits the teacher; facts for the report."""
     import onnx
 
-    from edgec.compress.temperature import fit_temperature, views_of
     from edgec.export.temperature import divide_logits_
+    from edgec.learn.temperature import fit_temperature, views_of
 
     plan = sources.plan
     with _module(sources, sources.classifier) as teacher, _module(sources, student) as run:
@@ -58,7 +58,7 @@ def temperature_note(temperature: float, *, before: Measurement, after: Measurem
 
 def unknown_threshold(sources: Sources, images: Prepared, shipped: Session) -> float:
     """The confidence below which the shipped file should say `unknown`: no class loses more than the config allows."""
-    from edgec.compress.temperature import probabilities, views_of
+    from edgec.learn.temperature import probabilities, views_of
 
     plan = sources.plan
     run = _graph(sources, shipped)

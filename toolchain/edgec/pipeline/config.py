@@ -12,11 +12,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from edgec.compress.config import Budget, OefsmcConfig, Variant
+from edgec.compress.config import OefsmcConfig, Variant
 from edgec.core.declaration import bind, is_file_name
 from edgec.core.errors import ConfigError
 from edgec.data.groups import Grouping
-from edgec.evaluate.gates import Gates
+from edgec.evaluate.gate_settings import Gates
+from edgec.learn.config import Budget
 from edgec.models.config import ModelConfig, is_onnx_file
 from edgec.models.presets import is_weights_enum
 from edgec.pipeline.embedded import EMBEDDED

@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from edgec.bench.energy import measure_energy
+from edgec.bench.footprint import peak_memory_mb, size_measurement
+from edgec.bench.latency import latency_measurements, measure_in_turns
+from edgec.bench.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
+from edgec.bench.repeats import FEWEST
 from edgec.core.compute import Compute
 from edgec.core.errors import UnsupportedError
 from edgec.core.host import describe_host, this_host
@@ -21,18 +26,13 @@ from edgec.evaluate.accuracy import (
     calibration_measurement,
     confusion_counts,
 )
-from edgec.evaluate.advice import advice_of, advise
 from edgec.evaluate.bootstrap import class_mean_rows
-from edgec.evaluate.energy import measure_energy
-from edgec.evaluate.footprint import peak_memory_mb, size_measurement
-from edgec.evaluate.half import ROUNDED
-from edgec.evaluate.latency import latency_measurements, measure_in_turns
 from edgec.evaluate.loss import find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
-from edgec.evaluate.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
-from edgec.evaluate.repeats import FEWEST
 from edgec.evaluate.report import LatencyCurve
-from edgec.evaluate.roofline import Prediction, predict_latency
+from edgec.graph.float16 import ROUNDED
+from edgec.latency.advice import advice_of, advise
+from edgec.latency.roofline import Prediction, predict_latency
 from edgec.pipeline.confidence import temperature_note, unknown_rates, unknown_threshold
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.remedies import explained

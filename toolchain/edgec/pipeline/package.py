@@ -16,7 +16,6 @@ from edgec.core.versions import tool_versions
 from edgec.evaluate.broken import BROKEN, encode_broken, find_broken
 from edgec.evaluate.gates import check_gates
 from edgec.evaluate.loss import Loss, loss_text
-from edgec.evaluate.page import render_report
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import (
     CalibrationFacts,
@@ -30,7 +29,6 @@ from edgec.evaluate.report import (
     TensorRTCheck,
     encode_report,
 )
-from edgec.evaluate.sizes import size_parts
 from edgec.package import (
     SBOM,
     BuildPlan,
@@ -54,6 +52,8 @@ from edgec.pipeline.measure import LOGITS
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import FP32, MODEL
 from edgec.pipeline.store import Output
+from edgec.report.page import render_report
+from edgec.report.sizes import size_parts
 
 __all__ = ["package"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgec.evaluate.broken import BROKEN, BrokenImages, parse_broken
-from edgec.evaluate.compare_page import render_comparison
-from edgec.evaluate.comparison import Side
 from edgec.evaluate.gates import check_gates
-from edgec.evaluate.page import render_report
 from edgec.package import open_bundle
 from edgec.pipeline.check import read_evidence
+from edgec.report.compare_page import render_comparison
+from edgec.report.comparison import Side
+from edgec.report.page import render_report
 
 __all__ = ["comparison_page", "report_page"]
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from edgec.calibrate import Ranges, observe_ranges
-from edgec.compress.distill import Pool
-from edgec.compress.draws import balanced_chances, flattening_chances
-from edgec.compress.layerwise import Weighed
 from edgec.core.errors import ExportMismatchError, UnsupportedError
 from edgec.core.files import write_bytes
+from edgec.learn.distill import Pool
+from edgec.learn.draws import balanced_chances, flattening_chances
+from edgec.learn.layerwise import Weighed
 from edgec.models.infer import placed
 from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources

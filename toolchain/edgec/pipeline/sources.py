@@ -143,7 +143,7 @@ class Sources:
         """
         if not self.emulates_half:
             return self.session(model)
-        from edgec.evaluate.half import as_computed_in_float16
+        from edgec.graph.float16 import as_computed_in_float16
         from edgec.runtime import Session
 
         raw = self.plan.config.export.preprocess_in_graph

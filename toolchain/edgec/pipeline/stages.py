@@ -164,7 +164,7 @@ def calibrate(
 def calibrating(sources: Sources, images: Prepared, session: Session) -> CalibrationSet:
     """The calibration set of a plan's recipe."""
     from edgec.calibrate import calibration_set
-    from edgec.compress.labels import assign_labels
+    from edgec.learn.labels import assign_labels
 
     recipe, seed = sources.plan.calibration, sources.plan.config.seed
     if recipe.ood_labels == "teacher":

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgec.compress.config import MimicConfig
 from edgec.core.target import Target
+from edgec.learn.config import MimicConfig
 
 __all__ = ["QuantizeConfig", "TrainConfig"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgec.core.graph import attribute, producers, readers
+from edgec.graph.view import attribute, producers, readers
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

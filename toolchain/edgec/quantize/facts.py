@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.core.digest import digest_bytes
-from edgec.core.graph import WEIGHTED, attribute, producers
+from edgec.graph.view import WEIGHTED, attribute, producers
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

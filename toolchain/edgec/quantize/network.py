@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgec.calibrate import Ranges, activation_grid, place
 from edgec.core.errors import UnsupportedError
-from edgec.core.graph import WEIGHTED
+from edgec.graph.view import WEIGHTED
 from edgec.quantize.operators import operator_of, torch_pads
 from edgec.quantize.weights import channel_axis, least_error_reach, scaled_axis, weight_grid
 

@@ -17,7 +17,7 @@ from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from edgec.calibrate import Placement, Ranges, activation_grid, place, prepare
 from edgec.core.errors import CalibrationError
-from edgec.core.graph import WEIGHTED
+from edgec.graph.view import WEIGHTED
 from edgec.quantize.weights import LEAST_REACH, scaled_axis
 
 if TYPE_CHECKING:

@@ -58,8 +58,8 @@ def _convert(model: Path, ranges: Ranges, target: Target) -> ModelProto:
     if scheme is Scheme.FLOAT16:
         return _to_float16(model)
     if scheme is Scheme.S8S8 or scheme is Scheme.U8S8:
+        from edgec.quantize.float_type import with_rest_in_float16
         from edgec.quantize.qdq import insert_qdq
-        from edgec.quantize.rest import with_rest_in_float16
 
         quantized = insert_qdq(model, ranges, target)
         return with_rest_in_float16(quantized) if target.quantization.computes_in_half else quantized

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from edgec.calibrate import Ranges, prepare
-from edgec.compress.distill import Pool
-from edgec.compress.layerwise import Weighed
 from edgec.core.progress import Progress
+from edgec.learn.distill import Pool
+from edgec.learn.layerwise import Weighed
 from edgec.quantize.config import QuantizeConfig
 from edgec.quantize.equalize import equalized
 from edgec.quantize.network import Network, Part

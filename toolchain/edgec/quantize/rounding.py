@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from edgec.compress.layerwise import BATCH, Weighed
 from edgec.core.progress import Progress
+from edgec.learn.layerwise import BATCH, Weighed
 
 if TYPE_CHECKING:
     from edgec.quantize.network import Layer, Network

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgec.compress.distill import Pool, Seen, batches, mimic_loss
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Progress
+from edgec.learn.distill import Pool, Seen, batches, mimic_loss
 from edgec.quantize.config import TrainConfig
 from edgec.quantize.network import Network
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgec.runtime.engine import is_installed
+from edgec.runtime.engines import is_installed
 from edgec.runtime.files import predict_files
 from edgec.runtime.model import UNKNOWN, Model, load_model, tolerance
 from edgec.runtime.proof import prove

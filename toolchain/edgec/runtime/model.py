@@ -12,8 +12,8 @@ from edgec.core.host import usable_cores
 from edgec.core.target import EngineName, Scheme
 from edgec.package import Bundle, Trust, open_bundle, read_golden, verify_signature
 from edgec.package.manifest import RuntimeEntry
-from edgec.runtime.engine import INSTALL, NAMES, is_installed
 from edgec.runtime.engine_build import Tell
+from edgec.runtime.engines import INSTALL, NAMES, is_installed
 from edgec.runtime.session import Session, softmax
 
 __all__ = ["UNKNOWN", "Model", "load_model", "tolerance"]

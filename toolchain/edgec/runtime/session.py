@@ -10,7 +10,8 @@ import numpy as np
 from edgec.core.errors import DataError, UnsupportedError
 from edgec.core.inputs import InputSpec, normalise
 from edgec.core.target import EngineName
-from edgec.runtime.engine import Engine, Settings, load_engine
+from edgec.runtime.engine import Engine, Settings
+from edgec.runtime.engines import load_engine
 
 __all__ = ["Session", "softmax"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
-from edgec.deploy.registry import Repository
 
 REGISTRY = shutil.which("docker-registry")
 HTPASSWD = "ada:$2y$05$abcdefghijklmnopqrstuuoXuKqgZXLiJqzfmMXDDhSFPIvxV7t8.\n"

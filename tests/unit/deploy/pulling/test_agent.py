@@ -21,8 +21,8 @@ from edgec.core.errors import ConfigError, IntegrityError, TransportError
 from edgec.core.progress import Silent
 from edgec.deploy import Site
 from edgec.deploy.agent import Agent, RefusedError, next_wait_s
+from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
-from edgec.deploy.registry import Repository
 from edgec.deploy.transfer import Pushed, push_bundle
 from edgec.deploy.units import agent_units, serve_unit
 from edgec.package import open_bundle

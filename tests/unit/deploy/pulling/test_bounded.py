@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgec.core.errors import EdgecError, TransportError
 from edgec.deploy.modelpack import Blob
+from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
-from edgec.deploy.registry import Repository
 
 pytestmark = pytest.mark.network
 Serve = Callable[[Callable[[socket.socket], None]], int]
@@ -30,7 +30,7 @@ Serve = Callable[[Callable[[socket.socket], None]], int]
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgec.deploy.bounded.GRACE_S", 1.0)
+    monkeypatch.setattr("edgec.deploy.budget.GRACE_S", 1.0)
     monkeypatch.setattr("edgec.deploy.http.PATIENCE_S", 2.0)
 
 

@@ -14,7 +14,7 @@ from edgec.core.errors import DataError, IntegrityError
 from edgec.core.progress import Silent
 from edgec.core.target import Scheme
 from edgec.deploy.modelpack import describe, read_artifact
-from edgec.deploy.registry import Repository
+from edgec.deploy.oci import Repository
 from edgec.deploy.transfer import push_bundle
 from edgec.package import ModelEntry, open_bundle
 

@@ -12,8 +12,8 @@ import pytest
 
 from edgec.core.errors import ConfigError, DataError, IntegrityError, TransportError
 from edgec.core.progress import Silent
-from edgec.deploy import registry as registry_module
-from edgec.deploy.registry import Repository
+from edgec.deploy import oci as registry_module
+from edgec.deploy.oci import Repository
 from edgec.deploy.transfer import Pulled, Pushed, pull_bundle, push_bundle
 from edgec.package import open_bundle, write_archive
 

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from edgec.compress.distill import augment
 from edgec.core.errors import ConfigError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
+from edgec.learn.distill import augment
 from edgec.models.infer import placed, to_tensor
 from edgec.study.imbalance.grid import Training
 

@@ -1,0 +1,126 @@
+"""Channel pruning to a budget: the same share of channels inside every block goes, the least important first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from edgec.compress.coupling import Coupled, coupled_channels
+from edgec.compress.importance import class_taylor, divergence_costs, importance
+from edgec.compress.job import CompressJob, weighed
+from edgec.compress.prune import prune
+from edgec.compress.widths import even_widths, least_cost_widths
+from edgec.models.infer import placed, to_tensor
+from edgec.models.taps import find_tap
+
+__all__ = ["Cut", "channels_to_keep", "slim"]
+
+MOST_IMAGES = 128
+MOST_PIXELS = 2**19
+"""At a time, where activations are kept for gradients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Which channels stay.
+
+    Attributes:
+        coupled: Channels that can be pruned, one entry per producer, in the order in which they run.
+        kept: Producer name to the indices of the channels that stay, rising.
+    """
+
+    coupled: tuple[Coupled, ...]
+    kept: Mapping[str, Int[Tensor, "kept"]]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Producer name to how many channels stay."""
+        return {name: len(indices) for name, indices in self.kept.items()}
+
+
+def slim(job: CompressJob) -> tuple[nn.Module, Cut]:
+    """A pruned copy of the teacher, not recovered yet, and what was cut."""
+    cut = channels_to_keep(job)
+    return prune(job.teacher.module, cut.kept, _example(job)), cut
+
+
+def channels_to_keep(job: CompressJob) -> Cut:
+    """Ranks the channels inside blocks and keeps the best, as many as the budget lets.
+
+    Channels are ranked by the L1 norm of their filters (Li et al. 2017), or by class-aware Taylor terms (OE-FSMC
+    eq. 5) where the auxiliary set brings class weights. Every layer keeps the same share of them, or, where the
+    auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, every class having its say.
+    """
+    teacher, example = job.teacher.module, _example(job)
+    coupled = coupled_channels(teacher, find_tap(teacher, example).head, example)
+    given = {"keep_flops": job.budget.keep_flops, "rules": job.rules}
+    widths = even_widths(teacher, coupled, example, **given)
+    scores = _l1_norms(teacher, coupled) | _class_aware(job, coupled)
+    order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
+    if job.auxiliary is not None and job.auxiliary.widths == "by-cost":
+        costs = {name: cost[order[name]] for name, cost in _costs(job, coupled).items()}
+        widths = least_cost_widths(teacher, coupled, costs, example, even=widths, **given)
+    kept = {name: channels[: widths[name]].sort().values for name, channels in order.items()}
+    return Cut(coupled=tuple(coupled), kept=kept)
+
+
+def _order(scores: Float[Tensor, "channel"], *, unit: int) -> Int[Tensor, "channel"]:
+    """Indices of the channels by falling sums over their units, those of a unit side by side."""
+    units = scores.unflatten(0, (-1, unit)).sum(1).argsort(descending=True)
+    return (units[:, None] * unit + torch.arange(unit, device=units.device)).flatten()
+
+
+def _example(job: CompressJob) -> Tensor:
+    return to_tensor(job.few.decoded()[:1], job.teacher.input)
+
+
+def _l1_norms(module: nn.Module, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+    """Of filters; of heads, channel by channel, of what makes queries, keys and values."""
+    norms: dict[str, Tensor] = {}
+    for c in coupled:
+        layer = module.get_submodule(c.producer)
+        packed = isinstance(layer, nn.MultiheadAttention)
+        weight = layer.get_parameter("in_proj_weight" if packed else "weight").detach()
+        norms[c.producer] = weight.abs().flatten(1).sum(1).unflatten(0, (-1, c.channels)).sum(0)
+    return norms
+
+
+def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+    """Eq. 5 over the few samples and the auxiliary set with its assigned labels; nothing without class weights.
+
+    Nor anything for heads, whose outputs no layer gives.
+    """
+    auxiliary = job.auxiliary
+    if auxiliary is None or auxiliary.class_weights is None:
+        return {}
+    images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in (job.few, auxiliary.labelled)])
+    labels = torch.cat([torch.as_tensor(job.few.labels), torch.as_tensor(auxiliary.labels)])
+    batches, judges = _batches(*job.fabric.to_device((images, labels))), _judges(coupled)
+    with placed(job.teacher.module, job.fabric.device) as teacher:
+        terms = class_taylor(teacher, list(judges.values()), batches, classes=len(job.teacher.labels))
+    return {name: importance(terms[judge], auxiliary.class_weights).cpu() for name, judge in judges.items()}
+
+
+def _costs(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+    """What dropping a channel costs the outputs, over few samples and pool, each as a whole having the same say."""
+    seen, judges = weighed(job, joint=0.5), _judges(coupled)
+    generator = torch.Generator(job.fabric.device).manual_seed(job.seed)
+    with placed(job.teacher.module, job.fabric.device) as teacher:
+        costs = divergence_costs(
+            teacher, list(judges.values()), _batches(seen.images, seen.shares), generator=generator
+        )
+    return {name: costs[judge].cpu() for name, judge in judges.items()}
+
+
+def _batches(images: Tensor, values: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Images with a value each, as many at a time as the memory of a small machine lets."""
+    size = max(1, min(MOST_IMAGES, MOST_PIXELS // images[0, 0].numel()))
+    return list(zip(images.split(size), values.split(size), strict=True))
+
+
+def _judges(coupled: list[Coupled]) -> dict[str, str]:
+    return {c.producer: c.judge for c in coupled if c.judge is not None}

@@ -1,0 +1,82 @@
+"""Settings of learning from few images, apart from the code that needs torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Budget", "DistillConfig", "Error", "MimicConfig", "Mix", "OodShare", "Schedule"]
+
+Schedule = Literal["one-cycle", "steps"]
+Error = Literal["relative", "squared"]
+Mix = Literal["across", "within", "off"]
+OodShare = Literal["constant", "falls"]
+
+
+class Budget(BaseModel):
+    """What every method is given alike, the plain one and ours.
+
+    Attributes:
+        keep_flops: Share of the multiply-adds that may stay.
+        steps: Optimiser steps of the recovery.
+        shift: Training images are shifted at random by up to this share of their size.
+        flip: Training images are mirrored at random.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep_flops: float = Field(default=0.5, gt=0, le=1)
+    steps: int = Field(default=1000, ge=1)
+    shift: float = Field(default=0.125, ge=0, le=0.5)
+    flip: bool = True
+
+
+class MimicConfig(BaseModel):
+    """What a net that mimics the teacher is shown, and what of it counts.
+
+    Attributes:
+        few_per_step: Few-sample images in a batch.
+        ood_per_step: OOD images in a batch, where OOD images take part.
+        joint: lambda of eq. 7, the few samples' share of the loss.
+        ood_share: Whether the OOD images' part of batch and loss is `constant`, as in the paper, or `falls` linearly
+            from these values to nothing in the last step, few samples in its place.
+        between_weight: Weight of the mean error of the maps on the way to the features, wherever student and teacher
+            have them in the same shape, beside the features' error of weight 1.
+        logit_weight: Weight of the logits' divergence, likewise.
+        temperature: Of the logits' divergence.
+        error: `relative` divides squared errors by the teacher's mean square, so that one learning rate serves nets of
+            any scale; `squared` leaves them bare, as MiR and PRACTISE have them.
+        mix: Whether each image is blended with another one `across` its batch, `within` its kind (few samples with few
+            samples, OOD images with OOD images), or not (`off`). The teacher sees the same blend.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    few_per_step: int = Field(default=32, ge=1)
+    ood_per_step: int = Field(default=32, ge=1)
+    joint: float = Field(default=0.5, ge=0, le=1)
+    ood_share: OodShare = "constant"
+    between_weight: float = Field(default=10.0, ge=0)
+    logit_weight: float = Field(default=0.05, ge=0)
+    temperature: float = Field(default=2.0, gt=0)
+    error: Error = "relative"
+    mix: Mix = "across"
+
+
+class DistillConfig(MimicConfig):
+    """How the student learns.
+
+    Attributes:
+        learning_rate: Peak of the schedule.
+        schedule: `one-cycle`, or MiR's `steps` (a tenth at 40 % and at 80 %).
+        weight_decay: Of SGD with momentum 0.9.
+        gradient_norm: Larger gradients are scaled down to this norm; 0 leaves them as they are.
+    """
+
+    mix: Mix = "within"
+    logit_weight: float = Field(default=0.0, ge=0)
+    learning_rate: float = Field(default=0.4, gt=0)
+    schedule: Schedule = "one-cycle"
+    weight_decay: float = Field(default=1e-4, ge=0)
+    gradient_norm: float = Field(default=1.0, ge=0)

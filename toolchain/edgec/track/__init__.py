@@ -1,0 +1,5 @@
+"""Finished bundles as runs in an experiment tracker."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
