@@ -3,8 +3,9 @@
     python benchmarks/pixels.py [--pictures 50] [--quick]     (needs timm and transformers; neither is a dependency)
 
 Each library gets the picture as Pillow opens it, and does what its own settings say; ours get the file and the settings
-that `edgec.models.presets` reads from theirs. Compared is what goes into the model, in units of one level of 255. transformers has two processors of each kind: one
-on torch's tensors, whose filters round otherwise than Pillow's, and one on Pillow's pictures (`…Pil`).
+that `edgec.models.presets` reads from theirs. Compared is what goes into the model, in units of one level of 255.
+transformers has two processors of each kind: one on torch's tensors, whose filters round otherwise than Pillow's, and
+one on Pillow's pictures (`…Pil`).
 """
 
 from __future__ import annotations

@@ -100,7 +100,12 @@ def test_a_crop_of_a_larger_size_is_a_share() -> None:
 
 
 def test_mobilevit_takes_blue_first_and_does_not_normalise() -> None:
-    mobile = {"image_processor_type": "MobileViTFeatureExtractor", "size": 288, "crop_size": 256, "do_center_crop": True}
+    mobile = {
+        "image_processor_type": "MobileViTFeatureExtractor",
+        "size": 288,
+        "crop_size": 256,
+        "do_center_crop": True,
+    }
     spec = spec_of({**mobile, "do_flip_channel_order": True, "resample": 2})
     assert (spec.channel_order, spec.mean, spec.std) == ("bgr", (0.0,) * 3, (1.0,) * 3)
     assert spec.crop_share == pytest.approx(256 / 288)
@@ -166,7 +171,11 @@ def test_a_file_beside_the_weights_fills_in_the_input(tmp_path: Path) -> None:
 
 def test_what_the_config_says_goes_before_a_preset(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": TIMM}))
-    given = {"name": "own:net", "weights": tmp_path / "w.pt", "input": {"height": 192, "width": 192, "resize": "squash"}}
+    given = {
+        "name": "own:net",
+        "weights": tmp_path / "w.pt",
+        "input": {"height": 192, "width": 192, "resize": "squash"},
+    }
     config = ModelConfig.model_validate(given)
     assert (config.input.height, config.input.resize, config.input.interpolation) == (192, "squash", "bicubic")
 
@@ -184,9 +193,9 @@ def test_a_config_of_something_else_beside_the_weights_says_nothing(tmp_path: Pa
 
 
 def test_a_preset_that_is_nothing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'nowhere.json' is neither a file nor a torchvision weights enum"):
+    with pytest.raises(ConfigError, match=r"'nowhere\.json' is neither a file nor a torchvision weights enum"):
         find_preset("nowhere.json", [])
-    with pytest.raises(ConfigError, match="no torchvision weights 'ResNet18_Weights.NONE'"):
+    with pytest.raises(ConfigError, match=r"no torchvision weights 'ResNet18_Weights\.NONE'"):
         find_preset("ResNet18_Weights.NONE", [])
     (tmp_path / "preprocessor_config.json").write_text("{")
     with pytest.raises(DataError, match="is not valid JSON"):

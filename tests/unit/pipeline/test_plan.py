@@ -20,7 +20,19 @@ from edgec.pipeline.device import Device
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.pipeline.plan import Plan, plan_build
 
-ALL = ["data", "baseline", "few", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
+ALL = [
+    "data",
+    "teacher",
+    "baseline",
+    "few",
+    "compress",
+    "export",
+    "calibrate",
+    "quantize",
+    "prove",
+    "evaluate",
+    "package",
+]
 INPUT = {"height": 8, "width": 8, "channels": 1, "mean": [0.3], "std": [0.4]}
 OOD = ("data.ood_count", 60)
 """A setting of the data: a model of one's own needs images of one's own, or this, which stands for the digits."""

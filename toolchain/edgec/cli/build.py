@@ -166,6 +166,7 @@ def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -
             "cached": list(built.cached),
             "passed": not any(gate.blocks for gate in gates) if gates else None,
             "loss": report.loss and report.loss.model_dump(mode="json"),
+            "teacher": report.teacher and {**report.teacher.model_dump(mode="json"), "warning": report.teacher.warning},
             "left_out": report.data.left_out,
             "leaks": [leak.model_dump(mode="json") for leak in report.data.leaks],
             "contradictions": list(report.data.contradictions),

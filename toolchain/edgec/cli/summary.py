@@ -41,10 +41,12 @@ def print_summary(built: Built, gates: Sequence[GateResult]) -> None:
     console.print(_table(report), "", sep="\n")
     for lead, text in _lines(report):
         print_paragraph(console, text, lead=f"{lead}: ")
-    lost = report.loss and loss_text(report.loss)
+    lost, warning = report.loss and loss_text(report.loss), report.teacher and report.teacher.warning
     for note in report.notes:
-        if note != lost:
+        if note not in (lost, warning):
             print_paragraph(console, note, lead="note: ", style="dim")
+    if warning:
+        print_paragraph(console, warning, lead="warning: ", style="bold red")
     if lost:
         print_paragraph(console, lost, lead="lost: ", style="bold red")
     for text, style in _verdict(gates):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from edgec.core.errors import DataError
 from edgec.core.images import decode_images, image_files
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
-from edgec.core.samples import Samples
+from edgec.core.samples import Chosen, Images, Samples
 from edgec.data.classes import class_positions
 
-__all__ = ["FolderPixels", "Readable", "find_images", "read_class_folders", "read_files"]
+__all__ = ["FolderPixels", "Readable", "find_images", "read_class_folders", "read_files", "reframed"]
 
 _BATCH = 256
 """Images held decoded at a time."""
@@ -70,6 +70,14 @@ class Readable:
     pixels: FolderPixels
     digests: tuple[str, ...]
     positions: np.ndarray
+
+
+def reframed(images: Images, spec: InputSpec) -> np.ndarray | None:
+    """The same files, brought to size in another way; None for images that are of no files."""
+    pixels, positions = images.pixels, np.arange(len(images))
+    while isinstance(pixels, Chosen):
+        pixels, positions = pixels.pixels, pixels.positions[positions]
+    return replace(pixels, spec=spec)[positions] if isinstance(pixels, FolderPixels) else None
 
 
 def read_class_folders(

@@ -20,7 +20,7 @@ PREFIXES = ("module.", "model.")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, of a `.pt` or `.pth` file read with `weights_only=True`, or torchvision's own.
+    """The tensors of a `.safetensors` file, of a `.pt` or `.pth` read with `weights_only=True`, or torchvision's own.
 
     A checkpoint that keeps its tensors under `state_dict` or `model` is unwrapped.
 

@@ -73,7 +73,7 @@ def _require_name(output: Path) -> None:
 
 
 def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
-    """The flow: images → compression and its controls → graph → ranges → int8 → proof → measurements → bundle."""
+    """The flow: images → teacher → compression and its controls → graph → ranges → int8 → proof → measures → bundle."""
     require_build_extra()
     from edgec.pipeline import stages
     from edgec.pipeline.measure import evaluate
@@ -81,6 +81,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
     from edgec.pipeline.prepare import prepare, read_prepared
     from edgec.pipeline.runner import Runner
     from edgec.pipeline.sources import Sources
+    from edgec.pipeline.teacher import measure_teacher
 
     sources = Sources(plan, progress)
     sources.require_bound()
@@ -88,6 +89,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
 
     data = run(plan.prepared, lambda to: prepare(sources, to))
     images, sources = read_prepared(data.folder), sources.tested_on(data.facts["tested"])
+    run(plan.checked, lambda _: measure_teacher(sources))
     plain = run.maybe(plan.baseline, lambda to: stages.compress(sources, images, to, variant="plain"))
     few = run.maybe(plan.from_few, lambda to: stages.compress(sources, images, to, variant="few"))
     variant, known = plan.config.compress.variant, few and few.folder

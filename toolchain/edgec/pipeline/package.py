@@ -29,6 +29,7 @@ from edgec.evaluate.report import (
     TensorRTCheck,
     encode_report,
 )
+from edgec.evaluate.teacher import TeacherCheck
 from edgec.package import (
     SBOM,
     BuildPlan,
@@ -122,6 +123,7 @@ def _teacher_size(sources: Sources) -> list[Measurement]:
 def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
     plan, measured, data = sources.plan, made["evaluate"].facts, made["data"].facts
     quantized, loss = made["quantize"].facts, measured["loss"] and Loss.model_validate(measured["loss"])
+    teacher = TeacherCheck.model_validate(made["teacher"].facts)
     return Report(
         title=plan.config.name,
         target=plan.target.name,
@@ -138,6 +140,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         effects=tuple(Effect.model_validate(row) for row in quantized.get("effects", ())),
         tensorrt=TensorRTCheck.model_validate(made["prove"].facts) if "prove" in made else None,
         loss=loss,
+        teacher=teacher,
         data=DataFacts.model_validate({name: data[name] for name in DataFacts.model_fields}),
         calibration=_calibration(made["calibrate"].facts, sources.labels),
         lineage=tuple(
@@ -146,6 +149,7 @@ def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
         ),
         gates=None if plan.config.gates.empty else plan.config.gates,
         notes=(
+            *([teacher.warning] if teacher.warning else []),
             *data["notes"],
             *_notes(sources),
             *_restyled_or_left_out(made),
@@ -208,7 +212,7 @@ def _not_proven(made: Mapping[str, Output]) -> list[str]:
 
 def _told(output: Output) -> dict[str, Any]:
     """What the lineage says of a stage; what has a place of its own in the report is not told twice."""
-    if output.recipe.stage in ("data", "evaluate", "calibrate", "prove"):
+    if output.recipe.stage in ("data", "teacher", "evaluate", "calibrate", "prove"):
         return {}
     return {name: fact for name, fact in output.facts.items() if name not in ("sensitivity", "effects")}
 

@@ -19,8 +19,8 @@ from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.export.ahead import rtx_version
 from edgec.models.config import ModelConfig
-from edgec.models.presets import is_weights_enum
 from edgec.models.load import search_current_folder
+from edgec.models.presets import is_weights_enum
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
 from edgec.pipeline.store import Recipe
@@ -61,6 +61,12 @@ class Plan:
         model = self.model.model_dump(mode="json", include={"input", "labels"})
         settings = {"data": self._data_settings, "model": model, "seed": self.config.seed}
         return self._recipe("data", settings, images)
+
+    @cached_property
+    def checked(self) -> Recipe:
+        """The teacher on labelled images, as it was given."""
+        sources = {**self._after(self.prepared), "train": self.sources["train"], "test": self.sources["test"]}
+        return self._recipe("teacher", [self._model_settings, self.device], sources)
 
     @cached_property
     def baseline(self) -> Recipe | None:
@@ -129,7 +135,7 @@ class Plan:
     def stages(self) -> tuple[Recipe, ...]:
         """Every stage, in order."""
         all_stages = (
-            *(self.prepared, self.baseline, self.from_few, self.compressed, self.exported),
+            *(self.prepared, self.checked, self.baseline, self.from_few, self.compressed, self.exported),
             *(self.calibrated, self.quantized, self.proven, self.evaluated, self.packaged),
         )
         return tuple(stage for stage in all_stages if stage is not None)
@@ -143,7 +149,9 @@ class Plan:
     @property
     def _model_settings(self) -> dict[str, Any]:
         """Settings but not paths, likewise."""
-        return self.model.model_dump(mode="json", exclude={"weights", "preset", *({"name"} if self.model.is_onnx else ())})
+        return self.model.model_dump(
+            mode="json", exclude={"weights", "preset", *({"name"} if self.model.is_onnx else ())}
+        )
 
     def _compared(self, stage: str, variant: Literal["plain", "few"]) -> Recipe | None:
         asked = self.compresses and variant in self.config.compress.compare
