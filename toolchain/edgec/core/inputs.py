@@ -42,6 +42,8 @@ class InputSpec(BaseModel):
         interpolation: Of the scaling; filters as Pillow has them.
         antialias: Whether a picture that is made smaller is filtered; false for OpenCV's and TensorFlow's `bilinear`
             and `bicubic`, which read two or four pixels a side whatever lies between.
+        bits: Used of the 16 in grey files, 10 or 12 for many cameras; where it is not given all 16, which a set's
+            brightest image must need.
         exif: Whether the camera's orientation is respected.
         fill: Level from 0 to 255 of what is padded, in red, green and blue, or one for all.
     """
@@ -60,6 +62,7 @@ class InputSpec(BaseModel):
     crop_rounding: Literal["nearest", "down"] = "nearest"
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
+    bits: int | None = Field(default=None, ge=8, le=16)
     exif: bool = True
     fill: Annotated[tuple[Level, ...], BeforeValidator(_listed)] = (0,)
 

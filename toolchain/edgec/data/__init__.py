@@ -10,7 +10,7 @@ from edgec.data.leaks import Leak, find_contradictions, find_leaks
 from edgec.data.loading import load_samples
 from edgec.data.ood import load_ood
 from edgec.data.purity import PurityReport, purify
-from edgec.data.splits import Split, check_samples, require_disjoint
+from edgec.data.splits import Split, check_samples, require_disjoint, untested
 
 __all__ = [
     "Grouping",
@@ -30,4 +30,5 @@ __all__ = [
     "purify",
     "reframed",
     "require_disjoint",
+    "untested",
 ]

@@ -13,7 +13,7 @@ from edgec.data.arrays import read_npz_groups, read_npz_samples
 from edgec.data.cifar import find_cifar, read_cifar
 from edgec.data.folders import FolderPixels, read_class_folders
 from edgec.data.groups import Grouping, Groups
-from edgec.data.splits import Split, check_samples
+from edgec.data.splits import Split, check_samples, untested
 
 __all__ = ["load_samples", "require_source"]
 
@@ -53,6 +53,8 @@ def load_samples(
     groups = None if group is None else _groups(path, samples, group)
     named = replace(samples, source=f"{split} images of {samples.source}", groups=groups)
     check_samples(named, split=split)
+    if split == "test" and (missing := untested(named)) is not None:
+        progress.note(missing)
     return named
 
 

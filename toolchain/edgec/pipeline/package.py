@@ -171,8 +171,10 @@ def _calibration(facts: Mapping[str, Any], labels: Sequence[str]) -> Calibration
 
 
 def _notes(sources: Sources) -> list[str]:
+    from edgec.data import untested
+
     plan = sources.plan
-    notes = []
+    notes = [text for text in (untested(sources.test),) if text is not None]
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
     if (without := without_edgec(plan.target)) is not None:
@@ -251,7 +253,7 @@ def _unknown(sources: Sources, measured: Mapping[str, Any]) -> UnknownEntry:
     return UnknownEntry(
         below=measured["unknown_below"],
         most=sources.plan.config.evaluate.unknown,
-        classes={label: shares["unknown_rate", label] for label in sources.labels},
+        classes={label: shares["unknown_rate", label] for label in sources.labels if ("unknown_rate", label) in shares},
         foreign=shares["ood_unknown_rate", None],
     )
 
