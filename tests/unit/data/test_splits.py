@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgec.core.errors import DataError
 from edgec.core.samples import Samples
-from edgec.data import check_samples, load_samples, require_disjoint
+from edgec.data import check_samples, load_samples, require_disjoint, untested
 from edgec.data.arrays import array_samples
 
 

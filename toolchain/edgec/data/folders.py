@@ -18,7 +18,15 @@ from edgec.core.progress import Progress
 from edgec.core.samples import Chosen, Images, Samples
 from edgec.data.classes import class_positions, composed
 
-__all__ = ["FolderPixels", "Readable", "find_images", "read_class_folders", "read_files", "reframed"]
+__all__ = [
+    "FolderPixels",
+    "Readable",
+    "find_images",
+    "judge_unreadable",
+    "read_class_folders",
+    "read_files",
+    "reframed",
+]
 
 _BATCH = 256
 """Images held decoded at a time."""
@@ -142,9 +150,8 @@ def find_images(folder: Path, *, progress: Progress) -> list[Path]:
         endings = Counter(path.suffix.lower() or "without an ending" for path in strays)
         kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(_KINDS))
         more = f" and {len(endings) - _KINDS} other endings" if len(endings) > _KINDS else ""
-        progress.note(
-            f"'{folder}': {len(strays)} files do not end like an image and are left out ({kinds}{more}), as '{strays[0]}'"
-        )
+        what = f"{len(strays)} files do not end like an image and are left out ({kinds}{more})"
+        progress.note(f"'{folder}': {what}, as '{strays[0]}'")
     return found
 
 
@@ -157,8 +164,8 @@ def _tell_of_names(
         progress.note(f"'{folder}': {len(empty)} of {len(names)} class folders hold no image: {shown}")
     if classes is None and all(name.isdecimal() for name in names) and sorted(names, key=int) != list(names):
         progress.note(
-            f"'{folder}': its classes are numbers and sort as text ({', '.join(names[:4])}, …), as torchvision sorts them; "
-            "for a model that counts 0, 1, 2 set model.labels"
+            f"'{folder}': its classes are numbers and sort as text ({', '.join(names[:4])}, …), as torchvision sorts "
+            "them; for a model that counts 0, 1, 2 set model.labels"
         )
 
 
@@ -189,7 +196,7 @@ def read_files(
             errors.append(image)
         else:
             digests[position] = digest_image(image)
-    _judge(errors, of=len(paths), where=where, max_unreadable=max_unreadable, progress=progress)
+    judge_unreadable(errors, of=len(paths), where=where, max_unreadable=max_unreadable, progress=progress)
     if spec.bits is None and (bits := sample_bits(paths)) not in (None, 16):
         raise DataError(
             f"'{where}': its 16-bit files use {bits} bits at most, so that they would be nearly black",
@@ -207,7 +214,14 @@ def _decoded(paths: Sequence[Path], spec: InputSpec) -> Iterator[np.ndarray | Da
         yield from decode_images(paths[start : start + _BATCH], spec)
 
 
-def _judge(errors: Sequence[DataError], *, of: int, where: Path, max_unreadable: float, progress: Progress) -> None:
+def judge_unreadable(
+    errors: Sequence[DataError], *, of: int, where: Path, max_unreadable: float, progress: Progress
+) -> None:
+    """Names the pictures that cannot be read; one is left out, and no more than the share that is allowed.
+
+    Raises:
+        DataError: None can be read, or too many cannot.
+    """
     if len(errors) == of:
         first = f"; first: {errors[0]}" if errors else ""
         raise DataError(f"'{where}' has no readable image{first}", hint=f"{READ} files are read")

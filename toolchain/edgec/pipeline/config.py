@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.compress.config import OefsmcConfig, Variant
@@ -91,6 +91,13 @@ class DataConfig(_Frozen):
             missing = "train" if self.train is None else "test"
             raise ValueError(f"'{missing}' is missing: training and test images are given together")
         return self
+
+    @field_validator("train", "test", "calibration", "unlabelled", "ood", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("got no path: an empty text would stand for the current folder")
+        return value
 
     @property
     def embedded(self) -> bool:

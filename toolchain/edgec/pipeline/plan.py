@@ -225,8 +225,17 @@ def _source_digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
-    given = {name: _path(path, name) for name, path in paths.items() if path is not None}
+    given = {name: _images(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
+
+
+def _images(path: Path, what: str) -> str:
+    """Digest of a source; where it is a table, of the pictures too that it names."""
+    from edgec.data.loading import named_files
+
+    own = _path(path, what)
+    named = named_files(path)
+    return digest_value([own, *map(digest_tree, named)]) if named else own
 
 
 def _weights(given: Path) -> str:
