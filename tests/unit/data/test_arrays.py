@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgec.core.digest import digest_image
+from edgec.core.errors import DataError
 from edgec.core.images import fit_pixels
 from edgec.core.inputs import InputSpec
 from edgec.data import load_samples

@@ -94,12 +94,13 @@ def npy(header: str, data: bytes = b"") -> bytes:
 
 TABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "nothing there": (lambda place: place / "set", "does not exist"),
-    "another file": (raw(b"x", "set.csv"), "set.csv' is a file of another kind"),
+    "another file": (raw(b"x", "set.doc"), "set.doc' is a file of another kind"),
+    "split without classes": (folder(train=[png(0)], val=[png(1)]), "set/train' has no class folders"),
     # folders
     "empty folder": (folder(), "has no class folders"),
     "images without class folders": (lambda place: raw(png(0), "a.png")(place).parent, "has no class folders"),
     "empty class folders": (folder(cat=[], dog=[]), "has no readable image"),
-    "folder of splits": (folder(train=[png(0)], test=[png(1)]), "holds splits (test, train), not classes"),
+    "folder of another split": (folder(test=[png(1)]), "holds splits (test), not classes"),
     "one class": (folder(cat=[png(0), png(1)]), "images of one class only ('cat')"),
     "empty images": (folder(cat=[png(0), b"", b""], dog=[png(1)]), "1.png' is empty (0 bytes)"),
     "truncated images": (folder(cat=[png(0), *[png(2)[:150]] * 2], dog=[png(1)]), "1.png' is truncated or damaged"),

@@ -237,9 +237,9 @@ def test_a_dataset_saved_to_disk_is_read(tmp_path: Path, progress: Any) -> None:
     arrow = pytest.importorskip("pyarrow")
     table = arrow.table({"image": [{"bytes": png(i), "path": None} for i in range(4)], "label": LABELS})
     (tmp_path / "train").mkdir()
-    with arrow.OSFile(str(tmp_path / "train" / "data-00000-of-00001.arrow"), "wb") as file:
-        with arrow.ipc.new_stream(file, table.schema) as writer:
-            writer.write_table(table)
+    path = str(tmp_path / "train" / "data-00000-of-00001.arrow")
+    with arrow.OSFile(path, "wb") as file, arrow.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
     require_all(read(tmp_path, progress))
 
 

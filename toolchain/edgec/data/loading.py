@@ -131,15 +131,7 @@ def _read(
 def _records(path: Path, choose: Choice) -> Source | None:
     """What a file or folder that is not of class folders holds; None for class folders."""
     if path.is_dir():
-        table = next((path / name for name in METADATA if (path / name).is_file()), None)
-        if table is not None and has_labels(table):
-            return read_table(table, choose)
-        tars = sorted(path.glob("*.tar"))
-        if tars:
-            named = [tar for tar in tars if tar.name.startswith(choose([t.name.split("-")[0] for t in tars]) or "")]
-            return read_tars(named)
-        files = find_dataset(path, choose)
-        return read_dataset(files) if files else None
+        return _records_of_folder(path, choose)
     match path.suffix.lower():
         case ".zip":
             return read_zip(path, choose)
@@ -149,6 +141,17 @@ def _records(path: Path, choose: Choice) -> Source | None:
             return read_coco(path)
         case _:
             return read_dataset([path]) if _is_dataset(path) else read_table(path, choose)
+
+
+def _records_of_folder(path: Path, choose: Choice) -> Source | None:
+    table = next((path / name for name in METADATA if (path / name).is_file()), None)
+    if table is not None and has_labels(table):
+        return read_table(table, choose)
+    if tars := sorted(path.glob("*.tar")):
+        split = choose([tar.name.split("-")[0] for tar in tars]) or ""
+        return read_tars([tar for tar in tars if tar.name.startswith(split)])
+    files = find_dataset(path, choose)
+    return read_dataset(files) if files else None
 
 
 def _is_dataset(path: Path) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["find_dataset", "holds_pictures", "read_dataset", "read_parquet_rows"
 def find_dataset(folder: Path, choose: Choice) -> list[Path]:
     """The files of a split below a folder that `datasets` wrote; none where it is no such folder.
 
-    A split's files are those in a folder of its name or that begin with its name, as `test-00000-of-00001.parquet` does.
+    A split's files are those in a folder of its name, or that begin with its name: `test-00000-of-00001.parquet`.
     """
     files = sorted(
         path for kind in ("*.parquet", "*.arrow") for path in folder.rglob(kind) if _is_visible(path, folder)
@@ -109,15 +109,14 @@ def _class_names(table: Table) -> tuple[str, ...] | None:
 
 def _table(path: Path) -> Table:
     _require_arrow(path)
-    import pyarrow as arrow
-    from pyarrow import parquet
+    from pyarrow import ArrowException, OSFile, ipc, parquet
 
     try:
         if path.suffix == ".parquet":
             return parquet.ParquetFile(path).read()
-        with arrow.OSFile(str(path)) as file:
-            return arrow.ipc.open_stream(file).read_all()
-    except (arrow.ArrowException, OSError) as error:
+        with OSFile(str(path)) as file:
+            return ipc.open_stream(file).read_all()
+    except (ArrowException, OSError) as error:
         raise DataError(f"'{path}' is damaged: {error}", hint="make the file again") from error
 
 
