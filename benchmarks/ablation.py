@@ -33,9 +33,9 @@ from edgec.models.infer import logits_of
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
-from edgec.pipeline.prepare import prepare, read_prepared
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import compressed
+from edgec.pipeline.stages import data
+from edgec.pipeline.stages.compress import compressed
 from rows import arguments, over_seeds, show
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -98,13 +98,13 @@ def _measured(config: str, settings: dict[str, Any]) -> dict[tuple[str, str], fl
     plan = plan_build(read_config(CONFIGS / f"{config}.toml", list(settings.items())), device=Device.AUTO)
     sources = Sources(plan, Silent())
     with tempfile.TemporaryDirectory() as folder:
-        prepare(sources, Path(folder))
-        images = read_prepared(Path(folder))
+        data.run(sources, Path(folder))
+        images = data.read(Path(folder))
     started = time.perf_counter()
     student = compressed(sources, images, variant=plan.config.compress.variant)
     found = {("compression", "s"): time.perf_counter() - started}
-    spec, data = plan.model.input, plan.data
-    ood = load_ood(data.ood, spec, count=UNSEEN + 2 * data.ood_count, seed=10_000, progress=Silent())
+    spec, given = plan.model.input, plan.data
+    ood = load_ood(given.ood, spec, count=UNSEEN + 2 * given.ood_count, seed=10_000, progress=Silent())
     for what, unseen in {"training": _without(sources.train, images.few), "OOD": _without(ood, images.ood)}.items():
         found |= {(f"{what}: {name}", unit): v for (name, unit), v in _agreement(student, sources.classifier, unseen)}
     return found

@@ -28,7 +28,8 @@ from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.refining import REFINED, REFINED_RANGES
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import MODEL
+from edgec.pipeline.stages import compress, evaluate, quantize
+from edgec.pipeline.stages.quantize import MODEL
 from edgec.pipeline.store import Store
 from edgec.quantize.network import Network
 from rows import Row, arguments, show
@@ -59,15 +60,15 @@ def main() -> None:
             plan = plan_build(config, device=Device.AUTO)
             store = Store(Path(folder) / "cache")
             build(plan, store=store, output=Path(folder) / "bundle", progress=Silent())
-            with np.load(store.path(plan.evaluated) / "logits.npz") as logits:
+            with np.load(store.path(evaluate.key(plan)) / "logits.npz") as logits:
                 fp32, int8, labels = (logits[name] for name in ("compressed", "artifact", "labels"))
-            if not rows and plan.compressed is not None:
+            if not rows and (student := compress.key(plan)) is not None:
                 sources = Sources(plan, Silent())
-                torch_logits = logits_of(sources.student(store.path(plan.compressed)), sources.test)
+                torch_logits = logits_of(sources.student(store.path(student)), sources.test)
                 same = float((torch_logits.argmax(1) == fp32.argmax(1)).mean())
                 rows.append(Row(what="torch and ONNX: same class", value=same, unit="share", n=len(labels)))
             rows += _drops(name, fp32, int8, labels)
-            if (store.path(plan.quantized) / REFINED).exists():
+            if (store.path(quantize.key(plan)) / REFINED).exists():
                 same = float((_refined_logits(plan, store).argmax(1) == int8.argmax(1)).mean())
                 rows.append(
                     Row(what=f"{name}: net in torch and file, same class", value=same, unit="share", n=len(labels))
@@ -78,7 +79,7 @@ def main() -> None:
 
 def _refined_logits(plan: Plan, store: Store) -> np.ndarray:
     """What the net that was refined, rounded in torch, says of the test images."""
-    folder, sources = store.path(plan.quantized), Sources(plan, Silent())
+    folder, sources = store.path(quantize.key(plan)), Sources(plan, Silent())
     ranges = Ranges.from_json((folder / REFINED_RANGES).read_text(encoding="utf-8"))
     network = Network(onnx.load(folder / REFINED), ranges, plan.target)
     feed = sources.session(folder / MODEL).feed

@@ -26,9 +26,9 @@ from edgec.models.infer import logits_of
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
-from edgec.pipeline.prepare import prepare, read_prepared
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import compressed
+from edgec.pipeline.stages import data
+from edgec.pipeline.stages.compress import compressed
 from rows import Row, arguments, commit, over_seeds, read_runs, record, show
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -76,8 +76,8 @@ def _measured(config: str, settings: list[tuple[str, Any]], variants: Sequence[s
     plan = plan_build(read_config(path, settings), device=Device.AUTO)
     sources = Sources(plan, Silent())
     with tempfile.TemporaryDirectory() as folder:
-        prepare(sources, Path(folder))
-        images = read_prepared(Path(folder))
+        data.run(sources, Path(folder))
+        images = data.read(Path(folder))
     teacher = _by_class(logits_of(sources.classifier, sources.test), sources.test)
     found = _figures("teacher", teacher, teacher)
     for variant in variants:

@@ -19,8 +19,8 @@ from edgec.models.infer import to_tensor
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
-from edgec.pipeline.prepare import prepare, read_prepared
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import data
 from rows import Row, arguments, over_seeds, show
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -50,8 +50,8 @@ def gaps(config: str, samples: int, seed: int) -> tuple[float, float]:
     plan = plan_build(read_config(path, [("data.few.total", samples), ("seed", seed)]), device=Device.AUTO)
     sources = Sources(plan, Silent())
     with tempfile.TemporaryDirectory() as folder:
-        prepare(sources, Path(folder))
-        images = read_prepared(Path(folder))
+        data.run(sources, Path(folder))
+        images = data.read(Path(folder))
     teacher = sources.classifier
     near = to_tensor(images.few.decoded(), teacher.input)
 

@@ -34,7 +34,7 @@ from edgec.core.confined import Confined
 from edgec.core.digest import digest_tree
 from edgec.core.host import peak_bytes
 from edgec.package import open_bundle, sign_bundle
-from edgec.pipeline.store import RECORD, Recipe, Store
+from edgec.pipeline.store import RECORD, StageKey, Store
 from mutants import KINDS, Mutant, Specimen, damage
 from rows import Row, arguments, show
 
@@ -95,22 +95,30 @@ def run(bundle: Path, folder: Path, *, count: int, seed: int) -> Iterator[Outcom
         yield try_mutant(kind, KINDS[kind], specimen, folder / "mutants", rng, watch)
 
 
+class Told(BaseModel):
+    """Facts of a stage."""
+
+    accuracy: float
+    classes: tuple[str, ...]
+    images: int
+
+
 def run_records(folder: Path, *, count: int, seed: int) -> Iterator[Outcome]:
     """Records of the stage cache: one is refused where the stage is made again, accepted where it tells other facts."""
     rng = random.Random(seed)  # noqa: S311 - repeatable, and no secret
-    store, facts = Store(folder), {"accuracy": 0.81, "classes": ["cat", "dog"], "images": 1234}
-    recipe = Recipe(stage="evaluate", settings={}, sources={})
+    store, facts = Store(folder), Told(accuracy=0.81, classes=("cat", "dog"), images=1234)
+    key = StageKey(stage="evaluate", settings={}, sources={})
 
-    def make(draft: Path) -> dict[str, Any]:
+    def make(draft: Path) -> Told:
         (draft / "predictions.npz").write_bytes(b"81")
         return facts
 
-    output = store.get(recipe, make)
+    output = store.get(key, Told, make)
     record, sound = output.folder / RECORD, (output.folder / RECORD).read_bytes()
     for _ in range(count):
         record.write_bytes(_edited(sound, rng))
         started = time.perf_counter()
-        told = store.get(recipe, make).facts
+        told = store.get(key, Told, make).facts
         verdict = "refused" if told == facts else "accepted"
         seconds = time.perf_counter() - started
         yield Outcome(kind=RECORDS, verdict=verdict, exit_code=0, escapes=(), said=str(told), seconds=seconds)

@@ -31,12 +31,13 @@ import onnx
 from edgec.cli.build import parse_setting
 from edgec.core.inputs import normalise
 from edgec.core.progress import Silent
-from edgec.pipeline import stages
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
-from edgec.pipeline.prepare import Prepared, prepare, read_prepared
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import compress, data, export
+from edgec.pipeline.stages.calibrate import calibrating
+from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import Store
 from edgec.runtime import Session
 from peers.environments import DEFAULT, NotInstalledError, interpreter
@@ -151,21 +152,24 @@ def _case(name: str, settings: dict[str, Any], work: Path) -> Case:
     if plan.target.quantization.reduce_range:
         sys.exit("this CPU has no VNNI: its int8 products saturate, and ours would round to 7 bits where peers do not")
     sources, store = Sources(plan, Silent()), Store(work / "cache")
-    data = store.get(plan.prepared, lambda to: prepare(sources, to)).folder
-    images = read_prepared(data)
-    variant = plan.config.compress.variant
-    student = plan.compressed and store.get(
-        plan.compressed, lambda to: stages.compress(sources, images, to, variant=variant)
+    drawn = store.get(data.key(plan), data.Facts, lambda to: data.run(sources, to)).folder
+    images, variant, student = data.read(drawn), plan.config.compress.variant, compress.key(plan)
+    made = student and store.get(
+        student, compress.Facts, lambda to: compress.run(sources, to, images=images, variant=variant)
     )
-    export = store.get(plan.exported, lambda to: stages.export(sources, images, student and student.folder, to))
-    folder = work.absolute() / name / plan.exported.key[:12]
+    graph = store.get(
+        export.key(plan),
+        export.Facts,
+        lambda to: export.run(sources, to, images=images, student=made and made.folder),
+    )
+    folder = work.absolute() / name / graph.key.key[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    model = export.folder.absolute() / stages.FP32
+    model = graph.folder.absolute() / export.FP32
     return Case(
         config=config,
         settings=settings,
         model=model,
-        data=data.absolute(),
+        data=drawn.absolute(),
         images=_calibration_images(sources, images, model, folder),
         sources=sources,
         fp32=sources.session(model).logits(sources.test.decoded()),
@@ -175,7 +179,7 @@ def _case(name: str, settings: dict[str, Any], work: Path) -> Case:
 
 def _calibration_images(sources: Sources, images: Prepared, model: Path, folder: Path) -> dict[str, Path]:
     """Writes the few samples, and all that ours calibrates on."""
-    ours = stages.calibrating(sources, images, sources.session(model))
+    ours = calibrating(sources, images, sources.session(model))
     files = {}
     for what, pixels in {FEW: images.few.decoded(), BOTH: ours.pixels}.items():
         files[what] = folder / f"{what.replace(' ', '')}.npz"

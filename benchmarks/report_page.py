@@ -19,13 +19,14 @@ import numpy as np
 from PIL import Image
 
 from chromium import CHROMIUM, Page, open_chromium
+from edgec.core.facts import CalibrationFacts, LatencyCurve, OperatorLatency, SizePart
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.broken import Answer, BrokenImage, BrokenImages
 from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.gates import check_gates
 from edgec.evaluate.intervals import PairedCounts, paired_p_value, wilson_interval
 from edgec.evaluate.paired import drop_row
-from edgec.evaluate.report import CalibrationFacts, LatencyCurve, OperatorLatency, Report, SizePart
+from edgec.evaluate.report import Report
 from edgec.report.page import render_report
 from rows import Row, arguments, show
 
@@ -137,7 +138,17 @@ def invented(classes: int) -> Report:
             SizePart(name=f"/layer/{i}/Conv", operator="Conv", bytes=10_000 * i, full_bytes=40_000 * i)
             for i in range(50)
         ),
-        calibration=CalibrationFacts(few_counts=counts, ood_counts=tuple(1280 - count for count in counts)),
+        calibration=CalibrationFacts(
+            recipe="balanced",
+            observer="mse",
+            ood_labels="eq4",
+            images=1280 * len(labels),
+            digest="0" * 64,
+            sources=("train", "ood"),
+            few_per_class=dict(zip(labels, counts, strict=True)),
+            ood_per_class={label: 1280 - count for label, count in zip(labels, counts, strict=True)},
+            weight_per_class=dict.fromkeys(labels, 1 / len(labels)),
+        ),
     )
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import onnx
 
 from edgec.core.errors import EdgecError
+from edgec.core.facts import TensorRTCheck
 from edgec.core.target import Target, load_target
-from edgec.export.ahead import Proof, prove, rtx_version
+from edgec.export.ahead import prove, rtx_version
 from edgec.export.lint import lint, require_clean
 from nets import SMALL, ZOO, calibrated, exported
 from rows import Row, arguments, show
@@ -55,7 +56,7 @@ def _proved(net: str, target: Target, folder: Path) -> list[Row]:
     return [*_rows(net, proof), Row(what=f"{net}: warnings", value=len(findings), unit="findings", n=1)]
 
 
-def _rows(net: str, proof: Proof) -> list[Row]:
+def _rows(net: str, proof: TensorRTCheck) -> list[Row]:
     whole = sum(proof.int8.values()) + len(proof.floats)
     what = {f"{kind}s in int8": count for kind, count in proof.int8.items()} | {"in float by rule": len(proof.floats)}
     counts = [

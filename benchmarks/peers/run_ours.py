@@ -17,9 +17,8 @@ from edgec.core.progress import Silent
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
-from edgec.pipeline.prepare import read_prepared
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import MODEL, RANGES, calibrate, quantize
+from edgec.pipeline.stages import calibrate, data, quantize
 
 
 def main() -> None:
@@ -29,11 +28,12 @@ def main() -> None:
 def quantise(job: Job) -> None:
     asked = json.loads(job.method)
     plan = plan_build(read_config(Path(asked["config"]), list(asked["settings"].items())), device=Device.CPU)
-    sources, images = Sources(plan, Silent()), read_prepared(job.images)
+    sources, images = Sources(plan, Silent()), data.read(job.images)
     with tempfile.TemporaryDirectory() as folder:
-        calibrate(sources, images, job.model, Path(folder))
-        quantize(sources, images, job.model, Path(folder) / RANGES, Path(folder))
-        write_bytes(job.output, (Path(folder) / MODEL).read_bytes())
+        calibrate.run(sources, Path(folder), images=images, model=job.model)
+        ranges = Path(folder) / calibrate.RANGES
+        quantize.run(sources, Path(folder), images=images, model=job.model, ranges=ranges)
+        write_bytes(job.output, (Path(folder) / quantize.MODEL).read_bytes())
 
 
 if __name__ == "__main__":

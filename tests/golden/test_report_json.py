@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgec.core.measurement import Kind, Machine, Measurement, Stage
-from edgec.evaluate.gate_settings import Gates
-from edgec.evaluate.loss import ClassLoss, Loss, Remedy
-from edgec.evaluate.report import (
+from edgec.core.facts import (
     CalibrationFacts,
     DataFacts,
     Effect,
-    FloatProduct,
+    Finding,
+    FloatOperator,
     LatencyCurve,
     LayerSensitivity,
-    LineageStep,
-    LintFinding,
     OperatorLatency,
     Overlap,
-    Report,
     SizePart,
     Split,
     TensorRTCheck,
-    encode_report,
-    parse_report,
 )
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
+from edgec.evaluate.gate_settings import Gates
+from edgec.evaluate.loss import ClassLoss, Loss, Remedy
+from edgec.evaluate.report import LineageStep, Report, encode_report, parse_report
 
 GOLDEN = Path(__file__).with_name("report.json")
 
@@ -76,11 +73,11 @@ REPORT = Report(
     ),
     effects=(Effect(what="ranges", worst_class_divergence_before=0.3, worst_class_divergence_after=0.02, seconds=1.5),),
     tensorrt=TensorRTCheck(
-        findings=(LintFinding(rule="residual", severity="warning", node="node 'add'", what="both", fix="round one"),),
+        findings=(Finding(rule="residual", severity="warning", node="node 'add'", what="both", fix="round one"),),
         tool="tensorrt-rtx 1.7",
         proven=True,
         int8={"convolution": 1},
-        floats=(FloatProduct(name="head", reason="kept"),),
+        floats=(FloatOperator(name="head", reason="kept"),),
         engine_bytes=4096,
         seconds=1.5,
         note="parsed and built",
@@ -110,8 +107,18 @@ REPORT = Report(
         overlaps=(Overlap(first="train", second="ood", shared=0),),
         purity={"exact": 1, "near": 2},
     ),
-    calibration=CalibrationFacts(few_counts=(12, 3, 1), ood_counts=(0, 9, 11), facts={"observer": "entropy"}),
-    lineage=(LineageStep(name="load", config="ef" * 32, facts={"parameters": 1234}, seconds=0.5),),
+    calibration=CalibrationFacts(
+        recipe="balanced",
+        observer="entropy",
+        ood_labels="eq4",
+        images=36,
+        digest="0a" * 32,
+        sources=("photos/train", "photos/other"),
+        few_per_class={"cat": 12, "dog": 3, "Käfer": 1},
+        ood_per_class={"cat": 0, "dog": 9, "Käfer": 11},
+        weight_per_class={"cat": 0.3, "dog": 0.3, "Käfer": 0.4},
+    ),
+    lineage=(LineageStep(name="load", config="ef" * 32, facts={"parameters": 1234}),),
     gates=Gates(min_accuracy=0.85, max_class_drop=0.1),
     notes=("No board was at hand.",),
     tools={"edgec": "0.1.0"},

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgec.core.facts import DataFacts
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.progress import Silent
 from edgec.data import load_digits_splits
 from edgec.evaluate.loss import Loss
-from edgec.evaluate.report import DataFacts
 from edgec.graph.float16 import ROUNDED
 from edgec.pipeline.check import Evidence, evaluate_again, read_evidence
 

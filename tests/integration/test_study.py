@@ -12,7 +12,7 @@ import pytest
 
 from edgec.core.errors import UnsupportedError
 from edgec.core.files import DRAFT
-from edgec.pipeline import stages
+from edgec.pipeline.stages import compress
 
 FILES = {"results.json", "results.csv", "results.md", "plot.svg"}
 RUNS = 4
@@ -44,7 +44,7 @@ def compressions(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 
     def watch(*, failing: int = -1, error: BaseException | None = None) -> list[str]:
         seen: list[str] = []
-        original = stages.compressed
+        original = compress.compressed
 
         def compressed(sources: Any, *arguments: Any, **options: Any) -> Any:
             seen.append(sources.plan.config.compress.method)
@@ -52,7 +52,7 @@ def compressions(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 raise error
             return original(sources, *arguments, **options)
 
-        monkeypatch.setattr(stages, "compressed", compressed)
+        monkeypatch.setattr(compress, "compressed", compressed)
         return seen
 
     return watch

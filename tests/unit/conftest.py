@@ -11,23 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgec.core.facts import CalibrationFacts, DataFacts, Effect, LayerSensitivity, OperatorLatency, Overlap, Split
 from edgec.core.inputs import InputSpec
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.core.target import Scheme
 from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
 from edgec.evaluate.paired import drop_measurements
 from edgec.evaluate.predictions import Predictions
-from edgec.evaluate.report import (
-    CalibrationFacts,
-    DataFacts,
-    Effect,
-    LayerSensitivity,
-    LineageStep,
-    OperatorLatency,
-    Overlap,
-    Report,
-    Split,
-)
+from edgec.evaluate.report import LineageStep, Report
 from edgec.package import (
     Description,
     Golden,
@@ -228,6 +219,22 @@ def _scored(labels: tuple[str, ...], counts: tuple[int, ...], per_class: int) ->
     return {"measurements": rows, "confusion": confusion}
 
 
+def _calibrated(labels: Sequence[str], counts: Sequence[int], of_each: int) -> CalibrationFacts:
+    """As many images of each class; what labelled ones leave, others fill."""
+    few = dict(zip(labels, counts, strict=True))
+    return CalibrationFacts(
+        recipe="balanced",
+        observer="entropy",
+        ood_labels="eq4",
+        images=of_each * len(few),
+        digest="a2" * 32,
+        sources=("train", "ood"),
+        few_per_class=few,
+        ood_per_class={label: of_each - count for label, count in few.items()},
+        weight_per_class=dict.fromkeys(few, 1 / len(few)),
+    )
+
+
 def _row(name: str, value: float, unit: str, **more: object) -> Measurement:
     return Measurement(stage=Stage.ARTIFACT, name=name, value=value, unit=unit, **{"n": 1, "where": "here"} | more)
 
@@ -276,15 +283,9 @@ def ten_classes() -> Report:
             ),
             purity={"equal_to_a_test_image": 0, "near_a_training_image": 3, "near_a_test_image": 12},
         ),
-        calibration=CalibrationFacts(
-            few_counts=COUNTS,
-            ood_counts=tuple(30 - count for count in COUNTS),
-            facts={"recipe": "balanced", "observer": "entropy", "scheme": "s8s8", "per_channel": True, "images": 300},
-        ),
+        calibration=_calibrated(CIFAR10, COUNTS, 30),
         lineage=(
-            LineageStep(
-                name="load", config="0a1b" * 16, facts={"architecture": "resnet20", "parameters": 269722}, seconds=0.2
-            ),
+            LineageStep(name="load", config="0a1b" * 16, facts={"architecture": "resnet20", "parameters": 269722}),
             LineageStep(
                 name="compress",
                 config="77aa" * 16,
@@ -296,12 +297,9 @@ def ten_classes() -> Report:
                     "steps": [600, 200],
                     "stopped": "guard kept the distilled model",
                 },
-                seconds=148.31,
             ),
             LineageStep(name="quantize", config="c0de" * 16, facts={"scheme": "s8s8", "tensors": 41}),
-            LineageStep(
-                name="export", config="beef" * 16, facts={"opset": 17, "same_class_as_torch": 1.0}, seconds=3.9
-            ),
+            LineageStep(name="export", config="beef" * 16, facts={"opset": 17, "same_class_as_torch": 1.0}),
         ),
         notes=(
             "No Jetson was at hand: its latency is predicted from the profile, not measured.",
@@ -360,5 +358,5 @@ def hundred_classes() -> Report:
         labels=labels,
         train_counts=counts,
         **_scored(labels, counts, 40),
-        calibration=CalibrationFacts(few_counts=counts, ood_counts=tuple(50 - count for count in counts)),
+        calibration=_calibrated(labels, counts, 50),
     )

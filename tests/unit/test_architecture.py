@@ -130,6 +130,12 @@ def test_no_room_is_too_large() -> None:
     assert [room for room, count in lines.items() if count > limit] == []
 
 
+def test_stages_hand_each_other_values_and_no_dicts() -> None:
+    stages = [source for source in SOURCES if source.path.is_relative_to(ROOT / "pipeline" / "stages")]
+    assert len(stages) > 8
+    assert [s.name for s in stages if "Mapping[str, Any]" in s.path.read_text(encoding="utf-8")] == []
+
+
 def test_no_import_is_relative() -> None:
     def relative(node: ast.AST) -> bool:
         return isinstance(node, ast.ImportFrom) and node.level > 0

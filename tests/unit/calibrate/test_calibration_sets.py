@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,13 +183,13 @@ def test_digest_of_a_set_tells_images_classes_and_weights():
 
 def test_facts_are_json_and_say_what_calibrated():
     chosen = calibration_set(labelled((8, 3, 1)), unlabelled(40), np.arange(40) % 3, recipe(), seed=0)
-    facts = json.loads(json.dumps(asdict(chosen.facts())))
+    facts = chosen.facts(recipe()).model_dump(mode="json")
     assert facts["few_per_class"] == {"cat": 8, "dog": 3, "eel": 1}
     assert facts["ood_per_class"] == {"cat": 2, "dog": 7, "eel": 9}
     assert facts["images"] == 30
     assert facts["digest"] == digest_value(chosen.digests)
     assert facts["sources"] == ["few", "ood"]
-    assert sum(facts["say_per_class"].values()) == pytest.approx(1)
+    assert sum(facts["weight_per_class"].values()) == pytest.approx(1)
 
 
 def test_no_labelled_image_is_refused():

@@ -15,8 +15,10 @@ from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.core.target import load_target
-from edgec.pipeline.prepare import Prepared
-from edgec.pipeline.stages import FP32, RANGES, calibrate
+from edgec.pipeline.stages.calibrate import RANGES
+from edgec.pipeline.stages.calibrate import run as calibrate
+from edgec.pipeline.stages.data import Prepared
+from edgec.pipeline.stages.export import FP32
 from edgec.runtime import Session
 
 SPEC = InputSpec(height=4, width=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -77,14 +79,14 @@ def sources(*, target="x86-vnni", **fields):
 
 
 def test_teacher_labels_are_what_the_graph_sees(graph, tmp_path):
-    facts = calibrate(sources(ood_labels="teacher"), prepared(), graph, tmp_path)
-    assert facts["ood_per_class"] == {"red": 9, "green": 0, "blue": 3}
-    assert facts["ood_labels"] == "teacher"
+    facts = calibrate(sources(ood_labels="teacher"), tmp_path, images=prepared(), model=graph)
+    assert facts.ood_per_class == {"red": 9, "green": 0, "blue": 3}
+    assert facts.ood_labels == "teacher"
 
 
 def test_eq4_labels_favour_the_rare_classes(graph, tmp_path):
-    facts = calibrate(sources(), prepared(), graph, tmp_path)
-    assert facts["ood_per_class"]["red"] < facts["ood_per_class"]["blue"]
+    facts = calibrate(sources(), tmp_path, images=prepared(), model=graph)
+    assert facts.ood_per_class["red"] < facts.ood_per_class["blue"]
 
 
 def test_ranges_are_read_once_for_targets_of_one_scheme(graph, tmp_path):
@@ -93,12 +95,14 @@ def test_ranges_are_read_once_for_targets_of_one_scheme(graph, tmp_path):
     for number, build in enumerate(builds):
         folder = tmp_path / str(number)
         folder.mkdir()
-        calibrate(build, prepared(), graph, folder, cache=tmp_path / "ranges")
+        calibrate(build, folder, images=prepared(), model=graph, cache=tmp_path / "ranges")
         written.append(Ranges.from_json((folder / RANGES).read_text()))
     assert [build.progress.seen for build in builds] == [2, 0, 2]
     assert written[0] == written[1]
 
 
 def test_facts_do_not_tell_whether_ranges_were_there(graph, tmp_path):
-    first, second = (calibrate(sources(), prepared(), graph, tmp_path, cache=tmp_path / "ranges") for _ in range(2))
+    first, second = (
+        calibrate(sources(), tmp_path, images=prepared(), model=graph, cache=tmp_path / "ranges") for _ in range(2)
+    )
     assert first == second

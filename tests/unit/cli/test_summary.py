@@ -12,7 +12,7 @@ from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.gates import GateResult, check_gates
 from edgec.evaluate.loss import Loss, loss_text
-from edgec.evaluate.report import Report, write_report
+from edgec.evaluate.report import Report, encode_report
 from edgec.pipeline.build import Built
 
 CLASSES = (*(f"class {number:02}" for number in range(24)), "[/b]")
@@ -47,7 +47,7 @@ def report() -> Report:
 def lines_of(
     report: Report, folder: Path, capsys: pytest.CaptureFixture[str], gates: Sequence[GateResult] = ()
 ) -> list[str]:
-    write_report(folder / "report.json", report)
+    (folder / "report.json").write_bytes(encode_report(report))
     print_summary(Built(bundle=folder, seconds=1.0, cached=()), gates)
     return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 

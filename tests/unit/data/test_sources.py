@@ -164,7 +164,8 @@ def test_a_zip_of_class_folders_is_read(tmp_path: Path, progress: Any, around: s
 def test_names_in_a_zip_lead_nowhere(tmp_path: Path, progress: Any) -> None:
     members = {f"../../{label}/{number}.png": png(number) for number, label in enumerate(LABELS)}
     before = sorted(tmp_path.rglob("*"))
-    read(zipped(tmp_path / "set.zip", members), progress)
+    with pytest.raises(DataError, match="has no class folders with pictures"):
+        read(zipped(tmp_path / "set.zip", members), progress)
     assert sorted(tmp_path.rglob("*")) == [*before, tmp_path / "set.zip"]
 
 

@@ -58,9 +58,9 @@ def session(tmp_path: Path, linear: Any, spec: InputSpec) -> Any:
 
 def test_the_same_function_agrees_on_every_image(classifier: Classifier, session: Any, images: Images) -> None:
     facts = require_agreement(classifier, session(), (images, images.take(np.arange(7))))
-    assert facts["images"] == 307
-    assert facts["same_class"] == 1.0
-    assert facts["max_difference"] < 1e-4  # float32 sums of 20 products of size 1
+    assert facts.images == 307
+    assert facts.same_class == 1.0
+    assert facts.max_difference < 1e-4  # float32 sums of 20 products of size 1
 
 
 def test_a_graph_with_a_wrong_bias_is_caught_and_the_class_named(
@@ -105,4 +105,4 @@ def test_a_near_tie_may_fall_either_way(session: Any, spec: InputSpec, images: I
     module = Means(linear.weight, linear.bias + np.float32([0, 1e-5, 0]))
     classifier = Classifier(module=module.eval(), input=spec, labels=LABELS)
     facts = require_agreement(classifier, session(), (images,))
-    assert facts["same_class"] < 1.0
+    assert facts.same_class < 1.0

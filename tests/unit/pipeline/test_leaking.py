@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from edgec.core.errors import DataError
+from edgec.core.facts import SharedImage
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import Samples
 from edgec.data.arrays import array_samples
@@ -46,15 +47,9 @@ def test_near_duplicates_leave_the_test_set_and_are_named(splits: dict[str, Samp
     np.testing.assert_array_equal(found.test.decoded(), splits["test"].decoded()[list(found.tested)])
     assert found.notes[0].startswith(f"{found.left_out} test images are left out of the test set, as other splits give")
     assert "image 0 (nearly train image 0)" in found.notes[0]
-    facts = found.facts()
-    assert facts["leaks"][0] == {
-        "split": "test",
-        "image": "image 0",
-        "other": "train",
-        "like": "image 0",
-        "reason": "near-duplicate",
-    }
-    assert (facts["left_out"], facts["tested"]) == (found.left_out, found.tested)
+    assert found.shared[0] == SharedImage(
+        split="test", image="image 0", other="train", like="image 0", reason="near-duplicate"
+    )
 
 
 def test_they_may_be_kept_and_are_named_all_the_same(splits: dict[str, Samples]) -> None:
@@ -62,7 +57,7 @@ def test_they_may_be_kept_and_are_named_all_the_same(splits: dict[str, Samples])
     assert (found.tested, found.left_out) == (None, 0)
     assert found.test is splits["test"]
     assert "are still in the test set (data.leaks = 'keep')" in found.notes[0]
-    assert found.facts()["leaks"]
+    assert found.shared
 
 
 def test_they_may_be_refused(splits: dict[str, Samples]) -> None:
@@ -92,7 +87,7 @@ def test_disjoint_splits_need_no_note(splits: dict[str, Samples]) -> None:
     found = leaking(apart, "leave-out")
     assert found.notes == ()
     assert found.test is splits["test"]
-    assert found.facts()["tested"] is None
+    assert found.tested is None
 
 
 def test_an_image_in_two_classes_of_a_split_is_noted(splits: dict[str, Samples]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from edgec.core.errors import ConfigError, DataError
 from edgec.pipeline import plan as planning
+from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.embedded import WEIGHTS
@@ -43,7 +44,7 @@ def plan(*overrides: tuple[str, Any], device: Device = Device.CPU) -> Plan:
 
 
 def keys(plan: Plan) -> dict[str, str]:
-    return {recipe.stage: recipe.key for recipe in plan.stages}
+    return {key.stage: key.key for key in stage_keys(plan)}
 
 
 def changed(before: Plan, after: Plan) -> list[str]:
@@ -108,7 +109,7 @@ class TestSettings:
         assert changed(plan(), plan(("target", str(tmp_path / "faster.toml")))) == ["evaluate", "package"]
 
     def test_the_device_matters_to_training(self) -> None:
-        assert changed(plan(), plan(device=Device.CUDA)) == after("baseline")
+        assert changed(plan(), plan(device=Device.CUDA)) == after("teacher")
 
     def test_a_new_version_of_a_tool_makes_everything_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = plan()
@@ -164,7 +165,7 @@ class TestInputs:
             (tmp_path / f"{name}.onnx").write_bytes(data)
         first, moved, other = (self.of(images, name=str(tmp_path / f"{n}.onnx"), weights=None) for n in "abc")
         assert changed(first, moved) == []
-        assert changed(first, other) == after("export")
+        assert changed(first, other) == ["teacher", *after("export")]
 
     def test_the_code_of_an_architecture_counts(
         self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -180,10 +181,10 @@ class TestInputs:
 
 class TestStages:
     def test_all_stages_stand_in_order(self) -> None:
-        assert [recipe.stage for recipe in plan().stages] == ALL
+        assert [key.stage for key in stage_keys(plan())] == ALL
 
     def test_without_compression_there_is_no_plain_one(self) -> None:
-        stages = [recipe.stage for recipe in plan(("compress.method", "none")).stages]
+        stages = [key.stage for key in stage_keys(plan(("compress.method", "none")))]
         assert stages == [stage for stage in ALL if stage not in ("baseline", "few", "compress")]
 
     def test_an_onnx_model_is_not_compressed(self, tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_planning_imports_nothing_heavy(modules_of: Callable[..., set[str]]) -> 
 def test_arrays_are_all_that_the_digests_need(tmp_path: Path) -> None:
     """An `.npz` is planned by its bytes: nothing of it is read, so nothing of it can be wrong yet."""
     np.savez(tmp_path / "a.npz", images=np.zeros(1))
-    assert plan(("data.ood", str(tmp_path / "a.npz"))).sources["ood"]
+    assert plan(("data.ood", str(tmp_path / "a.npz"))).digests["ood"]
 
 
 @pytest.mark.parametrize("name", ["alone:make", "ours.below.nets:make"])

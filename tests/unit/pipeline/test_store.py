@@ -9,31 +9,38 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from edgec.core.digest import digest_bytes
 from edgec.core.measurement import Kind
-from edgec.pipeline.store import Recipe, Store
+from edgec.pipeline.store import StageKey, Store
 
-RECIPE = Recipe(stage="export", settings={"opset": 18}, sources={"data": "a" * 64})
+KEY = StageKey(stage="export", settings={"opset": 18}, sources={"data": "a" * 64})
 
 
-def write_one(folder: Path) -> dict[str, int]:
+class Written(BaseModel):
+    """Facts of a stage."""
+
+    files: float
+
+
+def write_one(folder: Path) -> Written:
     (folder / "below").mkdir()
     (folder / "below" / "file").write_bytes(b"one")
-    return {"files": 1}
+    return Written(files=1)
 
 
-def never(_: Path) -> dict[str, int]:
+def never(_: Path) -> Written:
     raise AssertionError("made again")
 
 
 def test_a_stage_is_made_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert not store.holds(RECIPE)
-    first = store.get(RECIPE, write_one)
-    again = Store(tmp_path).get(RECIPE, never)
+    assert not store.holds(KEY)
+    first = store.get(KEY, Written, write_one)
+    again = Store(tmp_path).get(KEY, Written, never)
     assert (first.cached, again.cached) == (False, True)
-    assert first.facts == again.facts == {"files": 1}
+    assert first.facts == again.facts == Written(files=1)
     assert first.files == again.files == {"below/file": digest_bytes(b"one")}
     assert (again.folder / "below" / "file").read_bytes() == b"one"
 
@@ -42,7 +49,7 @@ def test_a_stage_is_made_once(tmp_path: Path) -> None:
 def test_a_stage_that_is_no_longer_what_it_was_is_made_again(tmp_path: Path, damage: str) -> None:
     """Power may fail before the disk has everything that was renamed."""
     store = Store(tmp_path)
-    folder = store.get(RECIPE, write_one).folder
+    folder = store.get(KEY, Written, write_one).folder
     match damage:
         case "changed":
             (folder / "below" / "file").write_bytes(b"")
@@ -52,39 +59,39 @@ def test_a_stage_that_is_no_longer_what_it_was_is_made_again(tmp_path: Path, dam
             (folder / "stage.json").write_bytes(b"")
         case "facts":
             text = (folder / "stage.json").read_text()
-            (folder / "stage.json").write_text(text.replace('"files": 1', '"files": 100'))
+            (folder / "stage.json").write_text(text.replace('"files": 1.0', '"files": 100.0'))
         case "list":
             (folder / "stage.json").write_text("[]")
         case "deep":
             (folder / "stage.json").write_text("[" * 100_000)
         case "other":
-            other = store.get(Recipe(stage="export", settings={"opset": 19}, sources={}), write_one).folder
+            other = store.get(StageKey(stage="export", settings={"opset": 19}, sources={}), Written, write_one).folder
             shutil.copy(other / "stage.json", folder)
-    assert not store.holds(RECIPE)
-    assert store.get(RECIPE, write_one).cached is False
-    assert store.get(RECIPE, never).cached is True
+    assert not store.holds(KEY)
+    assert store.get(KEY, Written, write_one).cached is False
+    assert store.get(KEY, Written, never).cached is True
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        Recipe(stage="quantize", settings=RECIPE.settings, sources=RECIPE.sources),
-        Recipe(stage="export", settings={"opset": 19}, sources=RECIPE.sources),
-        Recipe(stage="export", settings=RECIPE.settings, sources={"data": "b" * 64}),
-        Recipe(stage="export", settings=RECIPE.settings, sources={"test": "a" * 64}),
-        Recipe(stage="export", settings=RECIPE.settings, sources={}),
+        StageKey(stage="quantize", settings=KEY.settings, sources=KEY.sources),
+        StageKey(stage="export", settings={"opset": 19}, sources=KEY.sources),
+        StageKey(stage="export", settings=KEY.settings, sources={"data": "b" * 64}),
+        StageKey(stage="export", settings=KEY.settings, sources={"test": "a" * 64}),
+        StageKey(stage="export", settings=KEY.settings, sources={}),
     ],
 )
-def test_another_recipe_is_another_stage(tmp_path: Path, other: Recipe) -> None:
+def test_another_recipe_is_another_stage(tmp_path: Path, other: StageKey) -> None:
     store = Store(tmp_path)
-    store.get(RECIPE, write_one)
-    assert other.key != RECIPE.key
+    store.get(KEY, Written, write_one)
+    assert other.key != KEY.key
     assert not store.holds(other)
 
 
 def test_keys_do_not_depend_on_the_order_of_settings() -> None:
-    one = Recipe(stage="a", settings={"x": 1, "y": [Kind.MEASURED, Path("b/c")]}, sources={"p": "1", "q": "2"})
-    two = Recipe(stage="a", settings={"y": [Kind.MEASURED, Path("b/c")], "x": 1}, sources={"q": "2", "p": "1"})
+    one = StageKey(stage="a", settings={"x": 1, "y": [Kind.MEASURED, Path("b/c")]}, sources={"p": "1", "q": "2"})
+    two = StageKey(stage="a", settings={"y": [Kind.MEASURED, Path("b/c")], "x": 1}, sources={"q": "2", "p": "1"})
     assert one.key == two.key
 
 
@@ -92,32 +99,33 @@ def test_keys_do_not_depend_on_the_order_of_settings() -> None:
 def test_a_stage_that_fails_leaves_nothing_and_can_be_made_again(tmp_path: Path, failure: type[BaseException]) -> None:
     store = Store(tmp_path)
 
-    def fail(folder: Path) -> dict[str, int]:
+    def fail(folder: Path) -> Written:
         write_one(folder)
         raise failure
 
     with pytest.raises(failure):
-        store.get(RECIPE, fail)
-    assert not store.holds(RECIPE)
+        store.get(KEY, Written, fail)
+    assert not store.holds(KEY)
     assert list((tmp_path / "export").iterdir()) == []
-    assert store.get(RECIPE, write_one).cached is False
+    assert store.get(KEY, Written, write_one).cached is False
 
 
 def test_facts_that_are_no_json_leave_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(ValueError, match="Out of range float"):
-        store.get(RECIPE, lambda _: {"loss": float("nan")})
-    assert not store.holds(RECIPE)
+        store.get(KEY, Written, lambda _: Written(files=float("nan")))
+    assert not store.holds(KEY)
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from edgec.pipeline.store import Recipe, Store
+from pydantic import BaseModel
+from edgec.pipeline.store import StageKey, Store
 def make(folder):
     (folder / "half").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
-Store(Path(sys.argv[1])).get(Recipe(stage="export", settings={"opset": 18}, sources={"data": "a" * 64}), make)
+Store(Path(sys.argv[1])).get(StageKey(stage="export", settings={"opset": 18}, sources={"data": "a" * 64}), BaseModel, make)
 """
 
 
@@ -125,7 +133,7 @@ def test_a_stage_that_was_killed_leaves_nothing_under_its_name(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
     store = Store(tmp_path)
-    assert not store.holds(RECIPE)
+    assert not store.holds(KEY)
     assert all(path.name.startswith(".") for path in (tmp_path / "export").iterdir())
-    output = store.get(RECIPE, write_one)
+    output = store.get(KEY, Written, write_one)
     assert set(output.files) == {"below/file"}

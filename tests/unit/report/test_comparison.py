@@ -11,12 +11,13 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from edgec.core.errors import DataError
+from edgec.core.facts import Split
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.broken import Answer, BrokenImage, BrokenImages
 from edgec.evaluate.gates import Verdict
 from edgec.evaluate.intervals import wilson_interval
 from edgec.evaluate.predictions import Predictions
-from edgec.evaluate.report import LineageStep, Report, Split
+from edgec.evaluate.report import LineageStep, Report
 from edgec.report.compare_page import render_comparison
 from edgec.report.comparison import Side, changed_images, compare
 

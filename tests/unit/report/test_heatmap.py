@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from edgec.evaluate.report import LayerSensitivity, Report, encode_report, parse_report
+from edgec.core.facts import LayerSensitivity
+from edgec.evaluate.report import Report, encode_report, parse_report
 from edgec.report import view
 from edgec.report.heatmap import MOST_CLASSES, heat_map
 from edgec.report.page import render_report

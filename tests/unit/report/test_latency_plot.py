@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from edgec.core.facts import LatencyCurve
 from edgec.core.measurement import Kind, Stage
-from edgec.evaluate.report import LatencyCurve, Report
+from edgec.evaluate.report import Report
 from edgec.report.latency_plot import latency_plot
 
 WHERE = "AMD EPYC 7B13, 2 cores, x86_64"

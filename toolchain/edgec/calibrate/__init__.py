@@ -7,13 +7,12 @@ from edgec.calibrate.observers import Observer, observer_for
 from edgec.calibrate.placement import Placement, place
 from edgec.calibrate.ranges import Ranges, observe_ranges
 from edgec.calibrate.recipe import DEFAULT_RECIPE, Recipe, known_recipes, load_recipe
-from edgec.calibrate.sets import CalibrationFacts, CalibrationSet, calibration_set
+from edgec.calibrate.sets import CalibrationSet, calibration_set
 from edgec.calibrate.shared_ranges import cached_ranges, ranges_key
 from edgec.graph.preparing import prepare
 
 __all__ = [
     "DEFAULT_RECIPE",
-    "CalibrationFacts",
     "CalibrationSet",
     "Grid",
     "Observer",

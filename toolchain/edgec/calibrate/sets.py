@@ -9,35 +9,13 @@ import numpy as np
 
 from edgec.core.digest import digest_value
 from edgec.core.errors import ConfigError, DataError
+from edgec.core.facts import CalibrationFacts
 
 if TYPE_CHECKING:
     from edgec.calibrate.recipe import Recipe
     from edgec.core.samples import Images, Samples
 
-__all__ = ["CalibrationFacts", "CalibrationSet", "calibration_set"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrationFacts:
-    """What calibrated a model, for the manifest and the report; JSON values throughout.
-
-    Attributes:
-        recipe: The recipe's name.
-        images: How many images in all.
-        digest: One digest over the images' digests, order included.
-        sources: Where the images came from, for people.
-        few_per_class: Labelled images by class name.
-        ood_per_class: Out-of-distribution images by the class that they stand for.
-        say_per_class: Share of the total weight by class name.
-    """
-
-    recipe: str
-    images: int
-    digest: str
-    sources: tuple[str, ...]
-    few_per_class: dict[str, int]
-    ood_per_class: dict[str, int]
-    say_per_class: dict[str, float]
+__all__ = ["CalibrationSet", "calibration_set"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +55,8 @@ class CalibrationSet:
         """int64 [classes]: images per class, zeros included."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
-    def facts(self) -> CalibrationFacts:
-        """What the manifest says about this set."""
+    def facts(self, recipe: Recipe) -> CalibrationFacts:
+        """What the manifest and the report say about this set, and about how a recipe reads ranges from it."""
 
         def by_class(values: np.ndarray) -> dict:
             return dict(zip(self.classes, values.tolist(), strict=True))
@@ -86,12 +64,14 @@ class CalibrationSet:
         n = len(self.classes)
         return CalibrationFacts(
             recipe=self.recipe,
+            observer=recipe.observer,
+            ood_labels=recipe.ood_labels,
             images=len(self),
             digest=digest_value(self.digests),
             sources=self.sources,
             few_per_class=by_class(np.bincount(self.labels[~self.is_ood], minlength=n)),
             ood_per_class=by_class(np.bincount(self.labels[self.is_ood], minlength=n)),
-            say_per_class=by_class(np.bincount(self.labels, weights=self.weights, minlength=n)),
+            weight_per_class=by_class(np.bincount(self.labels, weights=self.weights, minlength=n)),
         )
 
 

@@ -138,8 +138,10 @@ def _announcements(plan: Plan) -> list[str]:
 
 
 def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
+    from edgec.pipeline.build import stage_keys
+
     if as_json:
-        stages = [{"stage": r.stage, "key": r.key, "cached": store.holds(r)} for r in plan.stages]
+        stages = [{"stage": key.stage, "key": key.key, "cached": store.holds(key)} for key in stage_keys(plan)]
         click.echo(json.dumps({"target": plan.target.name, "stages": stages}))
         return
     from rich.table import Table
@@ -148,8 +150,8 @@ def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
     from edgec.cli.console import Terminal
 
     table = Table("stage", "key", "state", box=None, pad_edge=False)
-    for recipe in plan.stages:
-        table.add_row(recipe.stage, recipe.key[:12], "cached" if store.holds(recipe) else "to do")
+    for key in stage_keys(plan):
+        table.add_row(key.stage, key.key[:12], "cached" if store.holds(key) else "to do")
     Terminal().print(Text(f"plan for {plan.target.title}"), table, sep="\n")
 
 

@@ -213,10 +213,10 @@ def _print_plan(
     study: str, runs: Sequence[RunT], store: Store, record: Callable[[RunT], Mapping[str, Any]] | None
 ) -> None:
     """What would run: lines, or JSON where there is a record of a run."""
-    held = [store.holds(run.recipe) for run in runs]
+    held = [store.holds(run.key) for run in runs]
     if record is not None:
         told = [
-            {**record(run), "seed": run.seed, "key": run.recipe.key, "cached": cached}
+            {**record(run), "seed": run.seed, "key": run.key.key, "cached": cached}
             for run, cached in zip(runs, held, strict=True)
         ]
         click.echo(json.dumps({"study": study, "runs": told}))

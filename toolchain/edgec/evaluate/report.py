@@ -5,240 +5,51 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 from typing_extensions import Self
 
 from edgec.core.errors import IntegrityError
-from edgec.core.files import write_bytes
+from edgec.core.facts import (
+    CalibrationFacts,
+    DataFacts,
+    Effect,
+    Frozen,
+    LatencyCurve,
+    LayerSensitivity,
+    OperatorLatency,
+    SizePart,
+    TensorRTCheck,
+)
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.loss import Loss
 from edgec.evaluate.teacher import TeacherCheck
 
 __all__ = [
-    "CalibrationFacts",
-    "DataFacts",
-    "Effect",
-    "FloatProduct",
-    "LatencyCurve",
-    "LayerSensitivity",
     "LineageStep",
-    "LintFinding",
-    "OperatorLatency",
-    "Overlap",
     "Report",
-    "SharedImage",
-    "SizePart",
-    "Split",
-    "TensorRTCheck",
     "encode_report",
     "parse_report",
-    "write_report",
 ]
 
 SCHEMA = 1
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Split(_Frozen):
-    """One set of images: what it was used for, how many, and a digest that pins them down.
-
-    Attributes:
-        name: `train`, `ood`, `calibration`, `test`.
-        counts: Images per class in the order of the labels; None where they have no labels.
-        digest: SHA-256 over the images, and labels where there are any.
-        source: Where they came from, for people.
-    """
-
-    name: str
-    n: int = Field(ge=0)
-    counts: tuple[int, ...] | None = None
-    digest: str
-    source: str
-
-
-class Overlap(_Frozen):
-    """How many images two splits share, by the digests of their pixels; 0 is the proof that they are disjoint."""
-
-    first: str
-    second: str
-    shared: int = Field(ge=0)
-
-
-class SharedImage(_Frozen):
-    """An image that another split knows already: nearly one of its images, or of a group with one.
-
-    Attributes:
-        split: Where the image is.
-        other: The split that knows it.
-        like: The image there.
-    """
-
-    split: str
-    image: str
-    other: str
-    like: str
-    reason: Literal["near-duplicate", "group", "group of a near-duplicate"]
-
-
-class DataFacts(_Frozen):
-    """What the data were.
-
-    Attributes:
-        purity: What was removed from the out-of-distribution pool and why, as in `{"near duplicates": 3}`.
-        leaks: Images that two splits share in all but their digests; the first of them, where they are many.
-        left_out: Test images that were left out because of that.
-        contradictions: Images that stand in two classes of one split, with both names.
-    """
-
-    splits: tuple[Split, ...] = ()
-    overlaps: tuple[Overlap, ...] = ()
-    purity: Mapping[str, int] = Field(default_factory=dict)
-    leaks: tuple[SharedImage, ...] = ()
-    left_out: int = Field(default=0, ge=0)
-    contradictions: tuple[str, ...] = ()
-
-
-class CalibrationFacts(_Frozen):
-    """What the ranges of the quantised graph were taken from.
-
-    Attributes:
-        few_counts: Labelled images per class.
-        ood_counts: Out-of-distribution images per class to which they were assigned.
-        facts: Recipe, observer, scheme and whatever else a person may ask.
-    """
-
-    few_counts: tuple[int, ...]
-    ood_counts: tuple[int, ...]
-    facts: Mapping[str, JsonValue] = Field(default_factory=dict)
-
-
-class LayerSensitivity(_Frozen):
-    """What int8 in one layer, or in one activation that is no layer's, costs each class.
-
-    Attributes:
-        layer: The operator's name in the graph, or the activation's.
-        operator: Its type, or that of what makes the activation; `input` for that of the graph.
-        kept: The numbers that it is in.
-        divergence: By class, how far the outputs move where it alone is rounded, in nat; some classes may be
-            missing.
-    """
-
-    layer: str
-    operator: str
-    kept: Literal["int8", "float"]
-    divergence: Mapping[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
-
-
-class Effect(_Frozen):
-    """What one refinement of the int8 model did to the class that diverges most, in nat."""
-
-    what: str
-    worst_class_divergence_before: float = Field(ge=0, allow_inf_nan=False)
-    worst_class_divergence_after: float = Field(ge=0, allow_inf_nan=False)
-    seconds: float = Field(ge=0, allow_inf_nan=False)
-
-
-class LineageStep(_Frozen):
+class LineageStep(Frozen):
     """One stage of the build.
 
     Attributes:
         config: Digest of the stage's config.
-        seconds: How long it took; None when its result came from the cache.
     """
 
     name: str
     config: str
     facts: Mapping[str, JsonValue] = Field(default_factory=dict)
-    seconds: float | None = None
 
 
-class OperatorLatency(_Frozen):
-    """An operator's part in a predicted latency, and what would make it shorter."""
-
-    name: str
-    op: str
-    ms: float
-    advice: str | None = None
-
-
-class LatencyCurve(_Frozen):
-    """How the times of single runs were spread.
-
-    Attributes:
-        n: Runs.
-        quantiles_ms: Observed times at equal steps of probability, from the shortest run to the longest.
-    """
-
-    stage: Stage
-    where: str
-    n: int = Field(ge=1)
-    quantiles_ms: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(min_length=2)
-
-
-class SizePart(_Frozen):
-    """Bytes of one layer's weights in the file that ships, or of what is no layer's.
-
-    Attributes:
-        name: The layer in the graph, or what the bytes are.
-        operator: Its type; None for what is no layer's.
-        bytes: In the file that ships.
-        full_bytes: In the float32 file before quantisation; None where it has no such layer.
-    """
-
-    name: str
-    operator: str | None = None
-    bytes: int = Field(ge=0)
-    full_bytes: int | None = Field(default=None, ge=0)
-
-
-class LintFinding(_Frozen):
-    """What the linter found in the graph for TensorRT; an error would have stopped the build."""
-
-    rule: str
-    severity: Literal["error", "warning"]
-    node: str
-    what: str
-    fix: str
-
-
-class FloatProduct(_Frozen):
-    """A convolution or matrix product that stays in floating point, and why that is meant."""
-
-    name: str
-    reason: str
-
-
-class TensorRTCheck(_Frozen):
-    """What is known of the graph without the device.
-
-    Attributes:
-        findings: What the linter says.
-        tool: The package that parsed and built the graph ahead of time, with its version; None where there was none.
-        proven: Whether it did, and saw int8 where it was promised.
-        int8: Operators that take int8 on both inputs, by kind.
-        floats: Those that do not, on purpose.
-        engine_bytes: Size of the engine that was built for the proof, and thrown away.
-        note: The verdict, what it says and what it does not.
-    """
-
-    findings: tuple[LintFinding, ...] = ()
-    tool: str | None = None
-    proven: bool
-    int8: Mapping[str, int] = Field(default_factory=dict)
-    floats: tuple[FloatProduct, ...] = ()
-    engine_bytes: int = Field(default=0, ge=0)
-    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    note: str
-
-
-class Report(_Frozen):
+class Report(Frozen):
     """All that is known about a bundle.
 
     Attributes:
@@ -343,11 +154,6 @@ def _distance(row: Measurement) -> int:
     if row.kind is Kind.PREDICTED:
         return 1
     return 2 if row.machine is Machine.OTHER else 0
-
-
-def write_report(path: Path, report: Report) -> None:
-    """Writes `report.json` whole or not at all."""
-    write_bytes(path, encode_report(report))
 
 
 def encode_report(report: Report) -> bytes:

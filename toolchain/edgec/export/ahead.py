@@ -7,19 +7,19 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import UnsupportedError
+from edgec.core.facts import FloatOperator, TensorRTCheck
 
 if TYPE_CHECKING:
     from edgec.core.target import Target
 
-__all__ = ["FloatOperator", "Proof", "prove", "rtx_version"]
+__all__ = ["prove", "rtx_version"]
 
 TIME_LIMIT_S = 600.0
 """A net of 100 million weights takes less than a minute on two cores."""
@@ -29,38 +29,9 @@ _KEPT = "kept in floating point by this build"
 _HINT = "see docs/targets.md §3; without the package tensorrt-rtx the build goes on and says that nothing was proven"
 
 
-@dataclass(frozen=True, kw_only=True)
-class FloatOperator:
-    """A convolution or matrix product that does not compute in int8, and why that is meant."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """What was proven of a graph.
-
-    Attributes:
-        tool: The package and its version; None where it is not installed.
-        proven: Whether the graph was parsed and built, with int8 where it was promised.
-        int8: Convolutions and matrix products that take int8 on both inputs, by kind.
-        floats: Those that do not, on purpose.
-        engine_bytes: Size of the engine that was built.
-        seconds: What parsing and building took.
-        note: The verdict as a sentence: what it says, and what it does not.
-    """
-
-    tool: str | None
-    proven: bool
-    int8: Mapping[str, int]
-    floats: tuple[FloatOperator, ...]
-    engine_bytes: int
-    seconds: float
-    note: str
-
-
-def prove(model: Path, target: Target, *, kept: Collection[str] = (), time_limit_s: float = TIME_LIMIT_S) -> Proof:
+def prove(
+    model: Path, target: Target, *, kept: Collection[str] = (), time_limit_s: float = TIME_LIMIT_S
+) -> TensorRTCheck:
     """Parses and builds a graph ahead of time, and looks at every convolution and matrix product.
 
     It runs in a process of its own, which may crash or hang: that proves nothing, and the verdict says so.
@@ -113,7 +84,7 @@ def _examined(model: Path, folder: Path, time_limit_s: float) -> dict[str, Any] 
     return json.loads(answer.read_text(encoding="utf-8"))
 
 
-def _judged(found: dict[str, Any], target: Target, tool: str, kept: frozenset[str]) -> Proof:
+def _judged(found: dict[str, Any], target: Target, tool: str, kept: frozenset[str]) -> TensorRTCheck:
     if found["refused"]:
         raise UnsupportedError(f"{tool} refuses the graph: {_first(found['refused'])}", hint=_HINT)
     operators: list[dict[str, Any]] = found["operators"]
@@ -131,7 +102,7 @@ def _judged(found: dict[str, Any], target: Target, tool: str, kept: frozenset[st
         why = _first(found["messages"] or ["no message"])
         raise UnsupportedError(f"{tool} cannot build the graph: {why}", hint=_HINT)
     floats = [FloatOperator(name=each["name"], reason=_KEPT if each["weights"] else _ATTENTION) for each in rest]
-    return Proof(
+    return TensorRTCheck(
         tool=tool,
         proven=True,
         int8=dict(sorted(Counter(each["operator"] for each in int8).items())),
@@ -152,8 +123,8 @@ def _verdict(tool: str, target: Target, int8: int, floats: int) -> str:
     )
 
 
-def _unproven(tool: str | None, note: str) -> Proof:
-    return Proof(tool=tool, proven=False, int8={}, floats=(), engine_bytes=0, seconds=0.0, note=note)
+def _unproven(tool: str | None, note: str) -> TensorRTCheck:
+    return TensorRTCheck(tool=tool, proven=False, int8={}, floats=(), engine_bytes=0, seconds=0.0, note=note)
 
 
 def _first(texts: Sequence[str]) -> str:

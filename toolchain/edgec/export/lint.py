@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from edgec.core.errors import UnsupportedError
-from edgec.export.rules import RULES, Case, Finding
+from edgec.core.facts import Finding
+from edgec.export.rules import RULES, Case
 from edgec.graph.quantized import Graph
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from edgec.core.target import Target
 
-__all__ = ["Finding", "lint", "require_clean"]
+__all__ = ["lint", "require_clean"]
 
 
 def lint(model: ModelProto, target: Target, *, kept: Collection[str] = ()) -> tuple[Finding, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
+from edgec.core.facts import Finding
 from edgec.export.limits import DLA_OPERATORS, builds_for_dla, newest_opset, refused_operators, version_of
 from edgec.graph.quantized import Graph
 from edgec.graph.view import attribute
@@ -16,30 +17,11 @@ from edgec.graph.view import attribute
 if TYPE_CHECKING:
     from edgec.core.target import Target
 
-__all__ = ["RULES", "Case", "Finding"]
+__all__ = ["RULES", "Case"]
 
 _CLAMPS = ("Relu", "Clip")
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _ROUNDINGS = ("QuantizeLinear", "DequantizeLinear")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A fault.
-
-    Attributes:
-        rule: Its name, as docs/targets.md §3 lists it.
-        severity: An error fails the build.
-        node: Where.
-        what: What is wrong there.
-        fix: What to do about it.
-    """
-
-    rule: str
-    severity: Literal["error", "warning"]
-    node: str
-    what: str
-    fix: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,18 +12,29 @@ from edgec.core.errors import ExportMismatchError
 from edgec.core.samples import Images
 from edgec.runtime import Session
 
-__all__ = ["require_agreement"]
+__all__ = ["Agreement", "require_agreement"]
 
 TOLERANCE = 1e-3
 """Share of the logits' spread by which two correct float32 runs may differ. Sums of a few thousand products in
 another order differ by about 1e-5 of it; a wrong attribute or a lost layer by far more than 1e-2."""
 
 
-def require_agreement(classifier: Classifier, session: Session, images: Sequence[Images]) -> Mapping[str, Any]:
-    """Runs both on the images and compares logits and classes.
+class Agreement(NamedTuple):
+    """How well a module and its graph agree.
 
-    Returns:
-        `images`, `same_class` as a share, and `max_difference` of the logits.
+    Attributes:
+        images: How many were compared.
+        same_class: Share of them that get the same class.
+        max_difference: Of the logits.
+    """
+
+    images: int
+    same_class: float
+    max_difference: float
+
+
+def require_agreement(classifier: Classifier, session: Session, images: Sequence[Images]) -> Agreement:
+    """Runs both on the images and compares logits and classes.
 
     Raises:
         ExportMismatchError: Logits differ by more than the tolerance, or a class differs that was no near tie; the
@@ -49,4 +60,4 @@ def require_agreement(classifier: Classifier, session: Session, images: Sequence
             hint="the exporter has written a wrong graph: try another torch, or give the model as an .onnx file",
         )
     same = float((got.argmax(axis=1) == classes).mean())
-    return {"images": len(wanted), "same_class": same, "max_difference": float(f"{difference.max():.3g}")}
+    return Agreement(images=len(wanted), same_class=same, max_difference=float(f"{difference.max():.3g}"))

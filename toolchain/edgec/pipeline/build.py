@@ -6,7 +6,10 @@ import importlib.util
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from edgec.core.errors import ConfigError, DataError, IntegrityError, MissingDependencyError
 from edgec.core.files import new_folder, require_writable
@@ -14,9 +17,12 @@ from edgec.core.measurement import Stage
 from edgec.core.progress import Progress
 from edgec.package import Manifest, open_bundle, require_replaceable, write_archive
 from edgec.pipeline.plan import Plan
-from edgec.pipeline.store import Output, Store
+from edgec.pipeline.runner import Runner
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, package, prove, quantize, teacher
+from edgec.pipeline.store import Output, StageKey, Store
 
-__all__ = ["Built", "build", "require_build_extra"]
+__all__ = ["Built", "build", "require_build_extra", "stage_keys"]
 
 BUILD_EXTRA = ("torch", "torchvision", "torch_pruning", "lightning_fabric", "onnx", "onnxscript", "sklearn", "jinja2")
 """A device that runs bundles has none of these."""
@@ -54,13 +60,12 @@ def build(plan: Plan, *, store: Store, output: Path, progress: Progress) -> Buil
     require_replaceable(output)
     require_writable(output)
     require_writable(store.folder / "any")
-    if store.holds(plan.packaged):
-        made = [store.get(plan.packaged, _never)]
-        stages = [recipe.stage for recipe in plan.stages]
+    whole = package.key(plan)
+    if store.holds(whole):
+        stages = [key.stage for key in stage_keys(plan)]
     else:
-        made = _run(plan, store, progress)
-        stages = [done.recipe.stage for done in made if done.cached]
-    _publish(made[-1].folder / "bundle", output)
+        stages = [made.key.stage for made in _run(plan, store, progress) if made.cached]
+    _publish(store.path(whole) / "bundle", output)
     return Built(bundle=output, seconds=time.perf_counter() - started, cached=tuple(stages))
 
 
@@ -72,44 +77,64 @@ def _require_name(output: Path) -> None:
         )
 
 
-def _run(plan: Plan, store: Store, progress: Progress) -> list[Output]:
+def stage_keys(plan: Plan) -> tuple[StageKey, ...]:
+    """The key of every stage, in order."""
+    students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
+    keys = (
+        *(data.key(plan), teacher.key(plan), *students, export.key(plan), calibrate.key(plan), quantize.key(plan)),
+        *(prove.key(plan), evaluate.key(plan), package.key(plan)),
+    )
+    return tuple(key for key in keys if key is not None)
+
+
+def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel], ...]:
     """The flow: images → teacher → compression and its controls → graph → ranges → int8 → proof → measures → bundle."""
     require_build_extra()
-    from edgec.pipeline import stages
-    from edgec.pipeline.measure import evaluate
-    from edgec.pipeline.package import package
-    from edgec.pipeline.prepare import prepare, read_prepared
-    from edgec.pipeline.runner import Runner
-    from edgec.pipeline.sources import Sources
-    from edgec.pipeline.teacher import measure_teacher
-
     sources = Sources(plan, progress)
     sources.require_bound()
-    run = Runner(plan, store, progress)
+    run = Runner(sources, stage_keys(plan), store)
 
-    data = run(plan.prepared, lambda to: prepare(sources, to))
-    images, sources = read_prepared(data.folder), sources.tested_on(data.facts["tested"])
-    run(plan.checked, lambda _: measure_teacher(sources))
-    plain = run.maybe(plan.baseline, lambda to: stages.compress(sources, images, to, variant="plain"))
-    few = run.maybe(plan.from_few, lambda to: stages.compress(sources, images, to, variant="few"))
+    drawn = run(data.key(plan), data.Facts, data.run)
+    images = data.read(drawn.folder)
+    run.sources = sources.tested_on(drawn.facts.tested)
+    checked = run(teacher.key(plan), teacher.Facts, teacher.run)
+    student = partial(compress.run, images=images)
+    plain = run.maybe(compress.plain_key(plan), compress.Facts, partial(student, variant="plain"))
+    few = run.maybe(compress.few_key(plan), compress.Facts, partial(student, variant="few"))
     variant, known = plan.config.compress.variant, few and few.folder
-    ours = run.maybe(plan.compressed, lambda to: stages.compress(sources, images, to, variant=variant, few=known))
-    graph = run(plan.exported, lambda to: stages.export(sources, images, ours and ours.folder, to))
-    fp32 = graph.folder / stages.FP32
-    read = store.folder / "ranges"
-    ranges = run(plan.calibrated, lambda to: stages.calibrate(sources, images, fp32, to, cache=read))
-    int8 = run(plan.quantized, lambda to: stages.quantize(sources, images, fp32, ranges.folder / stages.RANGES, to))
-    run.maybe(plan.proven, lambda to: stages.prove(sources, int8.folder, ranges.folder, to))
-    models = {Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / stages.MODEL}
-    compared = {Stage.BASELINE: plain, Stage.FEW: few}
-    given = {
-        "students": {stage: done.folder for stage, done in compared.items() if done is not None},
-        "ranges": ranges.folder / stages.RANGES,
-        "temperature": graph.facts.get("temperature"),
-    }
-    run(plan.evaluated, lambda to: evaluate(sources, images, models, **given, folder=to))
-    run(plan.packaged, lambda to: package(sources, run.made, to))
-    return run.made
+    ours = run.maybe(compress.key(plan), compress.Facts, partial(student, variant=variant, few=known))
+    graph = run(export.key(plan), export.Facts, partial(export.run, images=images, student=ours and ours.folder))
+    fp32 = graph.folder / export.FP32
+    read = partial(calibrate.run, images=images, model=fp32, cache=store.folder / "ranges")
+    calibrated = run(calibrate.key(plan), calibrate.Facts, read)
+    ranges = calibrated.folder / calibrate.RANGES
+    int8 = run(quantize.key(plan), quantize.Facts, partial(quantize.run, images=images, model=fp32, ranges=ranges))
+    proof = partial(prove.run, quantized=int8.folder, calibrated=calibrated.folder)
+    proven = run.maybe(prove.key(plan), prove.Facts, proof)
+    students = {Stage.BASELINE: plain, Stage.FEW: few}
+    measure = partial(
+        evaluate.run,
+        images=images,
+        models={Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / quantize.MODEL},
+        ranges=ranges,
+        students={stage: made.folder for stage, made in students.items() if made is not None},
+        temperature=graph.facts.temperature,
+    )
+    measured = run(evaluate.key(plan), evaluate.Facts, measure)
+    made = package.Made(
+        data=drawn,
+        teacher=checked,
+        baseline=plain,
+        few=few,
+        compress=ours,
+        export=graph,
+        calibrate=calibrated,
+        quantize=int8,
+        prove=proven,
+        evaluate=measured,
+    )
+    bundle = run(package.key(plan), package.Facts, partial(package.run, made=made))
+    return (*made.outputs, bundle)
 
 
 def require_build_extra() -> None:
@@ -118,15 +143,11 @@ def require_build_extra() -> None:
     Raises:
         MissingDependencyError: A package that compressing and building need is not installed.
     """
-    for package in BUILD_EXTRA:
-        if importlib.util.find_spec(package) is None:
+    for needed in BUILD_EXTRA:
+        if importlib.util.find_spec(needed) is None:
             raise MissingDependencyError(
-                f"building needs the package '{package}', which is not installed", hint="pip install 'edgec[build]'"
+                f"building needs the package '{needed}', which is not installed", hint="pip install 'edgec[build]'"
             )
-
-
-def _never(_: Path) -> dict[str, str]:
-    raise IntegrityError("a finished stage is gone from the cache", hint="build again")
 
 
 def _publish(bundle: Path, output: Path) -> None:

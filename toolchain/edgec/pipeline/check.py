@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.core.errors import ConfigError, DataError, IntegrityError
+from edgec.core.facts import DataFacts
 from edgec.core.host import describe_host
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.progress import Progress
@@ -18,7 +19,7 @@ from edgec.evaluate.gates import UNCOUNTED, GateResult, check_gates
 from edgec.evaluate.paired import Pairs
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.recount import follows, recounted
-from edgec.evaluate.report import DataFacts, Report, parse_report
+from edgec.evaluate.report import Report, parse_report
 from edgec.package import Bundle, Trust, open_bundle, verify_signature
 
 if TYPE_CHECKING:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgec.core.files import write_bytes
 from edgec.core.samples import Images
 from edgec.evaluate.unknown import fit_threshold, unknown_measurements
-from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages.data import Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +30,8 @@ _STRANGERS = 200
 """Out-of-distribution images that the threshold is measured on, where the config asks for no number of them."""
 
 
-def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph: Path) -> Mapping[str, Any]:
-    """Divides a student's exported logits by the temperature that fits the teacher; facts for the report."""
+def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph: Path) -> float:
+    """Divides a student's exported logits by the temperature that fits the teacher, and returns it."""
     import onnx
 
     from edgec.export.temperature import divide_logits_
@@ -44,7 +44,7 @@ def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph
     model = onnx.load(graph)
     divide_logits_(model, temperature)
     write_bytes(graph, model.SerializeToString(deterministic=True))
-    return {"temperature": temperature}
+    return temperature
 
 
 def temperature_note(temperature: float, *, before: Measurement, after: Measurement, teacher: Measurement) -> str:

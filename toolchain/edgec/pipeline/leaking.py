@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import islice
+from typing import Literal
 
 import numpy as np
 
 from edgec.core.errors import DataError
+from edgec.core.facts import SharedImage
 from edgec.core.samples import Samples
 from edgec.data import Leak, check_samples, find_contradictions, find_leaks
 
@@ -59,20 +61,20 @@ class Leaking:
             others = f" and {more} more" if more > 0 else ""
             yield f"{len(self.contradictions)} images stand in two classes of one split: {'; '.join(shown)}{others}"
 
-    def facts(self) -> dict[str, Any]:
-        """For the report and for the stages that follow, JSON values."""
-        named = [
-            {"split": split, "image": leak.image, "other": leak.split, "like": leak.like, "reason": leak.reason}
+    @property
+    def shared(self) -> tuple[SharedImage, ...]:
+        """The images that splits share, the first of them."""
+        named = (
+            SharedImage(split=split, image=leak.image, other=leak.split, like=leak.like, reason=leak.reason)
             for split, leaks in self.leaks.items()
             for leak in leaks
-        ]
-        return {
-            "leaks": named[:_LISTED],
-            "left_out": self.left_out,
-            "tested": None if self.tested is None else list(self.tested),
-            "contradictions": list(self.contradictions[:_LISTED]),
-            "notes": list(self.notes),
-        }
+        )
+        return tuple(islice(named, _LISTED))
+
+    @property
+    def named_contradictions(self) -> tuple[str, ...]:
+        """The first of the contradictions."""
+        return tuple(self.contradictions[:_LISTED])
 
 
 def leaking(splits: Mapping[str, Samples], policy: Literal["leave-out", "refuse", "keep"]) -> Leaking:

@@ -1,35 +1,33 @@
-"""What a build will do, and the cache key of every stage, known before anything heavy is imported."""
+"""What a build will do, bound and digested before anything heavy is imported; the cache keys of stages."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.machinery import ModuleSpec, PathFinder
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
 
-from edgec.calibrate import Recipe as CalibrationRecipe
-from edgec.calibrate import load_recipe
-from edgec.compress.config import Variant
+from edgec.calibrate import Recipe, load_recipe
 from edgec.core.digest import digest_tree, digest_value
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
-from edgec.export.ahead import rtx_version
 from edgec.models.config import ModelConfig
 from edgec.models.load import search_current_folder
 from edgec.models.presets import is_weights_enum
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
-from edgec.pipeline.store import Recipe
+from edgec.pipeline.store import StageKey
 from edgec.quantize.config import QuantizeConfig
 
-__all__ = ["Plan", "plan_build"]
+__all__ = ["IMAGES", "MODEL_SETTINGS", "Plan", "plan_build"]
 
 IMAGES = ("train", "test", "calibration", "unlabelled", "ood")
 """Sources of images, as `[data]` names them."""
+MODEL_SETTINGS = ("model.input", "model.labels", "model.arguments", "model.is_onnx")
+"""What is said of the model, beside its name and its weights, of which a key holds digests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,138 +41,42 @@ class Plan:
         target: The device, with the scheme that is built.
         calibration: The calibration recipe.
         device: Where training runs.
-        sources: Digests of all that comes from outside: weights, images, tools.
+        digests: SHA-256 of all that comes from outside: weights, images, tools.
     """
 
     config: BuildConfig
     model: ModelConfig
     data: DataConfig
     target: Target
-    calibration: CalibrationRecipe
+    calibration: Recipe
     device: Device
-    sources: Mapping[str, str]
-
-    @cached_property
-    def prepared(self) -> Recipe:
-        """Splits: the few samples, the OOD pool, the calibration images, and the proof that they are disjoint."""
-        images = {name: digest for name, digest in self.sources.items() if name in IMAGES}
-        model = self.model.model_dump(mode="json", include={"input", "labels"})
-        settings = {"data": self._data_settings, "model": model, "seed": self.config.seed}
-        return self._recipe("data", settings, images)
-
-    @cached_property
-    def checked(self) -> Recipe:
-        """The teacher on labelled images, as it was given."""
-        sources = {**self._after(self.prepared), "train": self.sources["train"], "test": self.sources["test"]}
-        return self._recipe("teacher", [self._model_settings, self.device], sources)
-
-    @cached_property
-    def baseline(self) -> Recipe | None:
-        """Plain compression, to show beside what ships; None where it was not asked for."""
-        return self._compared("baseline", "plain")
-
-    @cached_property
-    def from_few(self) -> Recipe | None:
-        """Our recipe on the few samples alone, to show beside what ships; None where it was not asked for."""
-        return self._compared("few", "few")
-
-    @cached_property
-    def compressed(self) -> Recipe | None:
-        """Compression; None where the model is quantised alone."""
-        return self._compression("compress", self.config.compress.variant) if self.compresses else None
-
-    @cached_property
-    def exported(self) -> Recipe:
-        """The FP32 graph."""
-        settings = [self.config.export, self.target.runtime.opset, self._model_settings, self.config.seed]
-        return self._recipe("export", settings, self._after(self.prepared, self.compressed))
-
-    @cached_property
-    def calibrated(self) -> Recipe:
-        """Activation ranges."""
-        settings = [self.calibration, self.target.quantization, self.target.runtime.engine, self.config.seed]
-        return self._recipe("calibrate", settings, self._after(self.prepared, self.exported))
-
-    @cached_property
-    def quantized(self) -> Recipe:
-        """The graph that ships."""
-        how = [self.config.quantize, self.calibration, self.device, self.config.seed]
-        refining = how if self.config.quantize.refines(self.target) else []
-        settings = [self.target.quantization, self.target.runtime, *refining]
-        return self._recipe("quantize", settings, self._after(self.prepared, self.exported, self.calibrated))
-
-    @cached_property
-    def proven(self) -> Recipe | None:
-        """What is known of a graph for TensorRT without the device; None for other engines."""
-        if self.target.runtime.engine != "tensorrt":
-            return None
-        settings = [self.target.quantization, self.target.runtime, self.target.rules, rtx_version()]
-        return self._recipe("prove", settings, self._after(self.calibrated, self.quantized))
-
-    @cached_property
-    def evaluated(self) -> Recipe:
-        """Measurements."""
-        students = (self.baseline, self.from_few, self.compressed)
-        sources = self._after(self.prepared, *students, self.exported, self.quantized)
-        settings = [self.target, self._model_settings, self.config.evaluate, self.config.seed]
-        return self._recipe("evaluate", settings, {**sources, "test": self.sources["test"]})
-
-    @cached_property
-    def packaged(self) -> Recipe:
-        """The bundle."""
-        settings = [self.config.name, self.config.gates, self.config.package, self.config.report, self.target]
-        before = self._after(self.quantized, self.proven, self.calibrated, self.evaluated)
-        return self._recipe("package", settings, before)
+    digests: Mapping[str, str]
 
     @property
     def compresses(self) -> bool:
         """Whether the teacher is pruned."""
         return self.config.compress.method != "none" and not self.model.is_onnx
 
-    @property
-    def stages(self) -> tuple[Recipe, ...]:
-        """Every stage, in order."""
-        all_stages = (
-            *(self.prepared, self.checked, self.baseline, self.from_few, self.compressed, self.exported),
-            *(self.calibrated, self.quantized, self.proven, self.evaluated, self.packaged),
-        )
-        return tuple(stage for stage in all_stages if stage is not None)
+    def key(
+        self,
+        stage: str,
+        reads: Iterable[str],
+        *,
+        opens: Iterable[str] = (),
+        after: Iterable[StageKey | None] = (),
+    ) -> StageKey:
+        """The key of a stage.
 
-    @property
-    def _data_settings(self) -> dict[str, Any]:
-        """Settings but not paths: the digests stand for what is there."""
-        names = {"ood_count", "unlabelled_count", "few", "max_unreadable", "leaks", "group"}
-        return self.data.model_dump(mode="json", include=names)
-
-    @property
-    def _model_settings(self) -> dict[str, Any]:
-        """Settings but not paths, likewise."""
-        return self.model.model_dump(
-            mode="json", exclude={"weights", "preset", *({"name"} if self.model.is_onnx else ())}
-        )
-
-    def _compared(self, stage: str, variant: Literal["plain", "few"]) -> Recipe | None:
-        asked = self.compresses and variant in self.config.compress.compare
-        return self._compression(stage, variant) if asked else None
-
-    def _compression(self, stage: str, variant: Variant) -> Recipe:
-        compress = self.config.compress.model_dump(mode="json", exclude={"compare", "oefsmc", "variant"})
-        settings = {
-            "compress": compress,
-            "variant": variant,
-            "oefsmc": None if variant == "plain" else self.config.compress.oefsmc.model_dump(mode="json"),
-            "model": self._model_settings,
-            "rules": self.target.rules.model_dump(include={"channel_multiple", "depthwise_multiple"}),
-            "device": self.device.value,
-            "seed": self.config.seed,
-        }
-        return self._recipe(stage, settings, self._after(self.prepared))
-
-    def _after(self, *stages: Recipe | None) -> dict[str, str]:
-        return {stage.stage: stage.key for stage in stages if stage is not None} | {"model": self.sources["model"]}
-
-    def _recipe(self, stage: str, settings: Any, sources: Mapping[str, str]) -> Recipe:
-        return Recipe(stage=stage, settings=settings, sources={**sources, "tools": self.sources["tools"]})
+        Args:
+            stage: Its name.
+            reads: Dotted names of the settings that it reads.
+            opens: What it reads from outside, by names of `digests`.
+            after: Stages that it builds on.
+        """
+        settings = {path: attrgetter(path)(self) for path in reads}
+        opened = {name: self.digests.get(name, "none") for name in opens}
+        before = {each.stage: each.key for each in after if each is not None}
+        return StageKey(stage=stage, settings=settings, sources={**opened, **before, "tools": self.digests["tools"]})
 
 
 def plan_build(config: BuildConfig, *, device: Device) -> Plan:
@@ -198,7 +100,7 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
         target=target,
         calibration=load_recipe(config.calibrate.recipe),
         device=device,
-        sources=_source_digests(config.model, config.data),
+        digests=_digests(config.model, config.data),
     )
 
 
@@ -219,9 +121,15 @@ def _overridden(target: Target, given: QuantizeConfig) -> Target:
     return target
 
 
-def _source_digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
+def _digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
     digests = {
-        "model": digest_value([_architecture(model), _weights(model.weights) if model.weights else None]),
+        "model": digest_value(
+            [
+                None if model.is_onnx else model.name,
+                _architecture(model),
+                _weights(model.weights) if model.weights else None,
+            ]
+        ),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}

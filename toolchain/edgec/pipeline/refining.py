@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -16,14 +15,15 @@ from torch import Tensor
 
 from edgec.calibrate import Ranges, observe_ranges
 from edgec.core.errors import ExportMismatchError, UnsupportedError
+from edgec.core.facts import LayerSensitivity
 from edgec.core.files import write_bytes
 from edgec.learn.distill import Pool
 from edgec.learn.draws import balanced_chances, flattening_chances
 from edgec.learn.layerwise import Weighed
 from edgec.models.infer import placed
-from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import MODEL, calibrating
+from edgec.pipeline.stages.calibrate import calibrating
+from edgec.pipeline.stages.data import Prepared
 from edgec.quantize import quantize_model
 from edgec.quantize.refine import Refined, RefineJob, refine
 from edgec.quantize.sensitivity import changed_by_class, logits_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from edgec.runtime import Session
 
-__all__ = ["REFINED", "REFINED_RANGES", "refined", "refined_facts"]
+__all__ = ["REFINED", "REFINED_RANGES", "refined", "require_refined", "sensitivity_rows"]
 
 REFINED = "refined.onnx"
 REFINED_RANGES = "ranges.json"
@@ -61,7 +61,7 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
 
     def shipped(graph: ModelProto, of: Ranges) -> np.ndarray:
         with TemporaryDirectory(prefix="edgec-") as made:
-            source, file = Path(made) / REFINED, Path(made) / MODEL
+            source, file = Path(made) / REFINED, Path(made) / "shipped.onnx"
             onnx.save(graph, source)
             quantize_model(source, of, plan.target, output=file)
             return _logits(sources.shipped_session(file), images)
@@ -116,8 +116,8 @@ def _teacher(sources: Sources, session: Session) -> Iterator[Callable[[Tensor], 
         yield run
 
 
-def refined_facts(sources: Sources, images: Prepared, result: Refined, shipped: Path) -> dict[str, Any]:
-    """What the report tells of it, with the proof that the file is the net that was refined.
+def require_refined(sources: Sources, images: Prepared, result: Refined, shipped: Path) -> float:
+    """The share of images to which the file gives the class of the net that was refined; nearly all of them.
 
     Args:
         sources: Class names.
@@ -138,20 +138,21 @@ def refined_facts(sources: Sources, images: Prepared, result: Refined, shipped: 
             hint="report it; leaving [quantize] at its defaults ships the graph as it was calibrated",
         )
     _require_bound(sources, result, _logits(sources.shipped_session(shipped), images))
+    return same
+
+
+def sensitivity_rows(result: Refined, labels: Sequence[str]) -> tuple[LayerSensitivity, ...]:
+    """What rounding each part of the net costs each class, where that was looked at."""
     floats = set(result.ranges.floats)
-    return {
-        "same_class_as_refined": same,
-        "effects": [asdict(effect) for effect in result.effects],
-        "sensitivity": [
-            {
-                "layer": cost.part.name,
-                "operator": cost.part.operator,
-                "kept": "float" if floats.issuperset(cost.part.floats) else "int8",
-                "divergence": dict(zip(sources.labels, cost.divergence.tolist(), strict=True)),
-            }
-            for cost in result.costs
-        ],
-    }
+    return tuple(
+        LayerSensitivity(
+            layer=cost.part.name,
+            operator=cost.part.operator,
+            kept="float" if floats.issuperset(cost.part.floats) else "int8",
+            divergence=dict(zip(labels, cost.divergence.tolist(), strict=True)),
+        )
+        for cost in result.costs
+    )
 
 
 def _require_bound(sources: Sources, result: Refined, logits: np.ndarray) -> None:

@@ -14,10 +14,10 @@ from edgec.calibrate import Ranges, load_recipe
 from edgec.core.errors import EdgecError
 from edgec.core.target import Scheme
 from edgec.evaluate.loss import Loss, Remedy
-from edgec.pipeline import stages
 from edgec.pipeline.plan import Plan
-from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import calibrate, quantize
+from edgec.pipeline.stages.data import Prepared
 
 if TYPE_CHECKING:
     from edgec.runtime import Session
@@ -53,10 +53,10 @@ def explained(loss: Loss, sources: Sources, images: Prepared, fp32: Path, ranges
     wanted = _classes(sources.session(fp32), judged)
     found = _classes(sources.shipped_session(shipped), judged)
     remedies = []
-    for setting, plan in remedies_of(sources.plan):
+    for setting, other in sources.variations(remedies_of):
         sources.progress.note(f"{loss.headline}: trying {setting}")
-        kept = ranges if plan.calibration is sources.plan.calibration else None
-        remedies.append(_tried(setting, sources.varied(plan), judged, fp32, kept, wanted))
+        kept = ranges if other.plan.calibration is sources.plan.calibration else None
+        remedies.append(_tried(setting, other, judged, fp32, kept, wanted))
     told |= {"changed": float((found != wanted).mean()), "judged": len(wanted), "remedies": tuple(remedies)}
     return loss.model_copy(update=told)
 
@@ -109,11 +109,12 @@ def _tried(
         folder = Path(made)
         try:
             if ranges is None:
-                stages.calibrate(sources, images, fp32, folder)
-            stages.quantize(sources, images, fp32, ranges or folder / stages.RANGES, folder)
+                calibrate.run(sources, folder, images=images, model=fp32)
+            read = ranges or folder / calibrate.RANGES
+            quantize.run(sources, folder, images=images, model=fp32, ranges=read)
         except EdgecError as error:
             return Remedy(setting=setting, failure=str(error))
-        found = _classes(sources.shipped_session(folder / stages.MODEL), images)
+        found = _classes(sources.shipped_session(folder / quantize.MODEL), images)
     return Remedy(setting=setting, changed=float((found != wanted).mean()))
 
 

@@ -13,19 +13,19 @@ from edgec.core.progress import Silent
 from edgec.core.samples import Images
 from edgec.evaluate.corruptions import corruption_measurements
 from edgec.evaluate.rejection import rejection_measurement
-from edgec.pipeline.prepare import Prepared
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages.data import Prepared
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-__all__ = ["Runner", "robustness_measurements", "strangers"]
+__all__ = ["RunningModel", "robustness_measurements", "strangers"]
 
 _BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runner:
+class RunningModel:
     """A model of the build.
 
     Attributes:
@@ -38,7 +38,7 @@ class Runner:
 
 
 def robustness_measurements(
-    sources: Sources, images: Prepared, models: Callable[[], Mapping[Stage, Runner]]
+    sources: Sources, images: Prepared, models: Callable[[], Mapping[Stage, RunningModel]]
 ) -> tuple[list[Measurement], list[str]]:
     """What `[evaluate]` asks for, and notes on what it could not have.
 
@@ -87,5 +87,5 @@ def strangers(sources: Sources, images: Prepared, count: int) -> Images:
     return pure.take(np.arange(min(count, len(pure))))
 
 
-def _logits(model: Runner, images: Images) -> Float[np.ndarray, "n class"]:
+def _logits(model: RunningModel, images: Images) -> Float[np.ndarray, "n class"]:
     return np.concatenate([model.run(batch) for batch in images.batches(_BATCH)])

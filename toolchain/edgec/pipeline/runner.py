@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from edgec.core.progress import Progress
-from edgec.pipeline.plan import Plan
-from edgec.pipeline.store import Output, Recipe, Store
+from pydantic import BaseModel
+
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.store import Output, StageKey, Store
 
 __all__ = ["Runner"]
+
+FactsT = TypeVar("FactsT", bound=BaseModel)
+Make = Callable[[Sources, Path], FactsT]
 
 
 class Runner:
     """A build under way.
 
     Attributes:
-        made: Outputs so far, in order.
+        sources: What stages read from; each gets as much of it as its key covers.
     """
 
-    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
-        self._stages = [recipe.stage for recipe in plan.stages]
+    def __init__(self, sources: Sources, keys: Sequence[StageKey], store: Store) -> None:
+        self.sources = sources
+        self._stages = [key.stage for key in keys]
         self._store = store
-        self._progress = progress
-        self.made: list[Output] = []
 
-    def __call__(self, recipe: Recipe, make: Callable[[Path], Mapping[str, Any]]) -> Output:
+    def __call__(self, key: StageKey, facts: type[FactsT], make: Make[FactsT]) -> Output[FactsT]:
         """The output of a stage."""
-        number = self._stages.index(recipe.stage) + 1
-        cached = self._store.holds(recipe)
-        self._progress.stage(recipe.stage, number=number, total=len(self._stages), cached=cached)
-        self.made.append(self._store.get(recipe, make))
-        return self.made[-1]
+        number = self._stages.index(key.stage) + 1
+        cached = self._store.holds(key)
+        self.sources.progress.stage(key.stage, number=number, total=len(self._stages), cached=cached)
+        return self._store.get(key, facts, lambda folder: make(self.sources.within(key), folder))
 
-    def maybe(self, recipe: Recipe | None, make: Callable[[Path], Mapping[str, Any]]) -> Output | None:
+    def maybe(self, key: StageKey | None, facts: type[FactsT], make: Make[FactsT]) -> Output[FactsT] | None:
         """The output of a stage that this build may not have."""
-        return None if recipe is None else self(recipe, make)
+        return None if key is None else self(key, facts, make)

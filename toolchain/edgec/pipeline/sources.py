@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from edgec.core.declaration import bind
-from edgec.core.errors import DataError
+from edgec.core.errors import ContractError, DataError
 from edgec.core.progress import Progress
 from edgec.core.samples import Images, Samples
 from edgec.pipeline.device import open_fabric
 from edgec.pipeline.plan import Plan
+from edgec.pipeline.scope import OUTSIDE, Covered
+from edgec.pipeline.store import StageKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +65,15 @@ class Sources:
         shared = ("fabric", "labels", "classifier", "train", "test", "calibration")
         vars(other).update({name: value for name, value in vars(self).items() if name in shared})
         return other
+
+    def variations(self, of: Callable[[Plan], Iterator[tuple[str, Plan]]]) -> Iterator[tuple[str, Sources]]:
+        """Sources of other plans that follow from this one, each with its name."""
+        for name, plan in of(self.plan):
+            yield name, self.varied(plan)
+
+    def within(self, key: StageKey) -> Sources:
+        """The same, for a stage: reading what its key does not cover is a `ContractError`."""
+        return _Scoped(self, key)
 
     def tested_on(self, kept: Sequence[int] | None) -> Sources:
         """Sources whose test set holds these of its images alone; themselves for None."""
@@ -222,3 +233,38 @@ class Sources:
             group=self.plan.data.group,
             progress=self.progress,
         )
+
+
+_NEEDS = {
+    "fabric": ("device",),
+    "labels": ("model.labels",),
+    "classifier": ("model.name", "model.arguments"),
+    "onnx": ("model.name",),
+    "method": ("config.compress.method", "config.compress.options"),
+    **{name: (f"data.{name}",) for name in ("train", "test", "calibration", "unlabelled", "ood")},
+}
+"""What a key must cover before a stage may use each resource."""
+
+
+class _Scoped(Sources):
+    """Sources as one stage may use them; what it opens stays open for all stages."""
+
+    def __init__(self, whole: Sources, key: StageKey) -> None:
+        outside = (path for name in key.sources for path in OUTSIDE.get(name, ()))
+        self._whole, self._key, self._covers = whole, key, frozenset((*key.settings, *outside))
+        super().__init__(cast("Plan", Covered(whole.plan, key.stage, self._covers)), whole.progress)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name not in _NEEDS:
+            return super().__getattribute__(name)
+        for path in _NEEDS[name]:
+            if path not in self._covers:
+                raise ContractError(f"stage '{self._key.stage}' uses {name}, but its key does not cover {path}")
+        return getattr(self._whole, name)
+
+    def varied(self, plan: Plan) -> Sources:
+        return self._whole.varied(plan).within(self._key)
+
+    def variations(self, of: Callable[[Plan], Iterator[tuple[str, Plan]]]) -> Iterator[tuple[str, Sources]]:
+        for name, other in self._whole.variations(of):
+            yield name, other.within(self._key)

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from edgec.core.digest import digest_file, digest_value
 from edgec.core.files import new_folder, read_json, write_json
 
-__all__ = ["Output", "Recipe", "Store"]
+__all__ = ["Output", "StageKey", "Store"]
 
 RECORD = "stage.json"
 
+FactsT_co = TypeVar("FactsT_co", bound=BaseModel, covariant=True)
+FactsT = TypeVar("FactsT", bound=BaseModel)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a stage is to make: its name, its settings, and the keys of what it is made from.
+class StageKey:
+    """What a stage's result depends on: its name, the settings that it reads, and what it is made from.
 
     Attributes:
         stage: Name, for people and for the folder.
-        settings: JSON-able or pydantic value with every setting that changes the result.
+        settings: Every setting that changes the result, JSON-able or pydantic values; a build's by dotted names.
         sources: Digests of files, keys of other stages, tool versions.
     """
 
@@ -36,22 +41,27 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
+class Output(Generic[FactsT_co]):
     """What a stage made: a folder that nobody changes any more, and facts.
 
     Attributes:
-        recipe: What it was made from.
+        key: What it was made from.
         folder: Its files.
-        facts: What the stage tells the report, JSON values.
+        facts: What the stage found.
         files: SHA-256 of every file, by name.
         cached: Whether it lay there already.
     """
 
-    recipe: Recipe
+    key: StageKey
     folder: Path
-    facts: Mapping[str, Any]
+    facts: FactsT_co
     files: Mapping[str, str]
     cached: bool
+
+    @property
+    def told(self) -> dict[str, JsonValue]:
+        """The facts as JSON values, without those that are not known."""
+        return self.facts.model_dump(mode="json", exclude_none=True)
 
 
 class Store:
@@ -60,48 +70,53 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def path(self, recipe: Recipe) -> Path:
+    def path(self, key: StageKey) -> Path:
         """Where a stage's output is, or would be."""
-        return self.folder / recipe.stage / recipe.key[:32]
+        return self.folder / key.stage / key.key[:32]
 
-    def holds(self, recipe: Recipe) -> bool:
+    def holds(self, key: StageKey) -> bool:
         """Whether the stage is finished, and every file of it as it was left."""
-        return self._record(recipe) is not None
+        return self._record(key) is not None
 
-    def _record(self, recipe: Recipe) -> Mapping[str, Any] | None:
+    def get(self, key: StageKey, facts: type[FactsT], make: Callable[[Path], FactsT]) -> Output[FactsT]:
+        """The output of a stage, made now if it is not there.
+
+        Args:
+            key: What to make.
+            facts: What `make` returns.
+            make: Writes files into the folder that it is given.
+        """
+        record = self._record(key)
+        found = None if record is None else _parsed(facts, record)
+        cached = record is not None and found is not None
+        if record is None or found is None:
+            record = self._make(key, make)
+            found = facts.model_validate(record["facts"])
+        return Output(key=key, folder=self.path(key), facts=found, files=record["files"], cached=cached)
+
+    def _record(self, key: StageKey) -> dict[str, Any] | None:
         """What the stage left, facts too; None where that is not there, or not as it was left."""
-        folder = self.path(recipe)
+        folder = self.path(key)
         try:
             record = read_json(folder / RECORD)
             told = record.pop("digest")
-            whole = told == digest_value(record) and record["key"] == recipe.key
+            whole = told == digest_value(record) and record["key"] == key.key
             files = record["files"].items() if whole else ()
             return record if whole and all(digest_file(folder / name) == digest for name, digest in files) else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
 
-    def get(self, recipe: Recipe, make: Callable[[Path], Mapping[str, Any]]) -> Output:
-        """The output of a stage, made now if it is not there.
+    def _make(self, key: StageKey, make: Callable[[Path], BaseModel]) -> dict[str, Any]:
+        with new_folder(self.path(key)) as draft:
+            facts = make(draft).model_dump(mode="json")
+            files = {p.relative_to(draft).as_posix(): digest_file(p) for p in sorted(draft.rglob("*")) if p.is_file()}
+            record = {"stage": key.stage, "key": key.key, "facts": facts, "files": files}
+            write_json(draft / RECORD, {**record, "digest": digest_value(record)})
+        return read_json(self.path(key) / RECORD)
 
-        Args:
-            recipe: What to make.
-            make: Writes files into the folder it is given and returns facts, JSON values.
-        """
-        found = self._record(recipe)
-        record = found
-        if record is None:
-            with new_folder(self.path(recipe)) as draft:
-                facts = make(draft)
-                files = {
-                    p.relative_to(draft).as_posix(): digest_file(p) for p in sorted(draft.rglob("*")) if p.is_file()
-                }
-                record = {"stage": recipe.stage, "key": recipe.key, "facts": facts, "files": files}
-                write_json(draft / RECORD, {**record, "digest": digest_value(record)})
-            record = read_json(self.path(recipe) / RECORD)
-        return Output(
-            recipe=recipe,
-            folder=self.path(recipe),
-            facts=record["facts"],
-            files=record["files"],
-            cached=found is not None,
-        )
+
+def _parsed(facts: type[FactsT], record: Mapping[str, Any]) -> FactsT | None:
+    try:
+        return facts.model_validate(record["facts"])
+    except ValidationError:
+        return None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from edgec.calibrate import Ranges, prepare
+from edgec.core.facts import Effect
 from edgec.core.progress import Progress
 from edgec.learn.distill import Pool
 from edgec.learn.layerwise import Weighed
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from edgec.core.target import Target
 
-__all__ = ["Effect", "RefineJob", "Refined", "refine"]
+__all__ = ["RefineJob", "Refined", "refine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +76,6 @@ class RefineJob:
     def images(self) -> Tensor:
         """All few samples and OOD images: what effects and costs are judged on."""
         return torch.cat([pool.images for pool in self.pools])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effect:
-    """What a step did: the divergence from the floating-point graph, in nat, of the class that suffers most."""
-
-    what: str
-    worst_class_divergence_before: float
-    worst_class_divergence_after: float
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from edgec.core.facts import Split
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.core.wording import format_fact
-from edgec.evaluate.report import Report, Split
+from edgec.evaluate.report import Report
 from edgec.report import view
 from edgec.report.comparison import BEFORE, Comparison, Side, changed_images, compare
 from edgec.report.page import FEW_CLASSES, render_template

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgec.evaluate.report import LayerSensitivity, Report
+from edgec.core.facts import LayerSensitivity
+from edgec.evaluate.report import Report
 from edgec.report.view import class_order
 
 __all__ = ["MOST_CLASSES", "HeatCell", "HeatMap", "HeatRow", "heat_map"]

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgec.core.facts import LatencyCurve
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.core.wording import STAGES, format_amount
-from edgec.evaluate.report import LatencyCurve, Report
+from edgec.evaluate.report import Report
 
 __all__ = ["LatencyLane", "LatencyMark", "LatencyPlot", "latency_plot"]
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.core import wording
 from edgec.core.errors import MissingDependencyError
+from edgec.core.facts import SizePart
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.core.plain import visible
 from edgec.evaluate.broken import BrokenImages
 from edgec.evaluate.gates import GateResult, Verdict, fold_passes
-from edgec.evaluate.report import Report, SizePart
+from edgec.evaluate.report import Report
 from edgec.report import overview, view
 from edgec.report.headline import headline_of
 from edgec.report.heatmap import heat_map

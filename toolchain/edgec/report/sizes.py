@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.evaluate.report import SizePart
+from edgec.core.facts import SizePart
 from edgec.graph.view import WEIGHTED, readers
 
 if TYPE_CHECKING:

@@ -319,6 +319,9 @@ class Bar:
 def calibration_bars(report: Report) -> list[Bar]:
     """The calibration set by class, in `class_order`; empty where there was none."""
     facts = report.calibration
-    if facts is None or not facts.few_counts:
+    if facts is None:
         return []
-    return [Bar(label=report.labels[i], few=facts.few_counts[i], ood=facts.ood_counts[i]) for i in class_order(report)]
+    return [
+        Bar(label=label, few=facts.few_per_class[label], ood=facts.ood_per_class[label])
+        for label in (report.labels[i] for i in class_order(report))
+    ]

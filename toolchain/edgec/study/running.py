@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from edgec.core.files import require_writable
 from edgec.core.host import describe_host
 from edgec.core.progress import Progress
-from edgec.pipeline.store import Recipe, Store
+from edgec.pipeline.store import StageKey, Store
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ class Titled(Protocol):
         ...
 
     @property
-    def recipe(self) -> Recipe:
+    def key(self) -> StageKey:
         """What its result is stored under."""
         ...
 
@@ -58,7 +58,7 @@ def missing(runs: Sequence[RunT], store: Store, progress: Progress) -> list[RunT
         ConfigError: The store cannot be written to.
     """
     require_writable(store.folder / "any")
-    found = [run for run in runs if not store.holds(run.recipe)]
+    found = [run for run in runs if not store.holds(run.key)]
     if len(found) < len(runs):
         progress.note(f"{len(runs) - len(found)} of {len(runs)} runs lie in the cache")
     return found

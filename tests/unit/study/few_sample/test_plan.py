@@ -11,6 +11,7 @@ from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
+from edgec.pipeline.stages import compress, data
 from edgec.study.few_sample.grid import Grid
 from edgec.study.few_sample.plan import Study, known_methods, plan_study
 
@@ -21,12 +22,12 @@ def plan(*overrides: tuple[str, Any], path: Path | None = None, **fields: Any) -
 
 
 def keys(study: Study) -> dict[str, str]:
-    return {run.cell.variant.name: run.recipe.key for run in study.runs}
+    return {run.cell.variant.name: run.key.key for run in study.runs}
 
 
 def test_every_run_has_a_key_of_its_own() -> None:
     study = plan(samples=(10, 50), imbalance=(1, 100), seeds=(0, 1), without=("nothing", "all"))
-    assert len({run.recipe.key for run in study.runs}) == len(study.runs) == 2 * 2 * 2 * 7
+    assert len({run.key.key for run in study.runs}) == len(study.runs) == 2 * 2 * 2 * 7
 
 
 def test_equal_studies_have_equal_keys() -> None:
@@ -56,7 +57,7 @@ def test_a_run_compresses_what_a_build_with_its_settings_would() -> None:
     settings = (("data.few.total", 20), ("seed", 3), ("compress.method", "mir"))
     build = plan_build(read_config(None, settings), device=Device.CPU)
     ours = plan(samples=(20,), seeds=(3,), variants=("ours",)).runs[0].plan
-    assert (ours.prepared, ours.compressed) == (build.prepared, build.compressed)
+    assert (data.key(ours), compress.key(ours)) == (data.key(build), compress.key(build))
 
 
 def test_the_profile_of_the_config_stays() -> None:

@@ -19,12 +19,12 @@ def plan(*overrides: tuple[str, Any], path: Path | None = None, **fields: Any) -
 
 
 def keys(study: Study) -> dict[str, str]:
-    return {run.title: run.recipe.key for run in study.runs}
+    return {run.title: run.key.key for run in study.runs}
 
 
 def test_every_run_has_a_key_of_its_own() -> None:
     study = plan(profiles=("step", "linear"), minority=(2, 5), imbalance=(2, 10), seeds=(0, 1))
-    assert len({run.recipe.key for run in study.runs}) == len(study.runs) == 2 * 2 * 7
+    assert len({run.key.key for run in study.runs}) == len(study.runs) == 2 * 2 * 7
     assert len({run.net.key for run in study.runs}) == 2 * 7
 
 

@@ -14,7 +14,8 @@ from edgec.pipeline.config import BuildConfig, FewConfig, read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.store import Recipe
+from edgec.pipeline.stages import compress, data
+from edgec.pipeline.store import StageKey
 from edgec.study.few_sample.grid import Cell, Grid
 
 __all__ = ["Run", "Study", "known_methods", "plan_study"]
@@ -35,10 +36,10 @@ class Run:
     plan: Plan
 
     @property
-    def recipe(self) -> Recipe:
+    def key(self) -> StageKey:
         """What its result depends on: the images, the compression and the test images."""
-        before = [recipe for recipe in (self.plan.prepared, self.plan.compressed) if recipe]
-        return _recipe("few-sample", None, self.plan, {recipe.stage: recipe.key for recipe in before})
+        before = [key for key in (data.key(self.plan), compress.key(self.plan)) if key]
+        return _key("few-sample", None, self.plan, {key.stage: key.key for key in before})
 
     @property
     def title(self) -> str:
@@ -62,15 +63,15 @@ class Study:
     runs: tuple[Run, ...]
 
     @property
-    def teacher(self) -> Recipe:
+    def teacher(self) -> StageKey:
         """What the teacher's figures depend on."""
         settings = self.plan.model.model_dump(mode="json", exclude={"weights"})
-        return _recipe("teacher", settings, self.plan, {})
+        return _key("teacher", settings, self.plan, {})
 
 
-def _recipe(stage: str, settings: Any, plan: Plan, sources: dict[str, str]) -> Recipe:
-    outside = {name: plan.sources[name] for name in ("model", "test", "tools")}
-    return Recipe(stage=stage, settings=settings, sources={**outside, **sources})
+def _key(stage: str, settings: Any, plan: Plan, sources: dict[str, str]) -> StageKey:
+    outside = {name: plan.digests[name] for name in ("model", "test", "tools")}
+    return StageKey(stage=stage, settings=settings, sources={**outside, **sources})
 
 
 def known_methods() -> tuple[str, ...]:

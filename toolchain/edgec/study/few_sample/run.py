@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import RootModel
 
 from edgec.core.errors import UnsupportedError
+from edgec.core.facts import Frozen
 from edgec.core.progress import Progress
-from edgec.pipeline.prepare import Prepared, prepare, read_prepared
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import compress, data
+from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import Store
 from edgec.study.few_sample.findings import Findings, Measured, Outcome
 from edgec.study.few_sample.plan import Run, Study
@@ -18,7 +20,16 @@ from edgec.study.score import Inapplicable, Score, score_fields
 
 __all__ = ["run_study"]
 
-_RESULT: TypeAdapter[Measured | Inapplicable] = TypeAdapter(Measured | Inapplicable)
+
+class _Teacher(Frozen):
+    """What the teacher reaches, and its classes."""
+
+    labels: tuple[str, ...]
+    score: Score
+
+
+class _Result(RootModel[Measured | Inapplicable]):
+    """What a run comes to."""
 
 
 def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
@@ -33,49 +44,45 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
     if todo:
         sources.require_bound()
         _ = sources.train, sources.test, sources.calibration  # opened here, they are shared by all runs
-    teacher = store.get(study.teacher, lambda _: _teacher(sources))
+    teacher = store.get(study.teacher, _Teacher, lambda _: _teacher(sources)).facts
     for run in announced(todo, progress):
         _outcome(run, sources, store)
     return Findings(
         study=study,
-        labels=tuple(teacher.facts["labels"]),
-        teacher=Score.model_validate(teacher.facts["score"]),
+        labels=teacher.labels,
+        teacher=teacher.score,
         outcomes=tuple(_outcome(run, sources, store) for run in study.runs),
         cached=len(study.runs) - len(todo),
         seconds=time.perf_counter() - started,
     )
 
 
-def _teacher(sources: Sources) -> dict[str, object]:
+def _teacher(sources: Sources) -> _Teacher:
     fields = score_fields(sources.classifier, sources.test, counts=None, device=sources.fabric.device)
-    score = Score.model_validate(fields)
-    return {"labels": list(sources.labels), "score": score.model_dump(mode="json")}
+    return _Teacher(labels=sources.labels, score=Score.model_validate(fields))
 
 
 def _outcome(run: Run, sources: Sources, store: Store) -> Outcome:
     """The result of a run, made now if it is not there; images are drawn once for all methods that learn from them."""
     sources = sources.varied(run.plan)
 
-    def make(_: object) -> dict[str, object]:
-        data = store.get(run.plan.prepared, lambda to: prepare(sources, to))
-        tested = sources.tested_on(data.facts["tested"])
+    def make(_: object) -> _Result:
+        drawn = store.get(data.key(run.plan), data.Facts, lambda to: data.run(sources, to))
+        tested = sources.tested_on(drawn.facts.tested)
         try:
-            result: BaseModel = _measured(tested, read_prepared(data.folder))
+            return _Result(_measured(tested, data.read(drawn.folder)))
         except UnsupportedError as error:
-            result = Inapplicable(reason=str(error))
-        return result.model_dump(mode="json")
+            return _Result(Inapplicable(reason=str(error)))
 
-    facts = store.get(run.recipe, make).facts
-    return Outcome(cell=run.cell, seed=run.seed, result=_RESULT.validate_python(facts))
+    return Outcome(cell=run.cell, seed=run.seed, result=store.get(run.key, _Result, make).facts.root)
 
 
 def _measured(sources: Sources, images: Prepared) -> Measured:
     from edgec.compress.flops import total_flops
     from edgec.models.infer import placed, to_tensor
-    from edgec.pipeline.stages import compressed
 
     started = time.perf_counter()
-    student = compressed(sources, images, variant=sources.plan.config.compress.variant)
+    student = compress.compressed(sources, images, variant=sources.plan.config.compress.variant)
     seconds = time.perf_counter() - started
     example = to_tensor(images.few.decoded()[:1], student.input)
     with placed(student.module, "cpu") as small:

@@ -13,7 +13,7 @@ from edgec.pipeline.build import require_build_extra
 from edgec.pipeline.config import BuildConfig, read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
-from edgec.pipeline.store import Recipe
+from edgec.pipeline.store import StageKey
 from edgec.study.imbalance.compression import Compression, parse_compression
 from edgec.study.imbalance.grid import Cell, Grid
 
@@ -42,7 +42,7 @@ class Run:
         return parse_compression(self.cell.compression)
 
     @cached_property
-    def start(self) -> Recipe:
+    def start(self) -> StageKey:
         """The net that is trained from scratch, and what it depends on."""
         settings = {
             **self._settings,
@@ -51,10 +51,10 @@ class Run:
             "max_unreadable": self.plan.data.max_unreadable,
             "model": self.plan.model.model_dump(mode="json", exclude={"weights"}),
         }
-        return self._recipe("imbalance-start", settings, ("model", "train"), {})
+        return self._key("imbalance-start", settings, ("model", "train"), {})
 
     @cached_property
-    def tested(self) -> Recipe:
+    def tested(self) -> StageKey:
         """Which test images count: those that the training set does not give away."""
         settings = {
             "draw": asdict(self.cell.draw),
@@ -63,16 +63,16 @@ class Run:
             "data": self.plan.data.model_dump(mode="json", include={"max_unreadable", "leaks", "group"}),
             "model": self.plan.model.model_dump(mode="json", include={"input", "labels"}),
         }
-        return self._recipe("imbalance-tested", settings, ("train", "test"), {})
+        return self._key("imbalance-tested", settings, ("train", "test"), {})
 
     @cached_property
-    def net(self) -> Recipe:
+    def net(self) -> StageKey:
         """The net that is trained on without being compressed: what others are compared with, and taught by."""
         before = {"start": self.start.key, "tested": self.tested.key}
-        return self._recipe("imbalance-net", self._settings, ("test",), before)
+        return self._key("imbalance-net", self._settings, ("test",), before)
 
     @property
-    def recipe(self) -> Recipe:
+    def key(self) -> StageKey:
         """What its result depends on."""
         if self.compression.kind == "none":
             return self.net
@@ -80,7 +80,7 @@ class Run:
         if self.compression.kind == "distilled":
             before["net"] = self.net.key
         settings = {**self._settings, "compression": asdict(self.compression)}
-        return self._recipe("imbalance", settings, ("test",), before)
+        return self._key("imbalance", settings, ("test",), before)
 
     @property
     def title(self) -> str:
@@ -95,9 +95,9 @@ class Run:
         where = {"device": self.plan.device.value, "seed": self.seed}
         return {"training": training, **augmentation, **where}
 
-    def _recipe(self, stage: str, settings: Any, outside: Sequence[str], before: dict[str, str]) -> Recipe:
-        given = {name: self.plan.sources[name] for name in (*outside, "tools")}
-        return Recipe(stage=stage, settings=settings, sources={**given, **before})
+    def _key(self, stage: str, settings: Any, outside: Sequence[str], before: dict[str, str]) -> StageKey:
+        given = {name: self.plan.digests[name] for name in (*outside, "tools")}
+        return StageKey(stage=stage, settings=settings, sources={**given, **before})
 
 
 @dataclass(frozen=True, kw_only=True)

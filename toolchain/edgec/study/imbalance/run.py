@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import BaseModel, RootModel
 
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, UnsupportedError
+from edgec.core.facts import Frozen
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
 from edgec.pipeline.leaking import leaking
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.store import Recipe, Store
+from edgec.pipeline.store import StageKey, Store
 from edgec.study.imbalance.draw import draw_images, draw_positions
 from edgec.study.imbalance.findings import Findings, Measured, Outcome
 from edgec.study.imbalance.plan import Run, Study
@@ -30,9 +31,24 @@ if TYPE_CHECKING:
 
 __all__ = ["run_study"]
 
+FactsT = TypeVar("FactsT", bound=BaseModel)
+
 _EXAMPLES = 64
 """Images that show in which order layers run, and what they read."""
-_RESULT: TypeAdapter[Measured | Inapplicable] = TypeAdapter(Measured | Inapplicable)
+
+
+class _Result(RootModel[Measured | Inapplicable]):
+    """What a run comes to."""
+
+
+class _Started(Frozen):
+    """A net was trained from scratch; all that there is to know is in its folder."""
+
+
+class _Tested(Frozen):
+    """Positions of the test images that the training set does not give away; None where that is all of them."""
+
+    tested: tuple[int, ...] | None
 
 
 def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
@@ -74,8 +90,7 @@ def _outcome(run: Run, sources: Sources, store: Store) -> Outcome:
     """The result of a run, made now if it is not there, and before it the nets that it is made from."""
     maker = _Maker(run=run, sources=sources, store=store)
     make = maker.uncompressed if run.compression.kind == "none" else maker.compressed
-    facts = store.get(run.recipe, make).facts
-    return Outcome(cell=run.cell, seed=run.seed, result=_RESULT.validate_python(facts))
+    return Outcome(cell=run.cell, seed=run.seed, result=store.get(run.key, _Result, make).facts.root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,49 +101,49 @@ class _Maker:
     sources: Sources
     store: Store
 
-    def started(self, folder: Path) -> Mapping[str, Any]:
+    def started(self, folder: Path) -> _Started:
         """Trains from scratch, and leaves the net in the folder."""
         from edgec.models.checkpoint import save_student
 
         fresh = _untrained(self.sources, seed=self.run.seed)
         module, _ = self._trained(fresh.module)
         save_student(fresh.after(module, Step(method="train", facts={"draw": self.run.cell.draw.name})), folder)
-        return {}
+        return _Started()
 
-    def uncompressed(self, folder: Path) -> Mapping[str, Any]:
+    def uncompressed(self, folder: Path) -> _Result:
         """Trains the net on as the compressed ones are, and leaves it in the folder."""
         from edgec.models.checkpoint import save_student
         from edgec.study.imbalance.pruning import weight_bits
 
-        start = self._read(self.run.start, self.started)
+        start = self._read(self.run.start, _Started, self.started)
         module, seconds = self._trained(start.module)
         net = start.after(module, Step(method="train"))
         save_student(net, folder)
         return self._measured(net, bits=weight_bits(module), seconds=seconds)
 
-    def compressed(self, _: Path) -> Mapping[str, Any]:
+    def compressed(self, _: Path) -> _Result:
         """Compresses the net and trains it on."""
-        start, how = self._read(self.run.start, self.started), self.run.compression
+        start, how = self._read(self.run.start, _Started, self.started), self.run.compression
         try:
             small, bits = self._compressed(start.module, self._examples())
         except UnsupportedError as error:
-            return Inapplicable(reason=str(error)).model_dump(mode="json")
-        teacher = self._read(self.run.net, self.uncompressed).module if how.kind == "distilled" else None
+            return _Result(Inapplicable(reason=str(error)))
+        teacher = self._read(self.run.net, _Result, self.uncompressed).module if how.kind == "distilled" else None
         module, seconds = self._trained(small, teacher)
         return self._measured(start.after(module, Step(method=how.name)), bits=bits, seconds=seconds)
 
-    def tested(self, _: Path) -> Mapping[str, Any]:
+    def tested(self, _: Path) -> _Tested:
         """Finds the test images that the training set does not give away; None where that is all of them."""
         found = leaking({"train": self._samples, "test": self.sources.test}, self.run.plan.data.leaks)
         for note in found.notes:
             self.sources.progress.note(note)
-        return {"tested": None if found.tested is None else list(found.tested)}
+        return _Tested(tested=None if found.tested is None else tuple(found.tested))
 
-    def _read(self, recipe: Recipe, make: Callable[[Path], Mapping[str, Any]]) -> Classifier:
+    def _read(self, key: StageKey, facts: type[FactsT], make: Callable[[Path], FactsT]) -> Classifier:
         """A net that one of these leaves in a folder, made now if it is not there."""
         from edgec.models.checkpoint import load_student
 
-        return load_student(_untrained(self.sources, seed=self.run.seed), self.store.get(recipe, make).folder)
+        return load_student(_untrained(self.sources, seed=self.run.seed), self.store.get(key, facts, make).folder)
 
     def _compressed(self, net: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
         """The net to train on, and the bits of its weights."""
@@ -169,11 +184,11 @@ class _Maker:
     def _samples(self) -> Samples:
         return draw_images(self.sources.train, self.run.cell.draw, most=self.run.grid.samples, seed=self.run.seed)
 
-    def _measured(self, net: Classifier, *, bits: int, seconds: float) -> Mapping[str, Any]:
+    def _measured(self, net: Classifier, *, bits: int, seconds: float) -> _Result:
         from edgec.study.imbalance.pruning import weight_count
 
         device, counts = self.sources.fabric.device, self._samples.counts
-        tested = self.store.get(self.run.tested, self.tested).facts["tested"]
+        tested = self.store.get(self.run.tested, _Tested, self.tested).facts.tested
         found = Measured.model_validate(
             {
                 **score_fields(net, self.sources.tested_on(tested).test, counts=counts, device=device),
@@ -184,7 +199,7 @@ class _Maker:
                 "where": describe_place(device),
             }
         )
-        return found.model_dump(mode="json")
+        return _Result(found)
 
 
 def _untrained(sources: Sources, *, seed: int) -> Classifier:

@@ -10,16 +10,45 @@ from typing import Any
 import numpy as np
 
 from edgec.core.errors import DataError
+from edgec.core.facts import DataFacts, Frozen, Overlap, Split
 from edgec.core.samples import Images, Samples
 from edgec.pipeline.leaking import leaking
+from edgec.pipeline.plan import IMAGES, Plan
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.store import StageKey
 
-__all__ = ["Prepared", "prepare", "read_prepared"]
+__all__ = ["Facts", "Prepared", "key", "read", "run"]
+
+READS = (
+    *(f"data.{name}" for name in ("embedded", "ood_count", "unlabelled_count", "few", "max_unreadable")),
+    *("data.leaks", "data.group", "model.input", "model.labels", "config.seed"),
+)
+
+
+class Facts(Frozen):
+    """What the images are.
+
+    Attributes:
+        labels: Class names.
+        data: Splits, overlaps and leaks, as the report has them.
+        tested: Positions of the test images that are used; None where all are.
+        notes: What the reader should know.
+    """
+
+    labels: tuple[str, ...]
+    data: DataFacts
+    tested: tuple[int, ...] | None
+    notes: tuple[str, ...]
+
+
+def key(plan: Plan) -> StageKey:
+    """Splits: the few samples, the OOD pool, the calibration images, and the proof that they are disjoint."""
+    return plan.key("data", READS, opens=IMAGES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What `prepare` left in a folder.
+    """The images that `run` left in a folder.
 
     Attributes:
         few: Labelled training samples.
@@ -34,8 +63,8 @@ class Prepared:
     calibration: Samples
 
 
-def prepare(sources: Sources, folder: Path) -> Mapping[str, Any]:
-    """Draws, purifies, checks and stores the images that stages learn from; facts are `evaluate.DataFacts`.
+def run(sources: Sources, folder: Path) -> Facts:
+    """Draws, purifies, checks and stores the images that stages learn from.
 
     Raises:
         DataError: Images are missing, unreadable or in two splits.
@@ -77,16 +106,19 @@ def prepare(sources: Sources, folder: Path) -> Mapping[str, Any]:
     if sources.calibration is not None:
         _save(folder / "calibration.npz", sources.calibration)
     present = {**splits, "test": leaks.test, **others, "ood": ood}
-    return {
-        "labels": list(few.classes),
-        "splits": [_split(name, images) for name, images in present.items()],
-        "overlaps": _overlaps(present),
-        "purity": asdict(purity),
-        **leaks.facts(),
-    }
+    found = DataFacts(
+        splits=tuple(_split(name, images) for name, images in present.items()),
+        overlaps=tuple(_overlaps(present)),
+        purity=asdict(purity),
+        leaks=leaks.shared,
+        left_out=leaks.left_out,
+        contradictions=leaks.named_contradictions,
+    )
+    tested = None if leaks.tested is None else tuple(leaks.tested)
+    return Facts(labels=few.classes, data=found, tested=tested, notes=leaks.notes)
 
 
-def read_prepared(folder: Path) -> Prepared:
+def read(folder: Path) -> Prepared:
     """Reads the images back."""
     few = _load_samples(folder / "few.npz")
     own, unlabelled = folder / "calibration.npz", folder / "unlabelled.npz"
@@ -121,12 +153,12 @@ def _load_samples(path: Path) -> Samples:
         )
 
 
-def _split(name: str, images: Images) -> dict[str, Any]:
-    counts = images.counts.tolist() if isinstance(images, Samples) else None
-    return {"name": name, "n": len(images), "counts": counts, "digest": images.digest, "source": images.source}
+def _split(name: str, images: Images) -> Split:
+    counts = tuple(images.counts.tolist()) if isinstance(images, Samples) else None
+    return Split(name=name, n=len(images), counts=counts, digest=images.digest, source=images.source)
 
 
-def _overlaps(images: Mapping[str, Images]) -> list[dict[str, Any]]:
+def _overlaps(images: Mapping[str, Images]) -> list[Overlap]:
     names = list(images)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    return [{"first": a, "second": b, "shared": len(set(images[a].digests) & set(images[b].digests))} for a, b in pairs]
+    return [Overlap(first=a, second=b, shared=len(set(images[a].digests) & set(images[b].digests))) for a, b in pairs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from edgec.bench.payoff import Payoff, compare_turns, payoff_note, profile_kerne
 from edgec.bench.repeats import FEWEST
 from edgec.core.compute import Compute
 from edgec.core.errors import UnsupportedError
+from edgec.core.facts import Frozen, LatencyCurve, OperatorLatency
 from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.core.samples import Samples
@@ -27,20 +28,23 @@ from edgec.evaluate.accuracy import (
     confusion_counts,
 )
 from edgec.evaluate.bootstrap import class_mean_rows
-from edgec.evaluate.loss import find_loss
+from edgec.evaluate.loss import Loss, find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
-from edgec.evaluate.report import LatencyCurve
 from edgec.graph.float16 import ROUNDED
-from edgec.latency.advice import advice_of, advise
-from edgec.latency.roofline import Prediction, predict_latency
 from edgec.pipeline.confidence import temperature_note, unknown_rates, unknown_threshold
-from edgec.pipeline.prepare import Prepared
+from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.remedies import explained
-from edgec.pipeline.robustness import Runner, robustness_measurements
+from edgec.pipeline.robustness import RunningModel, robustness_measurements
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import compress, data, export, quantize
+from edgec.pipeline.stages.data import Prepared
+from edgec.pipeline.store import StageKey
 from edgec.runtime import Session
 
-__all__ = ["LOGITS", "evaluate"]
+if TYPE_CHECKING:
+    from edgec.latency.roofline import Prediction
+
+__all__ = ["LOGITS", "Facts", "key", "run"]
 
 LOGITS = "logits.npz"
 
@@ -50,30 +54,64 @@ NAMED = 5
 """Classes that an error names."""
 
 
-def evaluate(
+READS = (
+    *MODEL_SETTINGS,
+    *(f"config.{name}" for name in ("evaluate", "export", "quantize", "seed")),
+    *("target", "calibration", "device", "data.ood_count", "data.max_unreadable"),
+)
+
+
+class Facts(Frozen):
+    """What was measured and predicted.
+
+    Attributes:
+        measurements: Of every model.
+        rounded_to: What results of the artifact were rounded to, where its target computes in that format.
+        confusion: Test images by true class (rows) and given class (columns), by stage.
+        operators: The slowest on the device, by its profile.
+        curves: How the times of single runs were spread here.
+        loss: What the file that ships lost of what its FP32 graph had.
+        notes: What the reader should know.
+        unknown_below: The confidence below which an image is unknown.
+    """
+
+    measurements: tuple[Measurement, ...]
+    rounded_to: Literal["float16"] | None
+    confusion: Mapping[Stage, tuple[tuple[int, ...], ...]]
+    operators: tuple[OperatorLatency, ...]
+    curves: tuple[LatencyCurve, ...]
+    loss: Loss | None
+    notes: tuple[str, ...]
+    unknown_below: float
+
+
+def key(plan: Plan) -> StageKey:
+    """Measurements."""
+    students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
+    before = (data.key(plan), *students, export.key(plan), quantize.key(plan))
+    return plan.key("evaluate", READS, opens=("model", "test", "ood"), after=before)
+
+
+def run(
     sources: Sources,
+    folder: Path,
+    *,
     images: Prepared,
     models: Mapping[Stage, Path],
-    *,
     ranges: Path,
     students: Mapping[Stage, Path],
     temperature: float | None,
-    folder: Path,
-) -> Mapping[str, Any]:
+) -> Facts:
     """Runs every model over the test images, and the files that would ship over one image again and again.
 
     Args:
         sources: Teacher and test images.
+        folder: Gets `logits.npz`, a row per test image, by stage.
         images: The few samples: their counts sort classes into head, medium and tail.
         models: ONNX files of the stages `compressed` and `artifact`.
         ranges: As they were calibrated, for what was lost in the file that ships.
         students: Folders of the students that are shown beside it.
-        folder: Gets `logits.npz`, a row per test image, by stage.
         temperature: By which the graphs divide their logits; None where they have none.
-
-    Returns:
-        Measurements, what results were rounded to, confusion counts, the slowest operators, what was lost and notes, as
-        `report.json` holds them, and the confidence below which an image is unknown.
 
     Raises:
         UnsupportedError: A model gives logits that are not finite.
@@ -88,21 +126,17 @@ def evaluate(
     robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models))
     device_rows, operators, notes = _on_device(sources, models[Stage.ARTIFACT])
     here_rows, curves, here_notes = _on_this_machine(sources, models)
-    return {
-        "measurements": [
-            row.model_dump(mode="json") for row in (*rows, *sure_rows, *robust_rows, *device_rows, *here_rows)
-        ],
-        "rounded_to": "float16" if sources.emulates_half else None,
-        "confusion": {
-            stage.value: confusion_counts(scores, test.labels, sources.labels).tolist()
-            for stage, scores in logits.items()
-        },
-        "operators": operators,
-        "curves": [curve.model_dump(mode="json") for curve in curves],
-        "loss": _loss(sources, images, models, logits, ranges),
-        "notes": [*sure_notes, *robust_notes, *notes, *here_notes],
-        "unknown_below": unknown_below,
-    }
+    confusion = {stage: confusion_counts(scores, test.labels, sources.labels) for stage, scores in logits.items()}
+    return Facts(
+        measurements=(*rows, *sure_rows, *robust_rows, *device_rows, *here_rows),
+        rounded_to="float16" if sources.emulates_half else None,
+        confusion={stage: tuple(map(tuple, counts.tolist())) for stage, counts in confusion.items()},
+        operators=tuple(operators),
+        curves=tuple(curves),
+        loss=_loss(sources, images, models, logits, ranges),
+        notes=(*sure_notes, *robust_notes, *notes, *here_notes),
+        unknown_below=unknown_below,
+    )
 
 
 def _confidence(
@@ -131,14 +165,13 @@ def _confidence(
 
 def _loss(
     sources: Sources, images: Prepared, models: Mapping[Stage, Path], logits: Mapping[Stage, np.ndarray], ranges: Path
-) -> dict[str, Any] | None:
+) -> Loss | None:
     """What the file that ships lost of what its FP32 graph had."""
     fp32, shipped, scheme = logits[Stage.COMPRESSED], logits[Stage.ARTIFACT], sources.plan.target.quantization.scheme
     loss = find_loss(fp32, shipped, sources.test.labels, sources.labels, scheme=scheme.value)
     if loss is None:
         return None
-    loss = explained(loss, sources, images, models[Stage.COMPRESSED], ranges, models[Stage.ARTIFACT])
-    return loss.model_dump(mode="json")
+    return explained(loss, sources, images, models[Stage.COMPRESSED], ranges, models[Stage.ARTIFACT])
 
 
 def _accuracy_rows(
@@ -185,17 +218,17 @@ def _logits(sources: Sources, models: Mapping[Stage, Path], students: Mapping[St
     return logits
 
 
-def _runners(sources: Sources, models: Mapping[Stage, Path]) -> dict[Stage, Runner]:
+def _runners(sources: Sources, models: Mapping[Stage, Path]) -> dict[Stage, RunningModel]:
     """The teacher, and the file that ships."""
     shipped = _session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT])
-    artifact = Runner(run=shipped.logits, where=_where(sources, Stage.ARTIFACT, is_graph=True))
+    artifact = RunningModel(run=shipped.logits, where=_where(sources, Stage.ARTIFACT, is_graph=True))
     if sources.plan.model.is_onnx:
         run = sources.session(models[Stage.COMPRESSED]).logits
     else:
         from edgec.models.infer import to_logits
 
         run = partial(to_logits, sources.classifier, device=sources.fabric.device)
-    teacher = Runner(run=run, where=_where(sources, Stage.TEACHER, is_graph=False))
+    teacher = RunningModel(run=run, where=_where(sources, Stage.TEACHER, is_graph=False))
     return {Stage.TEACHER: teacher, Stage.ARTIFACT: artifact}
 
 
@@ -222,8 +255,11 @@ def _require_finite(
     )
 
 
-def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], list[dict[str, Any]], list[str]]:
+def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], list[OperatorLatency], list[str]]:
     """What the profile predicts, where the device is not this machine."""
+    from edgec.latency.advice import advise
+    from edgec.latency.roofline import predict_latency
+
     target = sources.plan.target
     if target.compute is None:
         return [], [], []
@@ -238,9 +274,11 @@ def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], lis
     return [prediction.measurement(Stage.ARTIFACT)], operators, notes
 
 
-def _operators(prediction: Prediction, compute: Compute) -> list[dict[str, Any]]:
+def _operators(prediction: Prediction, compute: Compute) -> list[OperatorLatency]:
+    from edgec.latency.advice import advice_of
+
     return [
-        {"name": cost.name, "op": cost.op_type, "ms": cost.latency_ms, "advice": advice_of(cost, compute)}
+        OperatorLatency(name=cost.name, op=cost.op_type, ms=cost.latency_ms, advice=advice_of(cost, compute))
         for cost in prediction.operators[:SLOWEST]
     ]
 

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import even_positions
-from edgec.evaluate.teacher import check_teacher
+from edgec.evaluate.teacher import TeacherCheck, check_teacher
+from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import data
+from edgec.pipeline.store import StageKey
 
-__all__ = ["measure_teacher"]
+__all__ = ["Facts", "key", "run"]
 
 MOST = 200
 """Images of each split, of every class alike."""
 _BATCH = 64
+READS = (*MODEL_SETTINGS, "device", *(f"data.{name}" for name in ("embedded", "max_unreadable", "group")))
 
 
-def measure_teacher(sources: Sources) -> Mapping[str, Any]:
-    """Facts as `evaluate.TeacherCheck`; what a person must know is said at once."""
+Facts = TeacherCheck
+
+
+def key(plan: Plan) -> StageKey:
+    """The teacher on labelled images, as it was given."""
+    return plan.key("teacher", READS, opens=("model", "train", "test"), after=(data.key(plan),))
+
+
+def run(sources: Sources, _: Path) -> Facts:
+    """Measures the teacher; what a person must know is said at once."""
     from edgec.data import reframed
 
     splits = (sources.test, sources.train)
@@ -37,11 +49,11 @@ def measure_teacher(sources: Sources) -> Mapping[str, Any]:
     check = check_teacher(asked, labels, sources.labels, pictures=pictures, run=_runner(sources))
     if check.warning is not None:
         sources.progress.note(f"warning: {check.warning}")
-    return check.model_dump(mode="json")
+    return check
 
 
 def _runner(sources: Sources) -> Callable[[InputSpec, np.ndarray], np.ndarray]:
-    def run(spec: InputSpec, pixels: np.ndarray) -> np.ndarray:
+    def answer(spec: InputSpec, pixels: np.ndarray) -> np.ndarray:
         if sources.plan.model.is_onnx:
             from edgec.runtime import Session
 
@@ -52,4 +64,4 @@ def _runner(sources: Sources) -> Callable[[InputSpec, np.ndarray], np.ndarray]:
         starts = range(0, len(pixels), _BATCH)
         return np.concatenate([to_logits(classifier, pixels[at : at + _BATCH], device=device) for at in starts])
 
-    return run
+    return answer

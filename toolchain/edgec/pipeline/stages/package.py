@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, JsonValue
 
 from edgec.core.digest import digest_file, digest_value
+from edgec.core.facts import DataFacts, Frozen
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.target import without_edgec
 from edgec.core.versions import tool_versions
 from edgec.evaluate.broken import BROKEN, encode_broken, find_broken
 from edgec.evaluate.gates import check_gates
-from edgec.evaluate.loss import Loss, loss_text
+from edgec.evaluate.loss import loss_text
 from edgec.evaluate.predictions import Predictions
-from edgec.evaluate.report import (
-    CalibrationFacts,
-    DataFacts,
-    Effect,
-    LatencyCurve,
-    LayerSensitivity,
-    LineageStep,
-    OperatorLatency,
-    Report,
-    TensorRTCheck,
-    encode_report,
-)
-from edgec.evaluate.teacher import TeacherCheck
+from edgec.evaluate.report import LineageStep, Report, encode_report
 from edgec.package import (
     SBOM,
     BuildPlan,
@@ -49,30 +39,70 @@ from edgec.package import (
 )
 from edgec.pipeline.check import PREDICTIONS, REPORT
 from edgec.pipeline.embedded import is_embedded
-from edgec.pipeline.measure import LOGITS
+from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import FP32, MODEL
-from edgec.pipeline.store import Output
-from edgec.report.page import render_report
+from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, prove, quantize, teacher
+from edgec.pipeline.stages.evaluate import LOGITS
+from edgec.pipeline.stages.export import FP32
+from edgec.pipeline.stages.quantize import MODEL
+from edgec.pipeline.store import Output, StageKey
 from edgec.report.sizes import size_parts
 
-__all__ = ["package"]
+__all__ = ["Facts", "Made", "key", "run"]
 
 GOLDEN = 16
 """Images that a device must reproduce."""
 
+READS = (
+    *MODEL_SETTINGS,
+    *(f"config.{name}" for name in ("name", "gates", "package", "report", "evaluate.unknown", "seed")),
+    *("config.export.preprocess_in_graph", "data.embedded", "target"),
+)
 
-def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[str, Any]:
+
+class Facts(Frozen):
+    """All that there is to know is in the bundle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What the stages before made; None of a stage that the build does not have."""
+
+    data: Output[data.Facts]
+    teacher: Output[teacher.Facts]
+    baseline: Output[compress.Facts] | None
+    few: Output[compress.Facts] | None
+    compress: Output[compress.Facts] | None
+    export: Output[export.Facts]
+    calibrate: Output[calibrate.Facts]
+    quantize: Output[quantize.Facts]
+    prove: Output[prove.Facts] | None
+    evaluate: Output[evaluate.Facts]
+
+    @property
+    def outputs(self) -> tuple[Output[BaseModel], ...]:
+        """All that there are, in order."""
+        return tuple(output for output in vars(self).values() if output is not None)
+
+
+def key(plan: Plan) -> StageKey:
+    """The bundle."""
+    before = (teacher.key(plan), quantize.key(plan), prove.key(plan), calibrate.key(plan), evaluate.key(plan))
+    return plan.key("package", READS, opens=("model", "test", "calibration", "ood"), after=before)
+
+
+def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
     """Writes the bundle below `folder`.
 
     Args:
         sources: Golden images come from the test set.
-        made: The outputs of all stages before, in order; `quantize` holds the model, `evaluate` the numbers.
         folder: Gets `bundle/`.
+        made: What the stages before made; `quantize` holds the model, `evaluate` the numbers.
     """
-    by_stage = {output.recipe.stage: output for output in made}
-    report = _report(sources, by_stage)
-    logits = _logits(by_stage["evaluate"].folder / LOGITS)
+    from edgec.report.page import render_report
+
+    report = _report(sources, made)
+    logits = _logits(made.evaluate.folder / LOGITS)
     predictions = Predictions.of(sources.test.digests, sources.test.labels, logits, sources.labels)
     broken = find_broken(
         sources.test,
@@ -82,10 +112,10 @@ def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[s
         pictures=sources.plan.config.report.images,
     )
     gates = report.gates and check_gates(report, report.gates, drops=predictions.against_teacher())
-    model = by_stage["quantize"].folder / MODEL
+    model = made.quantize.folder / MODEL
     pixels = sources.test.evenly(GOLDEN).decoded()
     golden = Golden(inputs=pixels, logits=sources.session(model).logits(pixels))
-    description = _description(sources, by_stage)
+    description = _description(sources, made)
     entry = FileEntry(sha256=digest_file(model), bytes=model.stat().st_size)
     pack_bundle(
         description=description,
@@ -97,11 +127,11 @@ def package(sources: Sources, made: Sequence[Output], folder: Path) -> Mapping[s
             BROKEN: encode_broken(broken),
             "report.html": render_report(report, gates=gates, broken=broken).encode(),
             SBOM: bill_of_materials(description, entry, report.measurements),
-            "calibration.json": (json.dumps(dict(by_stage["calibrate"].facts), indent=2) + "\n").encode(),
+            "calibration.json": (json.dumps(made.calibrate.told, indent=2) + "\n").encode(),
         },
         output=folder / "bundle",
     )
-    return {}
+    return Facts()
 
 
 def _logits(path: Path) -> dict[Stage, np.ndarray]:
@@ -120,53 +150,42 @@ def _teacher_size(sources: Sources) -> list[Measurement]:
     return [Measurement(stage=Stage.TEACHER, **row)]
 
 
-def _report(sources: Sources, made: Mapping[str, Output]) -> Report:
-    plan, measured, data = sources.plan, made["evaluate"].facts, made["data"].facts
-    quantized, loss = made["quantize"].facts, measured["loss"] and Loss.model_validate(measured["loss"])
-    teacher = TeacherCheck.model_validate(made["teacher"].facts)
+def _report(sources: Sources, made: Made) -> Report:
+    plan, measured, images, checked = sources.plan, made.evaluate.facts, made.data.facts, made.teacher.facts
     return Report(
         title=plan.config.name,
         target=plan.target.name,
         target_title=plan.target.title,
         labels=sources.labels,
-        train_counts=tuple(data["splits"][0]["counts"]),
-        measurements=(*measured["measurements"], *_teacher_size(sources)),
-        rounded_to=measured["rounded_to"],
-        confusion=measured["confusion"],
-        operators=tuple(OperatorLatency(**operator) for operator in measured["operators"]),
-        curves=tuple(LatencyCurve.model_validate(curve) for curve in measured["curves"]),
-        sizes=size_parts(made["quantize"].folder / MODEL, made["export"].folder / FP32),
-        sensitivity=tuple(LayerSensitivity.model_validate(row) for row in quantized.get("sensitivity", ())),
-        effects=tuple(Effect.model_validate(row) for row in quantized.get("effects", ())),
-        tensorrt=TensorRTCheck.model_validate(made["prove"].facts) if "prove" in made else None,
-        loss=loss,
-        teacher=teacher,
-        data=DataFacts.model_validate({name: data[name] for name in DataFacts.model_fields}),
-        calibration=_calibration(made["calibrate"].facts, sources.labels),
+        train_counts=images.data.splits[0].counts,
+        measurements=(*measured.measurements, *_teacher_size(sources)),
+        rounded_to=measured.rounded_to,
+        confusion=measured.confusion,
+        operators=measured.operators,
+        curves=measured.curves,
+        sizes=size_parts(made.quantize.folder / MODEL, made.export.folder / FP32),
+        sensitivity=made.quantize.facts.sensitivity,
+        effects=made.quantize.facts.effects,
+        tensorrt=made.prove and made.prove.facts,
+        loss=measured.loss,
+        teacher=checked,
+        data=images.data,
+        calibration=made.calibrate.facts,
         lineage=tuple(
-            LineageStep(name=name, config=digest_value(output.recipe.settings), facts=_told(output))
-            for name, output in made.items()
+            LineageStep(name=output.key.stage, config=digest_value(output.key.settings), facts=_told(output))
+            for output in made.outputs
         ),
         gates=None if plan.config.gates.empty else plan.config.gates,
         notes=(
-            *([teacher.warning] if teacher.warning else []),
-            *data["notes"],
+            *([checked.warning] if checked.warning else []),
+            *images.notes,
             *_notes(sources),
             *_restyled_or_left_out(made),
-            *measured["notes"],
+            *measured.notes,
             *_not_proven(made),
-            *([loss_text(loss)] if loss else []),
+            *([loss_text(measured.loss)] if measured.loss else []),
         ),
         tools=tool_versions(),
-    )
-
-
-def _calibration(facts: Mapping[str, Any], labels: Sequence[str]) -> CalibrationFacts:
-    rest = {name: facts[name] for name in ("recipe", "observer", "images", "digest")}
-    return CalibrationFacts(
-        few_counts=tuple(facts["few_per_class"][label] for label in labels),
-        ood_counts=tuple(facts["ood_per_class"][label] for label in labels),
-        facts=rest,
     )
 
 
@@ -182,8 +201,8 @@ def _notes(sources: Sources) -> list[str]:
     if sources.stand_in is not None:
         notes.append(sources.stand_in)
     if plan.data.embedded:
-        teacher = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
-        notes.append(f"embedded default: scikit-learn's handwritten digits{teacher}")
+        shipped = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
+        notes.append(f"embedded default: scikit-learn's handwritten digits{shipped}")
     if plan.data.ood is None:
         notes.append(
             "no OOD images were given: patches of scikit-learn's photographs and drawn images took their place"
@@ -193,36 +212,40 @@ def _notes(sources: Sources) -> list[str]:
     return notes
 
 
-def _restyled_or_left_out(made: Mapping[str, Output]) -> list[str]:
+def _restyled_or_left_out(made: Made) -> list[str]:
     """What became of OOD images that were too far to help as they were."""
-    facts = made["compress"].facts.get("oefsmc", {}) if "compress" in made else {}
-    gaps = [facts[name] for name in ("ood_gap", "ood_gap_restyled") if name in facts]
-    if not facts.get("ood_used", True):
-        gap = f"to the teacher they are {gaps[-1]:.2f} nat from the few samples"
-        return [f"recovery left the OOD images out: {gap}, and far ones may do harm (compress.oefsmc.ood)"]
-    if len(gaps) < 2:
+    if made.compress is None:
         return []
-    moved = f"brought them from {gaps[0]:.2f} to {gaps[1]:.2f} nat from the few samples (compress.oefsmc.style)"
+    ood = made.compress.facts.ood
+    if not ood.used:
+        nearest = ood.gap if ood.gap_restyled is None else ood.gap_restyled
+        gap = f"to the teacher they are {nearest:.2f} nat from the few samples"
+        return [f"recovery left the OOD images out: {gap}, and far ones may do harm (compress.oefsmc.ood)"]
+    if ood.gap_restyled is None:
+        return []
+    moved = f"brought them from {ood.gap:.2f} to {ood.gap_restyled:.2f} nat from these (compress.oefsmc.style)"
     return [f"the few samples' colours, spectrum and levels, which recovery gave to the OOD images, {moved}"]
 
 
-def _not_proven(made: Mapping[str, Output]) -> list[str]:
+def _not_proven(made: Made) -> list[str]:
     """That the graph was not proven, where it is for TensorRT."""
-    check = made["prove"].facts if "prove" in made else {"proven": True}
-    return [] if check["proven"] else [f"TensorRT: {check['note']}"]
+    return [] if made.prove is None or made.prove.facts.proven else [f"TensorRT: {made.prove.facts.note}"]
 
 
-def _told(output: Output) -> dict[str, Any]:
+def _told(output: Output[BaseModel]) -> Mapping[str, JsonValue]:
     """What the lineage says of a stage; what has a place of its own in the report is not told twice."""
-    if output.recipe.stage in ("data", "teacher", "evaluate", "calibrate", "prove"):
-        return {}
-    return {name: fact for name, fact in output.facts.items() if name not in ("sensitivity", "effects")}
+    facts = output.facts
+    if isinstance(facts, compress.Facts):
+        return facts.steps
+    if isinstance(facts, export.Facts):
+        return output.told
+    if isinstance(facts, quantize.Facts):
+        return {name: fact for name, fact in output.told.items() if name not in ("sensitivity", "effects")}
+    return {}
 
 
-def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
-    plan, data = sources.plan, made["data"].facts
-    target, session = plan.target, sources.session(made["quantize"].folder / MODEL)
-    splits: list[Any] = [{key: split[key] for key in ("name", "n", "counts", "digest")} for split in data["splits"]]
+def _description(sources: Sources, made: Made) -> Description:
+    plan, target, session = sources.plan, sources.plan.target, sources.session(made.quantize.folder / MODEL)
     return Description(
         name=plan.config.name,
         release=plan.config.package.release,
@@ -231,45 +254,51 @@ def _description(sources: Sources, made: Mapping[str, Output]) -> Description:
         input=plan.model.input,
         preprocessing_in_graph=plan.config.export.preprocess_in_graph,
         output=OutputEntry(name=session.output),
-        model=ModelEntry(scheme=target.quantization.scheme, opset=made["quantize"].facts["opset"]),
+        model=ModelEntry(scheme=target.quantization.scheme, opset=made.quantize.facts.opset),
         runtime=RuntimeEntry(
             engine=target.runtime.engine,
             providers=target.runtime.providers,
             device=target.runtime.device,
             threads=target.runtime.threads,
             recorded_by=sources.engine,
-            build_plan=_build_plan(sources, session.input, made["prove"]) if "prove" in made else None,
+            build_plan=_build_plan(sources, session.input, made.prove.facts) if made.prove else None,
         ),
-        unknown=_unknown(sources, made["evaluate"].facts),
-        lineage=tuple(_stage_entry(output) for name, output in made.items() if name not in ("evaluate", "prove")),
+        unknown=_unknown(sources, made.evaluate.facts),
+        lineage=tuple(_stage_entry(each) for each in made.outputs if each not in (made.evaluate, made.prove)),
         tools=tool_versions(),
-        data={"splits": splits, "overlaps": data["overlaps"], "purity": data["purity"], "left_out": data["left_out"]},
-        calibration={key: value for key, value in made["calibrate"].facts.items() if key != "sources"},
+        data=_data(made.data.facts.data),
+        calibration=made.calibrate.facts.model_dump(mode="json", exclude={"sources"}),
     )
 
 
-def _unknown(sources: Sources, measured: Mapping[str, Any]) -> UnknownEntry:
-    shares = {(row["name"], row["label"]): row["value"] for row in measured["measurements"]}
+def _data(facts: DataFacts) -> dict[str, JsonValue]:
+    """What the manifest says of the images; where they came from is nobody's business on a device."""
+    fields = {"splits": {"__all__": {"name", "n", "counts", "digest"}}, "overlaps": True, "purity": True}
+    return facts.model_dump(mode="json", include={**fields, "left_out": True})
+
+
+def _unknown(sources: Sources, measured: evaluate.Facts) -> UnknownEntry:
+    shares = {(row.name, row.label): row.value for row in measured.measurements}
     return UnknownEntry(
-        below=measured["unknown_below"],
+        below=measured.unknown_below,
         most=sources.plan.config.evaluate.unknown,
         classes={label: shares["unknown_rate", label] for label in sources.labels if ("unknown_rate", label) in shares},
         foreign=shares["ood_unknown_rate", None],
     )
 
 
-def _stage_entry(output: Output) -> StageEntry:
-    recipe = output.recipe
+def _stage_entry(output: Output[BaseModel]) -> StageEntry:
+    key = output.key
     return StageEntry(
-        name=recipe.stage,
-        key=recipe.key,
-        config=digest_value(recipe.settings),
-        inputs={name: digest_value(source) for name, source in recipe.sources.items()},
+        name=key.stage,
+        key=key.key,
+        config=digest_value(key.settings),
+        inputs={name: digest_value(source) for name, source in key.sources.items()},
         facts={"files": dict(output.files)},
     )
 
 
-def _build_plan(sources: Sources, name: str, proven: Output) -> BuildPlan:
+def _build_plan(sources: Sources, name: str, check: prove.Facts) -> BuildPlan:
     """Precision stands in the graph: TensorRT 10 takes it from there alone, 8 wants to be told that it may."""
     shape = "x".join(map(str, sources.plan.model.input.shape))
     modern = not (sources.plan.target.runtime.version or "").startswith("8.")
@@ -281,5 +310,5 @@ def _build_plan(sources: Sources, name: str, proven: Output) -> BuildPlan:
             *(("--stronglyTyped",) if modern else ("--int8", "--fp16")),
             *(f"--{which}Shapes={name}:{batch}x{shape}" for which, batch in (("min", 1), ("opt", 1), ("max", 8))),
         ),
-        check=CheckEntry(**{name: proven.facts[name] for name in ("tool", "proven", "note")}),
+        check=CheckEntry(tool=check.tool, proven=check.proven, note=check.note),
     )

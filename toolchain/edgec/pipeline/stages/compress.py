@@ -1,0 +1,157 @@
+"""Stages `baseline`, `few` and `compress`: a pruned and recovered student, and what to compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+
+from edgec.compress.config import Variant
+from edgec.core.classifier import Classifier
+from edgec.core.digest import digest_bytes
+from edgec.core.errors import ContractError
+from edgec.core.facts import Frozen
+from edgec.pipeline.plan import MODEL_SETTINGS, Plan
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import data
+from edgec.pipeline.stages.data import Prepared
+from edgec.pipeline.store import StageKey
+
+__all__ = ["Facts", "OodUse", "compressed", "few_key", "key", "plain_key", "run"]
+
+READS = (
+    *MODEL_SETTINGS,
+    *(f"config.compress.{name}" for name in ("method", "keep_flops", "steps", "shift", "flip", "options")),
+    *("target.rules", "device", "config.seed"),
+)
+"""What plain compression depends on; our recipe depends on `config.compress.oefsmc` as well."""
+
+
+class OodUse(Frozen):
+    """What became of the out-of-distribution images.
+
+    Attributes:
+        gap: How far they are from the few samples to the teacher, in nat; None where nobody asked.
+        gap_restyled: How far in the few samples' style; None where they were left as they are.
+        used: Whether recovery used them.
+    """
+
+    gap: float | None = None
+    gap_restyled: float | None = None
+    used: bool = True
+
+
+class Facts(Frozen):
+    """What was done to the teacher.
+
+    Attributes:
+        steps: What each step of compression found, by its method.
+        ood: What became of the out-of-distribution images.
+    """
+
+    steps: Mapping[str, dict[str, JsonValue]]
+    ood: OodUse
+
+
+def key(plan: Plan) -> StageKey | None:
+    """The student that ships; None where the model is quantised alone."""
+    return _key(plan, "compress", plan.config.compress.variant) if plan.compresses else None
+
+
+def plain_key(plan: Plan) -> StageKey | None:
+    """Plain compression, to show beside what ships; None where it was not asked for."""
+    asked = plan.compresses and "plain" in plan.config.compress.compare
+    return _key(plan, "baseline", "plain") if asked else None
+
+
+def few_key(plan: Plan) -> StageKey | None:
+    """Our recipe on the few samples alone, to show beside what ships; None where it was not asked for."""
+    asked = plan.compresses and "few" in plan.config.compress.compare
+    return _key(plan, "few", "few") if asked else None
+
+
+def _key(plan: Plan, stage: str, variant: Variant) -> StageKey:
+    recipe = () if variant == "plain" else ("config.compress.oefsmc",)
+    found = plan.key(stage, (*READS, *recipe), opens=("model",), after=(data.key(plan),))
+    return replace(found, settings={**found.settings, "variant": variant})
+
+
+def run(sources: Sources, folder: Path, *, images: Prepared, variant: Variant, few: Path | None = None) -> Facts:
+    """Leaves a student that is the same when it is read back.
+
+    Args:
+        sources: Plan, teacher and device.
+        folder: Where the student goes.
+        images: The few samples and the OOD pool.
+        variant: As `compressed` has it.
+        few: What stage `few` left, where it ran.
+
+    Raises:
+        ContractError: As `compressed`, or the student cannot be stored.
+    """
+    from edgec.models.checkpoint import load_student, save_student
+    from edgec.models.infer import logits_of
+
+    teacher = sources.classifier
+    alone = None if few is None else sources.student(few)
+    student = compressed(sources, images, variant=variant, alone=alone)
+    save_student(student, folder)
+    if not np.array_equal(logits_of(student, images.few), logits_of(load_student(teacher, folder), images.few)):
+        name = sources.plan.config.compress.method
+        raise ContractError(f"compression method '{name}' made a model that cannot be stored and read back")
+    steps = {step.method: dict(step.facts) for step in student.history[len(teacher.history) :]}
+    return Facts(steps=steps, ood=_ood_use(steps.get("oefsmc", {})))
+
+
+def _ood_use(found: Mapping[str, JsonValue]) -> OodUse:
+    """What OE-FSMC says of the out-of-distribution images."""
+    told = {"gap": "ood_gap", "gap_restyled": "ood_gap_restyled", "used": "ood_used"}
+    return OodUse.model_validate({field: found[name] for field, name in told.items() if name in found})
+
+
+def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: Classifier | None = None) -> Classifier:
+    """Prunes and recovers.
+
+    Args:
+        sources: Plan, teacher and device.
+        images: The few samples and the OOD pool.
+        variant: By the method alone, by our recipe on the few samples, or with the OOD images.
+        alone: What variant `few` gives, where that is known already.
+
+    Raises:
+        ContractError: The method changed the teacher, or returned a model of another shape.
+    """
+    from edgec.compress import oefsmc
+    from edgec.compress.job import CompressJob
+
+    plan, teacher = sources.plan, sources.classifier
+    method, options = sources.method
+    job = CompressJob(
+        teacher=teacher,
+        few=images.few,
+        unlabelled=images.unlabelled,
+        budget=plan.config.compress,
+        rules=plan.target.rules,
+        seed=plan.config.seed,
+        fabric=sources.fabric,
+    )
+    before = _fingerprint(teacher)
+    if variant == "plain":
+        student = method.function(job, options, progress=sources.progress)
+    else:
+        ood = images.ood if variant == "ours" else None
+        recipe, progress = plan.config.compress.oefsmc, sources.progress
+        student = oefsmc.compress(job, ood, method, options, recipe, alone=alone, progress=progress)
+    if _fingerprint(teacher) != before:
+        raise ContractError(f"compression method '{method.name}' changed the teacher that it was given")
+    if (student.input, student.labels) != (teacher.input, teacher.labels):
+        raise ContractError(f"compression method '{method.name}' changed the input or the labels")
+    return student
+
+
+def _fingerprint(classifier: Classifier) -> str:
+    state = classifier.module.state_dict()
+    return digest_bytes(b"".join(name.encode() + tensor.cpu().numpy().tobytes() for name, tensor in state.items()))

@@ -1,0 +1,81 @@
+"""Stage `export`: the FP32 graph, which must agree with the module on real images before anything builds on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from edgec.core.facts import Frozen
+from edgec.pipeline.agreement import require_agreement
+from edgec.pipeline.plan import MODEL_SETTINGS, Plan
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import compress, data
+from edgec.pipeline.stages.data import Prepared
+from edgec.pipeline.store import StageKey
+
+__all__ = ["FP32", "Facts", "key", "run"]
+
+FP32 = "fp32.onnx"
+
+READS = (
+    *MODEL_SETTINGS,
+    *("config.export", "target.runtime.opset", "target.runtime.engine", "device", "config.seed"),
+)
+
+
+class Facts(Frozen):
+    """Where the graph comes from; the rest where it was exported from a module.
+
+    Attributes:
+        source: Whether it was given or exported.
+        opset: Its operator set.
+        preprocess_in_graph: Whether it takes pixels from 0 to 255.
+        images: Images on which module and graph were compared.
+        same_class: Share of them to which both give the same class.
+        max_difference: Of the logits.
+        temperature: By which the graph divides its logits.
+    """
+
+    source: Literal["as given", "exported"]
+    opset: int | None = None
+    preprocess_in_graph: bool | None = None
+    images: int | None = None
+    same_class: float | None = None
+    max_difference: float | None = None
+    temperature: float | None = None
+
+
+def key(plan: Plan) -> StageKey:
+    """The FP32 graph."""
+    return plan.key("export", READS, opens=("model",), after=(data.key(plan), compress.key(plan)))
+
+
+def run(sources: Sources, folder: Path, *, images: Prepared, student: Path | None) -> Facts:
+    """Writes `fp32.onnx`.
+
+    Args:
+        sources: Plan and teacher.
+        folder: Where the graph goes.
+        images: What module and graph are compared on.
+        student: What stage `compress` left; None where the teacher itself is exported.
+
+    Raises:
+        ExportMismatchError: The graph disagrees with the module.
+    """
+    plan = sources.plan
+    if plan.model.is_onnx:
+        (folder / FP32).write_bytes(sources.onnx.path.read_bytes())
+        return Facts(source="as given")
+    from edgec.export.onnx import export_onnx
+
+    classifier = sources.classifier if student is None else sources.student(student)
+    opset, raw = plan.target.runtime.opset, plan.config.export.preprocess_in_graph
+    export_onnx(classifier, folder / FP32, opset=opset, preprocess_in_graph=raw)
+    agreement = require_agreement(classifier, sources.session(folder / FP32), (images.few, images.ood))
+    temperature = None
+    if student is not None and plan.config.export.match_confidence:
+        from edgec.pipeline.confidence import match_teacher
+
+        temperature = match_teacher(sources, images, classifier, folder / FP32)
+    how = {"source": "exported", "opset": opset, "preprocess_in_graph": raw, "temperature": temperature}
+    return Facts(**how, **agreement._asdict())
