@@ -119,7 +119,7 @@ def _around_classes(names: Sequence[PurePosixPath], choose: Choice) -> tuple[str
         inside = [name.parts for name in names if name.parts[:depth] == around and len(name.parts) > depth + 1]
         found = sorted({parts[depth] for parts in inside})
         wanted = choose(found)
-        if wanted is None and len(found) == 1 and all(len(parts) > depth + 2 for parts in inside):
+        if wanted is None and len(found) == 1 and any(len(parts) > depth + 2 for parts in inside):
             wanted = found[0]
         if wanted is None:
             return around
