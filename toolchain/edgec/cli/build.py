@@ -39,7 +39,7 @@ FLAGS = {
 @click.option("--target", metavar="NAME|FILE", help="Device profile; see: edgec targets list. [default: host]")
 @click.option("--model", metavar="NAME", help="torchvision:NAME, module:factory, or a FILE.onnx.")
 @click.option("--weights", type=click.Path(), help="The model's .safetensors or .pt file.")
-@click.option("--train", type=click.Path(), help="Labelled samples: class folders, .npz, or a CIFAR folder.")
+@click.option("--train", type=click.Path(), help="Labelled samples: class folders, a table, .npz and others.")
 @click.option("--test", type=click.Path(), help="Labelled test images.")
 @click.option("--calibration", type=click.Path(), help="Labelled images for the ranges alone.")
 @click.option("--unlabelled", type=click.Path(), help="Unlabelled images of the classes: a folder or .npz.")

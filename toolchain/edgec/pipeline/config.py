@@ -55,8 +55,8 @@ class DataConfig(_Frozen):
     """Where the images are.
 
     Attributes:
-        train: Labelled samples: a folder of class folders, an `.npz`, or torchvision's CIFAR layout. Where neither
-            train nor test is given, scikit-learn's handwritten digits.
+        train: Labelled samples: a folder of class folders, an `.npz`, a table of paths and labels, or another of the
+            sources in docs/pictures.md. Where neither train nor test is given, scikit-learn's handwritten digits.
         test: Labelled images that nothing else has seen.
         calibration: Labelled images for the ranges alone; the training samples serve where there are none.
         unlabelled: Unlabelled images of the classes, from the device's own camera for instance, a folder or an `.npz`:
@@ -65,7 +65,7 @@ class DataConfig(_Frozen):
         ood: Unlabelled images of anything, a folder or an `.npz`; built-in ones where there are none.
         ood_count: How many of them are drawn.
         few: Draw few, imbalanced samples from `train`; all of it where this is not given.
-        max_unreadable: Share of unreadable files that is passed over.
+        max_unreadable: Share of unreadable files that is passed over; one always is, unless this is 0.
         leaks: What becomes of test images that are nearly one of the training or calibration images, or of a group with
             one: `leave-out` takes them out of the test set, `refuse` ends the build, `keep` only names them. Equal
             images are refused in any case.
