@@ -39,7 +39,12 @@ PRELOAD = [  # some are torch's own; the server passes over those that another t
     *("onnxscript.function_libs.torch_lib", "torch._dynamo", "torch._export.db.logging", "torch._inductor"),
     *("torch.export.pt2_archive.constants", "torch.onnx._internal.exporter._core", "torch._dynamo.precompile_context"),
 ]
-STEPS = ("compress.steps=2", "compress.oefsmc.without=nothing", "compress.oefsmc.finetune.steps=2", "data.ood_count=60")
+STEPS = (
+    "compress.steps=2",
+    'compress.oefsmc.parts=["compression", "finetuning"]',
+    "compress.oefsmc.finetune.steps=2",
+    "data.ood_count=60",
+)
 SEPARATE, CHAINED = 5, 15
 """Kills of builds that start from nothing, and of one build that is started again and again."""
 

@@ -364,7 +364,7 @@ class TestWays:
         profile = known_targets()[target]
         assert build.manifest["target"]["name"] == target
         assert build.manifest["model"]["scheme"] == profile.quantization.scheme.value
-        half = profile.quantization.scheme.is_int8 and profile.quantization.rest == "float16"
+        half = profile.quantization.scheme.is_int8 and profile.quantization.float_type == "float16"
         assert build.manifest["model"]["opset"] == max(profile.runtime.opset, 19 if half else 0)
         assert build.manifest["runtime"]["engine"] == profile.runtime.engine
         assert (build.manifest["runtime"]["build_plan"] is None) == (profile.runtime.engine != "tensorrt")

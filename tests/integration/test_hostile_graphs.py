@@ -61,4 +61,4 @@ def test_a_bound_that_the_file_cannot_keep_fails_the_build(tmp_path: Path) -> No
     message = r"quantize.mixed_precision = 0.05 cannot be met: with all \d+ layers and activations in floating point, "
     with pytest.raises(RuntimeError, match=message) as refused:
         HOSTILE.built("large-bias", tmp_path, "quantize.mixed_precision=0.05", target="jetson")
-    assert "hint: set quantize.rest = 'float32'" in str(refused.value)
+    assert "hint: set quantize.float_type = 'float32'" in str(refused.value)

@@ -1,4 +1,4 @@
-"""A build that is asked what corrupted images and strangers do to it, and gates on the answer."""
+"""A build that is asked what corrupted images and unseen_ood do to it, and gates on the answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-ASKED = {"evaluate.corrupted": 20, "evaluate.strangers": 40, "compress.method": "none", "data.ood_count": 100}
+ASKED = {"evaluate.corrupted": 20, "evaluate.unseen_ood": 40, "compress.method": "none", "data.ood_count": 100}
 NAMES = {"corrupted_accuracy", "corrupted_worst_class_accuracy", "ood_auroc", "accuracy_under_gaussian_noise"}
 
 

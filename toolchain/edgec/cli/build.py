@@ -29,7 +29,6 @@ FLAGS = {
     "calibration": "data.calibration",
     "unlabelled": "data.unlabelled",
     "ood": "data.ood",
-    "without": "compress.oefsmc.without",
 }
 """Flags that stand for a setting of the config, by its dotted name."""
 
@@ -44,11 +43,6 @@ FLAGS = {
 @click.option("--calibration", type=click.Path(), help="Labelled images for the ranges alone.")
 @click.option("--unlabelled", type=click.Path(), help="Unlabelled images of the classes: a folder or .npz.")
 @click.option("--ood", type=click.Path(), help="Unlabelled images of anything: a folder or .npz.")
-@click.option(
-    "--without",
-    type=click.Choice(["compression", "finetuning", "all"]),
-    help="Leave a part of OE-FSMC out, for ablations.",
-)
 @click.option("--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: build/NAME-TARGET]")
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a setting, as in compress.steps=500."

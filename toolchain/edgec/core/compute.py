@@ -1,4 +1,4 @@
-"""What a device's latency is made of, as profiles say and `edgec targets calibrate` fits: speeds, waste, caches."""
+"""What a device's latency is made of, as profiles say and `edgec targets fit` fits: speeds, waste, caches."""
 
 from __future__ import annotations
 

@@ -99,13 +99,13 @@ class Quantization(_Frozen):
     "When to use reduce-range and per-channel quantization?")."""
     weight_bits: Literal[4, 8] = 8
     """4 takes integers from -7 to 7, stored as int8: what weights in int4 would do to the classes."""
-    rest: Literal["float16", "float32"] = "float32"
+    float_type: Literal["float16", "float32"] = "float32"
     """What stays in floating point beside int8. TensorRT from 10 on takes it from the graph, older ones choose."""
 
     @property
     def computes_in_half(self) -> bool:
         """Whether anything computes in float16."""
-        return self.scheme is Scheme.FLOAT16 or (self.scheme.is_int8 and self.rest == "float16")
+        return self.scheme is Scheme.FLOAT16 or (self.scheme.is_int8 and self.float_type == "float16")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -171,7 +171,7 @@ class Target(_Frozen):
         scheme = self.quantization.scheme
         if self.runtime.engine == "tensorrt" and scheme is Scheme.U8S8:
             raise ValueError("scheme 'u8s8' with engine 'tensorrt', which takes zero-point 0 only; expected 's8s8'")
-        if self.quantization.rest == "float16" and self.runtime.engine != "tensorrt":
+        if self.quantization.float_type == "float16" and self.runtime.engine != "tensorrt":
             raise ValueError(f"rest 'float16' with engine '{self.runtime.engine}'; expected engine 'tensorrt'")
         if self.compute and scheme.is_int8 and self.compute.int8_tops is None:
             raise ValueError(f"scheme '{scheme.value}' needs compute.int8_tops")

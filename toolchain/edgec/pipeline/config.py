@@ -159,14 +159,14 @@ class EvaluateConfig(_Frozen):
 
     Attributes:
         corrupted: Test images to corrupt, of every class alike; each is run 75 times: 15 kinds at five severities.
-        strangers: Out-of-distribution images that nothing learned from, drawn from `data.ood`: how well confidence
+        unseen_ood: Out-of-distribution images that nothing learned from, drawn from `data.ood`: how well confidence
             tells test images from them.
         unknown: Largest share of any class's images that may be called unknown: it sets the confidence below which
             `edgec predict --unknown` and `edgec serve --unknown` answer so.
     """
 
     corrupted: int = Field(default=0, ge=0)
-    strangers: int = Field(default=0, ge=0)
+    unseen_ood: int = Field(default=0, ge=0)
     unknown: float = Field(default=0.05, ge=0, lt=1)
 
 

@@ -109,7 +109,7 @@ def _overridden(target: Target, given: QuantizeConfig) -> Target:
     formats = {
         "scheme": None if given.scheme is None else Scheme(given.scheme),
         "weight_bits": given.weight_bits,
-        "rest": given.rest,
+        "float_type": given.float_type,
     }
     wanted = {name: value for name, value in formats.items() if value is not None}
     target = target.model_copy(update={"quantization": target.quantization.model_copy(update=wanted)})

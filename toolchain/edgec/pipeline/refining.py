@@ -168,7 +168,7 @@ def _require_bound(sources: Sources, result: Refined, logits: np.ndarray) -> Non
     raise UnsupportedError(
         f"quantize.mixed_precision = {allowed:g} cannot be met: with all {len(result.costs)} layers and activations in "
         f"floating point, {changed[worst]:.1%} of the images of class '{sources.labels[worst]}' get another class",
-        hint="set quantize.rest = 'float32'" if in_half else "raise the bound, or report it with the model",
+        hint="set quantize.float_type = 'float32'" if in_half else "raise the bound, or report it with the model",
     )
 
 

@@ -246,7 +246,7 @@ def _require_finite(
     worst = sorted((i for i, count in enumerate(counts) if count), key=lambda i: -counts[i] / of[i])
     named = ", ".join(f"'{names[i]}' ({counts[i]} of {of[i]})" for i in worst[:NAMED])
     more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
-    which = "rest" if formats.scheme.is_int8 else "scheme"
+    which = "float_type" if formats.scheme.is_int8 else "scheme"
     too_large = f"float16 ends at 65,504 and an activation goes beyond: set quantize.{which} = 'float32'"
     in_half = stage is Stage.ARTIFACT and formats.computes_in_half
     raise UnsupportedError(
