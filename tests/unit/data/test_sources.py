@@ -263,6 +263,15 @@ def test_of_a_folder_of_splits_the_right_one_is_taken_and_named(tmp_path: Path, 
     assert progress.lines == [f"train images: '{tmp_path / 'train'}'", f"test images: '{tmp_path / 'val'}'"]
 
 
+def test_a_class_called_train_is_a_class(tmp_path: Path, progress: Any) -> None:
+    members = {f"{label}/{number}.png": png(number) for number, label in enumerate(["car", "train", "train", "ship"])}
+    for name, data in members.items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(data)
+    for source in (tmp_path / "set", zipped(tmp_path / "set.zip", members)):
+        assert read(source, progress).counts.tolist() == [1, 1, 2]
+
+
 def test_groups_are_asked_of_sources_that_have_paths(files: Path, progress: Any) -> None:
     with pytest.raises(ConfigError, match="have no groups"):
         read(table(files, "csv"), progress, group=Grouping(folder=1))

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from edgec.core.errors import DataError
 from edgec.core.images import SUFFIXES, is_hidden
-from edgec.data.records import MOST_BYTES, Choice, Record, Source
+from edgec.data.records import MOST_BYTES, Record, Source
+from edgec.data.split_names import Choice, are_splits
 
 __all__ = ["read_tars", "read_zip"]
 
@@ -118,7 +119,7 @@ def _around_classes(names: Sequence[PurePosixPath], choose: Choice) -> tuple[str
         depth = len(around)
         inside = [name.parts for name in names if name.parts[:depth] == around and len(name.parts) > depth + 1]
         found = sorted({parts[depth] for parts in inside})
-        wanted = choose(found)
+        wanted = choose(found) if are_splits(found) else None
         if wanted is None and len(found) == 1 and any(len(parts) > depth + 2 for parts in inside):
             wanted = found[0]
         if wanted is None:

@@ -17,6 +17,7 @@ from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
 from edgec.core.samples import Chosen, Images, Samples
 from edgec.data.classes import class_positions, composed
+from edgec.data.split_names import are_splits
 
 __all__ = [
     "FolderPixels",
@@ -34,7 +35,6 @@ _NAMED = 10
 """Unreadable files that are named before the rest is only counted."""
 _KINDS = 5
 """Endings of other files that are counted by name."""
-_SPLIT_NAMES = frozenset({"calibration", "test", "train", "training", "val", "valid", "validation"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ def _class_names(folder: Path) -> list[str]:
         raise DataError(
             f"'{folder}' has no class folders", hint="put the images of each class into a folder of its name"
         )
-    if _SPLIT_NAMES.issuperset(name.lower() for name in names):
+    if are_splits(names):
         raise DataError(
             f"'{folder}' holds splits ({', '.join(names)}), not classes",
             hint=f"give the folder of one split, '{folder / names[0]}'",
@@ -197,7 +197,7 @@ def read_files(
         else:
             digests[position] = digest_image(image)
     judge_unreadable(errors, of=len(paths), where=where, max_unreadable=max_unreadable, progress=progress)
-    if spec.bits is None and (bits := sample_bits(paths)) not in (None, 16):
+    if spec.bits is None and (bits := sample_bits(paths[position] for position in digests)) not in (None, 16):
         raise DataError(
             f"'{where}': its 16-bit files use {bits} bits at most, so that they would be nearly black",
             hint=f"--set model.input.bits={bits}, or 16 if they are meant to be so dark",

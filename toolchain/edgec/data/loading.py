@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.core.errors import ConfigError, DataError
+from edgec.core.images import is_hidden
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
@@ -16,7 +17,8 @@ from edgec.data.cifar import find_cifar, read_cifar
 from edgec.data.folders import FolderPixels, read_class_folders
 from edgec.data.groups import Grouping, Groups
 from edgec.data.parquet import find_dataset, holds_pictures, read_dataset
-from edgec.data.records import Choice, Source, as_samples, choose_split
+from edgec.data.records import Source, as_samples
+from edgec.data.split_names import Choice, are_splits, choose_split
 from edgec.data.splits import Split, check_samples, untested
 from edgec.data.tables import METADATA, SUFFIXES, has_labels, read_coco, read_table, referenced
 
@@ -119,13 +121,21 @@ def _read(
     if cifar is not None:
         return read_cifar(cifar, spec, classes=classes, test=split == "test")
     choose = choose_split(split)
-    inner = choose([child.name for child in path.iterdir() if child.is_dir()]) if path.is_dir() else None
+    folders = _folders(path)
+    inner = choose(folders) if are_splits(folders) else None
     if inner is not None and not find_dataset(path, choose):
         progress.note(f"{split} images: '{path / inner}'")
         path = path / inner
     source = _records(path, choose)
     given: dict[str, Any] = {"classes": classes, "max_unreadable": max_unreadable, "progress": progress}
     return read_class_folders(path, spec, **given) if source is None else as_samples(source, spec, where=path, **given)
+
+
+def _folders(path: Path) -> list[str]:
+    """Names of the folders in a folder."""
+    if not path.is_dir():
+        return []
+    return [child.name for child in path.iterdir() if child.is_dir() and not is_hidden(child.name)]
 
 
 def _records(path: Path, choose: Choice) -> Source | None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import DataError, MissingDependencyError
-from edgec.data.records import MOST_BYTES, Choice, Record, Source
+from edgec.data.records import MOST_BYTES, Record, Source
 
 if TYPE_CHECKING:
     from pyarrow import Table
+
+from edgec.data.split_names import Choice
 
 __all__ = ["find_dataset", "holds_pictures", "read_dataset", "read_parquet_rows"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +17,10 @@ from edgec.core.samples import Pixels, Samples
 from edgec.data.classes import class_positions, composed
 from edgec.data.folders import judge_unreadable, read_files
 
-__all__ = ["MOST_BYTES", "Choice", "Record", "Source", "as_samples", "choose_split"]
+__all__ = ["MOST_BYTES", "Record", "Source", "as_samples"]
 
 MOST_BYTES = 2 << 30
 """Of an archive's pictures, which are held in memory as they are packed."""
-
-_SPLITS = {
-    "train": (("train", "training"),),
-    "test": (("test", "testing"), ("val", "valid", "validation", "dev")),
-    "calibration": (("calibration", "calib"), ("val", "valid", "validation", "dev"), ("train", "training")),
-}
-"""What splits are called, those that are preferred first."""
-
-Choice = Callable[[Sequence[str]], str | None]
-"""Of the names of splits the one that is wanted; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +71,6 @@ class PackedPixels:
         for position, index in enumerate(indices):
             pixels[position] = decode_bytes(self.contents[index], self.spec, name=f"image '{self.names[index]}'")
         return pixels
-
-
-def choose_split(split: str) -> Choice:
-    """Finds a split's own name among those of a source, as `val` for testing where there is no `test`."""
-
-    def choose(found: Sequence[str]) -> str | None:
-        by_name = {name.lower(): name for name in found}
-        return next((by_name[name] for names in _SPLITS[split] for name in names if name in by_name), None)
-
-    return choose
 
 
 def as_samples(

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgec.core.errors import DataError
 from edgec.data.parquet import read_parquet_rows
-from edgec.data.records import Choice, Record, Source
+from edgec.data.records import Record, Source
+from edgec.data.split_names import Choice
 
 __all__ = ["METADATA", "SUFFIXES", "has_labels", "read_coco", "read_table", "referenced"]
 
