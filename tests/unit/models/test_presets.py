@@ -139,6 +139,9 @@ def test_numbers_are_those_of_the_processor_s_steps(settings: dict[str, Any]) ->
     ("table", "message"),
     [
         ({**VIT, "size": {"shortest_edge": 224, "longest_edge": 448}}, "size"),
+        ({**VIT, "do_pad": True}, "transformers' do_pad has no setting"),
+        ({**VIT, "resample": 9}, "transformers' resample 9 is not known"),
+        ({**CLIP, "crop_size": {"depth": 3}}, "transformers' crop_size .* is not known"),
         ({**TIMM, "crop_mode": "spiral"}, "timm's crop_mode 'spiral' is not known"),
         ({**CLIP, "crop_size": 256}, r"a crop of \(256, 256\) from \(224, 224\) has no setting"),
     ],

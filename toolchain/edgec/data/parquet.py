@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import DataError, MissingDependencyError
 from edgec.data.records import MOST_BYTES, Record, Source
+from edgec.data.split_names import Choice
 
 if TYPE_CHECKING:
     from pyarrow import Table
 
-from edgec.data.split_names import Choice
 
 __all__ = ["find_dataset", "holds_pictures", "read_dataset", "read_parquet_rows"]
 

@@ -159,10 +159,19 @@ def _transformers(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_scaled_as(table, kind),
         **_normalised_as(table, kind),
-        "interpolation": _PILLOW[table.get("resample", 2)],
+        "interpolation": _filter(table.get("resample")),
         "channel_order": "bgr" if table.get("do_flip_channel_order") else "rgb",
         "crop_rounding": "down",
     }
+
+
+def _filter(number: Any) -> str:
+    """By Pillow's number; bilinear where none is given."""
+    if number is None:
+        return "bilinear"
+    if number not in range(len(_PILLOW)):
+        raise ConfigError(f"transformers' resample {number} is not known", hint=_NO_SETTING)
+    return _PILLOW[number]
 
 
 def _scaled_as(table: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -170,8 +179,10 @@ def _scaled_as(table: Mapping[str, Any], kind: str) -> dict[str, Any]:
     if isinstance(size, int):
         short = kind.startswith(_SHORT_SIDE)
         size = {"shortest_edge": size} if short else {"height": size, "width": size}
-    wanted = table.get("crop_size") if _does(table, "center_crop") else None
-    crop = (wanted, wanted) if isinstance(wanted, int) else wanted and (wanted["height"], wanted["width"])
+    crop = _height_and_width(table.get("crop_size")) if _does(table, "center_crop") else None
+    size = {side: value for side, value in (size or {}).items() if value is not None} or None
+    if table.get("do_pad"):
+        raise ConfigError("transformers' do_pad has no setting", hint=_NO_SETTING)
     if not table.get("do_resize", True):
         size = None
     match size:
@@ -186,6 +197,18 @@ def _scaled_as(table: Mapping[str, Any], kind: str) -> dict[str, Any]:
             return {"height": crop[0], "width": crop[1], "resize": "none"}
         case _:
             raise ConfigError(f"transformers' size {size} is not known", hint=_NO_SETTING)
+
+
+def _height_and_width(size: Any) -> tuple[int, int] | None:
+    match size:
+        case None:
+            return None
+        case int(side) | {"shortest_edge": int(side)}:
+            return side, side
+        case {"height": int(height), "width": int(width)}:
+            return height, width
+        case _:
+            raise ConfigError(f"transformers' crop_size {size} is not known", hint=_NO_SETTING)
 
 
 def _convnext(side: int, crop_share: float) -> dict[str, Any]:
