@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgec.core.errors import UnsupportedError
 from edgec.core.facts import Finding
 from edgec.export.rules import RULES, Case
-from edgec.graph.quantized import Graph
+from edgec.graph.quantized import QuantizedGraph
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -29,7 +29,7 @@ def lint(model: ModelProto, target: Target, *, kept: Collection[str] = ()) -> tu
         target: Its scheme, the version of its TensorRT, and whether its accelerator is to be used.
         kept: Names of operators that stay in floating point on purpose.
     """
-    case = Case(graph=Graph(model), target=target, kept=frozenset(kept))
+    case = Case(graph=QuantizedGraph(model), target=target, kept=frozenset(kept))
     found = [finding for rule in RULES for finding in rule(case)]
     return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
 
