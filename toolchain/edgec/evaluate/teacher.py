@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from edgec.core.facts import Frozen
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import even_positions
 from edgec.evaluate.intervals import wilson_interval
@@ -52,11 +53,7 @@ _COLOURS = (
 )
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Mend(_Frozen):
+class Mend(Frozen):
     """Settings that would make the teacher right more often.
 
     Attributes:
@@ -70,7 +67,7 @@ class Mend(_Frozen):
     n: int = Field(ge=1)
 
 
-class TeacherCheck(_Frozen):
+class TeacherCheck(Frozen):
     """The teacher on labelled images, before anything was done to it.
 
     Attributes:
