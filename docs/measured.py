@@ -42,6 +42,7 @@ COMMANDS = {
     "mutations": "python benchmarks/mutations.py --count 5000",
     "hostile_peers": "python benchmarks/hostile_peers.py",
     "hostile_clients": "python benchmarks/hostile_clients.py",
+    "pixels": "python benchmarks/pixels.py",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
 _TEMPERATURE = re.compile(
@@ -278,6 +279,14 @@ def _hostile_peers() -> str:
     return f"{markdown(('what', 'found'), body)}\n\n{source('hostile_peers')}"
 
 
+def _pixels() -> str:
+    columns = tuple(
+        Column(head=f"{quantity}, of 255", quantity=quantity, form=lambda row: f"{row.value:.2g}")
+        for quantity in ("largest difference", "mean difference")
+    )
+    return f"{table('pixels', by=('library', 'settings'), columns=columns)}\n\n{source('pixels')}"
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -298,6 +307,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "headlines": lambda: lines(HEADLINES),
     "latency-error": _latency_error,
     "numbers": _numbers,
+    "pixels": _pixels,
     "results-commands": _commands,
     "results-gains": _gains,
     "results-digits": lambda: table("digits", by=("classifier",), under="digits", columns=_ACCURACIES, titles=_STAGES),

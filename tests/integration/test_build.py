@@ -22,7 +22,19 @@ from edgec.package import Golden, open_bundle, read_golden
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.runtime import load_model
 
-ALL = ["data", "baseline", "few", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
+ALL = [
+    "data",
+    "teacher",
+    "baseline",
+    "few",
+    "compress",
+    "export",
+    "calibrate",
+    "quantize",
+    "prove",
+    "evaluate",
+    "package",
+]
 FILES = {
     *("broken.json", "calibration.json", "golden.npz", "manifest.json", "model.onnx", "predictions.npz"),
     *("report.html", "report.json", "sbom.cdx.json"),
@@ -63,7 +75,7 @@ class TestBundle:
 
     def test_the_lineage_names_every_stage_with_its_key(self, digits: Any) -> None:
         stages = [stage["name"] for stage in digits.manifest["lineage"]]
-        assert stages == ["data", "baseline", "few", "compress", "export", "calibrate", "quantize"]
+        assert stages == ["data", "teacher", "baseline", "few", "compress", "export", "calibrate", "quantize"]
         planned = subprocess.run(
             [sys.executable, "-m", "edgec", "build", *digits.arguments, "--dry-run", "--json"],
             capture_output=True,

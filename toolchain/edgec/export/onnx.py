@@ -11,7 +11,6 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -80,15 +79,13 @@ def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_
 
 
 class Preprocessed(nn.Module):
-    """A module behind (x / 255 - mean) / std."""
+    """A module behind the normalisation of pixels from 0 to 255."""
 
     def __init__(self, module: nn.Module, spec: InputSpec) -> None:
         super().__init__()
         self.module = module
-        scale = 1 / (255 * np.asarray(spec.std))
-        shift = -np.asarray(spec.mean) / np.asarray(spec.std)
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32)[:, None, None])
-        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32)[:, None, None])
+        self.register_buffer("scale", torch.tensor(spec.scale, dtype=torch.float32)[:, None, None])
+        self.register_buffer("shift", torch.tensor(spec.shift, dtype=torch.float32)[:, None, None])
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.module(pixels * self.get_buffer("scale") + self.get_buffer("shift"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from edgec.core.inputs import InputSpec
+from edgec.models.presets import Preset, find_preset
 
 __all__ = ["ModelConfig", "Opsets", "is_onnx_file"]
 
@@ -19,17 +20,23 @@ class Opsets(NamedTuple):
     most: int | None = None
 
 
+_FOLDERS = ("timm:", "transformers:")
+
+
 class ModelConfig(BaseModel):
     """The teacher.
 
     Attributes:
         name: `torchvision:NAME` (or the bare name), `package.module:factory`, or the path of an `.onnx` file.
-        weights: A `.safetensors` or `.pt` file; not for ONNX, which carries its own.
+        weights: A `.safetensors` or `.pt` file, or a torchvision weights enum such as `ResNet18_Weights.IMAGENET1K_V1`;
+            not for ONNX, which carries its own.
         arguments: Keyword arguments for the architecture's function.
         output: Of an ONNX file with several outputs, the name of the classes'; where it is not given, the only one with
             a number for each class.
         labels: Class names in the order of the outputs; the training data's classes where they are not given.
-        input: Image size and normalisation.
+        preset: What fills in `model.input` where that says nothing: a torchvision weights enum, transformers'
+            `preprocessor_config.json`, or timm's `config.json`; where it is not given, such a file beside the weights.
+        input: Image size, what is done to pictures, and normalisation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,12 +46,37 @@ class ModelConfig(BaseModel):
     arguments: dict[str, Any] = {}
     output: str | None = None
     labels: tuple[str, ...] | None = None
+    preset: str | None = None
     input: InputSpec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, values: Any) -> Any:
+        """What the config says goes before what a preset says."""
+        given = values.get("input", {}) if isinstance(values, dict) else None
+        if not isinstance(given, dict) or not isinstance(values.get("name"), str):
+            return values
+        preset = _preset_of(values.get("name"), values.get("weights"), values.get("preset"))
+        return values if preset is None else {**values, "input": {**preset.fields, **given}}
+
+    @property
+    def found_preset(self) -> Preset | None:
+        """What filled in `input`, where it was found."""
+        return _preset_of(self.name, self.weights, self.preset)
 
     @property
     def is_onnx(self) -> bool:
         """Whether the teacher is an exported graph, which cannot be pruned or trained."""
         return is_onnx_file(self.name)
+
+
+def _preset_of(name: str, weights: Any, preset: Any) -> Preset | None:
+    """Beside the weights, or in the folder that `transformers:FOLDER` and the like name."""
+    folder = name.partition(":")[2] or name
+    places = [Path(weights) if isinstance(weights, str | Path) else None]
+    if is_onnx_file(name) or name.startswith(_FOLDERS):
+        places.append(Path(folder))
+    return find_preset(preset if isinstance(preset, str) else None, places)
 
 
 def is_onnx_file(name: str) -> bool:

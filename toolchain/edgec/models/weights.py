@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.core.errors import DataError
+from edgec.models.presets import is_weights_enum
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +20,7 @@ PREFIXES = ("module.", "model.")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or of a `.pt` or `.pth` file read with `weights_only=True`.
+    """The tensors of a `.safetensors` file, of a `.pt` or `.pth` read with `weights_only=True`, or torchvision's own.
 
     A checkpoint that keeps its tensors under `state_dict` or `model` is unwrapped.
 
@@ -28,6 +29,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     import torch
 
+    if is_weights_enum(path):
+        return _torchvision_weights(str(path))
     if not path.is_file():
         raise DataError(f"no weights file '{path}'", hint="give the path of a .safetensors or .pt file")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
@@ -35,6 +38,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataError(f"weights '{path}': tensor '{name}' holds NaN or infinity", hint="train or save it again")
     return state
+
+
+def _torchvision_weights(name: str) -> dict[str, Tensor]:
+    """From torch's cache, or from where torchvision keeps them; their file's name ends in its digest."""
+    import torchvision
+
+    try:
+        weights = torchvision.models.get_weight(name.removeprefix("torchvision:"))
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"torchvision weights '{name}' cannot be fetched: {error}",
+            hint="connect to the network once, or save them elsewhere and give their file with --weights",
+        ) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -123,11 +123,11 @@ def _graph(sources: Sources, session: Session) -> Run:
     import torch
 
     spec = sources.plan.model.input
-    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+    scale, shift = (torch.tensor(values)[:, None, None] for values in (spec.scale, spec.shift))
     raw = sources.raw
 
     def run(batch: Tensor) -> np.ndarray:
-        return session.logits((255 * (batch * std + mean) if raw else batch).float().numpy())
+        return session.logits(((batch - shift) / scale if raw else batch).float().numpy())
 
     return run
 

@@ -18,6 +18,7 @@ from edgec.models.config import ModelConfig, Opsets
 from edgec.models.load import search_current_folder
 from edgec.models.onnx.kinds import require_onnx
 from edgec.models.onnx.outline import data_file, outline_of
+from edgec.models.presets import is_weights_enum
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
 from edgec.pipeline.store import StageKey
@@ -160,14 +161,28 @@ def _digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
             [
                 None if model.is_onnx else model.name,
                 _architecture(model),
-                _path(model.weights, "weights") if model.weights else None,
+                _weights(model.weights) if model.weights else None,
             ]
         ),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
-    given = {name: _path(path, name) for name, path in paths.items() if path is not None}
+    given = {name: _images(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
+
+
+def _images(path: Path, what: str) -> str:
+    """Digest of a source; where it is a table, of the pictures too that it names."""
+    from edgec.data.loading import named_files
+
+    own = _path(path, what)
+    named = named_files(path)
+    return digest_value([own, *map(digest_tree, named)]) if named else own
+
+
+def _weights(given: Path) -> str:
+    """Digest of a weights file; of torchvision's own, the name, since they never change."""
+    return str(given) if is_weights_enum(given) else _path(given, "weights")
 
 
 def _architecture(model: ModelConfig) -> str:

@@ -106,12 +106,12 @@ def _teacher(sources: Sources, session: Session) -> Iterator[Callable[[Tensor], 
         return
     spec, device = sources.plan.model.input, sources.fabric.device
     raw = sources.raw
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (spec.mean, spec.std))
+    scale, shift = (torch.tensor(values, device=device)[:, None, None] for values in (spec.scale, spec.shift))
     with placed(sources.classifier.module, device) as module:
 
         def run(batch: Tensor) -> Tensor:
             inputs = batch.to(device)
-            return module((inputs / 255 - mean) / std if raw else inputs)
+            return module(inputs * scale + shift if raw else inputs)
 
         yield run
 

@@ -41,7 +41,7 @@ from edgec.pipeline.check import PREDICTIONS, REPORT
 from edgec.pipeline.embedded import is_embedded
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, prove, quantize
+from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, prove, quantize, teacher
 from edgec.pipeline.stages.evaluate import LOGITS
 from edgec.pipeline.stages.export import FP32
 from edgec.pipeline.stages.quantize import MODEL
@@ -69,6 +69,7 @@ class Made:
     """What the stages before made; None of a stage that the build does not have."""
 
     data: Output[data.Facts]
+    teacher: Output[teacher.Facts]
     baseline: Output[compress.Facts] | None
     few: Output[compress.Facts] | None
     compress: Output[compress.Facts] | None
@@ -86,7 +87,7 @@ class Made:
 
 def key(plan: Plan) -> StageKey:
     """The bundle."""
-    before = (quantize.key(plan), prove.key(plan), calibrate.key(plan), evaluate.key(plan))
+    before = (teacher.key(plan), quantize.key(plan), prove.key(plan), calibrate.key(plan), evaluate.key(plan))
     return plan.key("package", READS, opens=("model", "test", "calibration", "ood"), after=before)
 
 
@@ -150,7 +151,7 @@ def _teacher_size(sources: Sources) -> list[Measurement]:
 
 
 def _report(sources: Sources, made: Made) -> Report:
-    plan, measured, images = sources.plan, made.evaluate.facts, made.data.facts
+    plan, measured, images, checked = sources.plan, made.evaluate.facts, made.data.facts, made.teacher.facts
     return Report(
         title=plan.config.name,
         target=plan.target.name,
@@ -167,6 +168,7 @@ def _report(sources: Sources, made: Made) -> Report:
         effects=made.quantize.facts.effects,
         tensorrt=made.prove and made.prove.facts,
         loss=measured.loss,
+        teacher=checked,
         data=images.data,
         calibration=made.calibrate.facts,
         lineage=tuple(
@@ -175,6 +177,7 @@ def _report(sources: Sources, made: Made) -> Report:
         ),
         gates=None if plan.config.gates.empty else plan.config.gates,
         notes=(
+            *([checked.warning] if checked.warning else []),
             *images.notes,
             *_notes(sources, made),
             *_restyled_or_left_out(made),
@@ -187,8 +190,10 @@ def _report(sources: Sources, made: Made) -> Report:
 
 
 def _notes(sources: Sources, made: Made) -> list[str]:
+    from edgec.data import untested
+
     plan = sources.plan
-    notes = []
+    notes = [text for text in (untested(sources.test),) if text is not None]
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
         notes += _of_the_file(sources, made.export.facts)
@@ -197,8 +202,8 @@ def _notes(sources: Sources, made: Made) -> list[str]:
     if sources.stand_in is not None:
         notes.append(sources.stand_in)
     if plan.data.embedded:
-        teacher = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
-        notes.append(f"embedded default: scikit-learn's handwritten digits{teacher}")
+        shipped = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
+        notes.append(f"embedded default: scikit-learn's handwritten digits{shipped}")
     if plan.data.ood is None:
         notes.append(
             "no OOD images were given: patches of scikit-learn's photographs and drawn images took their place"
@@ -289,7 +294,7 @@ def _unknown(sources: Sources, measured: evaluate.Facts) -> UnknownEntry:
     return UnknownEntry(
         below=measured.unknown_below,
         most=sources.plan.config.evaluate.unknown,
-        classes={label: shares["unknown_rate", label] for label in sources.labels},
+        classes={label: shares["unknown_rate", label] for label in sources.labels if ("unknown_rate", label) in shares},
         foreign=shares["ood_unknown_rate", None],
     )
 
