@@ -42,7 +42,7 @@ def frame(image: Image.Image, spec: InputSpec) -> Image.Image:
         cut = _scaled(image, seen, (left * across, top * down, part[2] * across, part[3] * down), spec)
     if seen == wanted:
         return cut
-    fill = spec.fill if len(spec.fill) == spec.channels else spec.fill * spec.channels
+    fill = spec.fill_levels
     padded = Image.new(image.mode, wanted, fill if spec.channels > 1 else fill[0])
     padded.paste(cut, (max(-starts[0], 0), max(-starts[1], 0)))
     return padded
