@@ -36,7 +36,7 @@ ROOMS = {
     "evaluate": {"core", "runtime"},
     "bench": {"core", "runtime", "evaluate"},
     "latency": {"core", "graph", "runtime"},
-    "report": {"core", "graph", "evaluate"},
+    "render": {"core", "graph", "evaluate"},
     "serve": {"core", "package", "runtime"},
     "deploy": {"core", "package", "runtime"},
 }

@@ -81,7 +81,7 @@ def command(
     from edgec.pipeline.device import Device
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.store import Store
-    from edgec.report.headline import gate_text
+    from edgec.render.headline import gate_text
 
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
     plan = plan_build(read_config(config, [*given, *map(parse_setting, settings)]), device=Device(device))
