@@ -46,6 +46,7 @@ OUTER = {
     "pipeline": STAGES - {"serve", "deploy"},
     "track": {"core", "evaluate", "package", "pipeline"},
     "study": {"core", "compress", "data", "evaluate", "learn", "models", "pipeline", "quantize"},
+    "api": {"core", "evaluate", "package", "pipeline", "render", "runtime"},
     "cli": {*STAGES, "pipeline", "track", "study"},
     "__main__": {"cli"},
 }

@@ -71,9 +71,7 @@ def _require_none(errors: Sequence[DataError]) -> None:
         raise DataError(f"{len(errors)} of the inputs could not be predicted", hint="each is named in a line above")
 
 
-def _outcomes(
-    model: Model, files: Iterable[Path], *, unknown: bool
-) -> Iterator[tuple[Path, Prediction] | DataError]:
+def _outcomes(model: Model, files: Iterable[Path], *, unknown: bool) -> Iterator[tuple[Path, Prediction] | DataError]:
     """What became of each image, in order."""
     from edgec.runtime import predict_files, prediction_of
 

@@ -173,7 +173,7 @@ def _fit_array(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
     is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
     if pixels.dtype != np.uint8 or not is_picture or not pixels.size:
         raise DataError(
-            f"the image is {pixels.dtype} {list(pixels.shape)}, expected uint8 [height, width, channels], 1 or 3 of them",
+            f"the image is {pixels.dtype} {list(pixels.shape)}, expected uint8 [height, width, 1 or 3]",
             hint="values run from 0 to 255, channels come last: not scaled, not normalised",
         )
     return fit_pixels(pixels, spec)

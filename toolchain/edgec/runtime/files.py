@@ -22,9 +22,7 @@ _AHEAD = 2
 """Batches that are decoded or being decoded while the model runs on another: memory stays bounded."""
 
 
-def predict_files(
-    model: Model, files: Iterable[P], *, batch: int = 32
-) -> Iterator[tuple[P, np.ndarray | DataError]]:
+def predict_files(model: Model, files: Iterable[P], *, batch: int = 32) -> Iterator[tuple[P, np.ndarray | DataError]]:
     """Scores of image files, or of pictures that are opened already, in their order.
 
     Args:
