@@ -6,8 +6,7 @@ used, so `import edgec` takes a millisecond.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost more than all the rest
 if TYPE_CHECKING:
     from edgec.api import Bundle, Model, Prediction, Report, Verdict, build, check, load, report, targets
     from edgec.core.errors import EdgecError

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from edgec import evaluate, runtime
     from edgec.core.images import Picture
     from edgec.core.measurement import Measurement
     from edgec.evaluate.gates import GateResult
+    from edgec.evaluate.report import Report as ReportValues
     from edgec.package import Manifest
-    from edgec.pipeline.check import Evidence
+    from edgec.runtime.model import Model as LoadedModel
 
 __all__ = [
     "Bundle",
@@ -91,7 +91,7 @@ class Bundle:
         return class_table(read_evidence(self.path).report, caption=caption)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What gates say of a bundle; true where nothing blocks it.
 
@@ -134,7 +134,7 @@ class Report:
     """
 
     bundle: Path
-    values: evaluate.report.Report
+    values: ReportValues
 
     @property
     def rows(self) -> tuple[Measurement, ...]:
@@ -181,20 +181,20 @@ class Model:
     """A bundle's model, ready to run.
 
     Attributes:
-        session: What runs it, and the bundle that it came from.
+        loaded: What runs it, and the bundle that it came from.
     """
 
-    session: runtime.Model
+    loaded: LoadedModel
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names in the order of the model's outputs."""
-        return tuple(self.session.labels)
+        return tuple(self.loaded.labels)
 
     @property
     def note(self) -> str | None:
         """What to know about how it runs here, where that is not as the bundle asks; else None."""
-        return self.session.note
+        return self.loaded.note
 
     def predict(self, images: OneImage | Iterable[OneImage], *, unknown: bool = False) -> list[Prediction]:
         """An answer for each image, in order; sizes and channels are fitted as `edgec predict` does.
@@ -210,14 +210,14 @@ class Model:
         from edgec.runtime import predict_files, prediction_of
 
         found: list[Prediction] = []
-        for _, scores in predict_files(self.session, map(_picture, _each(images))):
+        for _, scores in predict_files(self.loaded, map(_picture, _each(images))):
             if isinstance(scores, DataError):
                 raise scores
-            found.append(prediction_of(self.session, scores, unknown=unknown))
+            found.append(prediction_of(self.loaded, scores, unknown=unknown))
         return found
 
     def __repr__(self) -> str:
-        return f"Model({str(self.session.bundle.path)!r}: {len(self.labels)} classes)"
+        return f"Model({str(self.loaded.bundle.path)!r}: {len(self.labels)} classes)"
 
 
 def build(
@@ -316,8 +316,7 @@ def report(bundle: Place) -> Report:
     """
     from edgec.pipeline.check import read_evidence
 
-    evidence: Evidence = read_evidence(Path(bundle))
-    return Report(bundle=Path(bundle), values=evidence.report)
+    return Report(bundle=Path(bundle), values=read_evidence(Path(bundle)).report)
 
 
 def targets() -> dict[str, Target]:
