@@ -16,9 +16,9 @@ import click
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "tests"))
 
-from chromium import open_chromium  # noqa: E402
+from support.chromium import open_chromium  # noqa: E402
 
 WIDTH = 1280
 MARGIN = 24

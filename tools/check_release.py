@@ -26,7 +26,12 @@ SOURCE = ROOT / "toolchain" / "edgec"
 DECLARED = ("targets", "calibration")
 
 
-def main(folder: Path) -> list[str]:
+def main(folder: Path) -> None:
+    """Exits with 1 and the faults, or with 0."""
+    sys.exit("\n".join(faults_in(folder)) or None)
+
+
+def faults_in(folder: Path) -> list[str]:
     """What is wrong with the one wheel and the one sdist in the folder."""
     wheels, sdists = sorted(folder.glob("*.whl")), sorted(folder.glob("*.tar.gz"))
     if (len(wheels), len(sdists)) != (1, 1):
@@ -112,5 +117,4 @@ def bad_install(wheel: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    found = main(Path(sys.argv[1]))
-    sys.exit("\n".join(found))
+    main(Path(sys.argv[1]))

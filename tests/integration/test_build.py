@@ -112,7 +112,6 @@ class TestConfidence:
         np.testing.assert_array_equal(model.is_unknown(scores), scores.max(axis=1) < below.below)
 
 
-@pytest.mark.usefixtures("brief_latencies")
 class TestLeaks:
     @pytest.fixture
     def leaking(self, tmp_path: Path) -> Path:
@@ -328,7 +327,6 @@ def _inflated(model: Path, output: Path) -> Path:
     return output
 
 
-@pytest.mark.usefixtures("brief_latencies")
 class TestWays:
     """Other inputs and settings, without training where it is not what is asked about."""
 

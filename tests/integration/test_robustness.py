@@ -13,10 +13,10 @@ NAMES = {"corrupted_accuracy", "corrupted_worst_class_accuracy", "ood_auroc", "a
 
 
 @pytest.fixture(scope="module")
-def bundle(edgec: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(edgec: Any, tmp_path_factory: pytest.TempPathFactory, plain_cache: Path) -> Path:
     folder = tmp_path_factory.mktemp("robust")
     settings = [part for name, value in ASKED.items() for part in ("--set", f"{name}={value}")]
-    outcome = edgec("build", "--target", "host", "--output", folder / "b", "--cache", folder / "cache", *settings)
+    outcome = edgec("build", "--target", "host", "--output", folder / "b", "--cache", plain_cache, *settings)
     assert outcome.exit_code == 0, outcome
     return folder / "b"
 

@@ -21,7 +21,6 @@ METADATA = (
 @pytest.fixture
 def check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Without the install, which takes the network."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     module = import_module("check_release")
     monkeypatch.setattr(module, "bad_install", lambda wheel: [])
     return module
@@ -45,7 +44,10 @@ def make(check: ModuleType, tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_a_whole_release_passes(check: ModuleType, make: Callable[..., Path]) -> None:
-    assert check.main(make()) == []
+    assert check.faults_in(make()) == []
+    with pytest.raises(SystemExit) as left:
+        check.main(make())
+    assert not left.value.code
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_a_whole_release_passes(check: ModuleType, make: Callable[..., Path]) ->
     ],
 )
 def test_a_file_that_a_wheel_lacks_is_named(check: ModuleType, make: Callable[..., Path], name: str) -> None:
-    assert check.main(make(lacking=name)) == [f"edgec-0.1.0-py3-none-any.whl lacks {name}"]
+    assert check.faults_in(make(lacking=name)) == [f"edgec-0.1.0-py3-none-any.whl lacks {name}"]
 
 
 def test_every_template_must_be_inside(check: ModuleType) -> None:
@@ -66,20 +68,21 @@ def test_every_template_must_be_inside(check: ModuleType) -> None:
 
 
 def test_a_test_that_the_sdist_lacks_is_named(check: ModuleType, make: Callable[..., Path]) -> None:
-    assert check.main(make(lacking="tests/conftest.py")) == ["edgec-0.1.0.tar.gz lacks tests/conftest.py"]
+    with pytest.raises(SystemExit, match=r"edgec-0.1.0.tar.gz lacks tests/conftest.py"):
+        check.main(make(lacking="tests/conftest.py"))
 
 
 def test_bad_metadata_are_told(check: ModuleType, make: Callable[..., Path]) -> None:
-    assert check.main(make(version="0.2.0")) == ["versions differ: 0.1.0, 0.2.0"]
-    (fault,) = check.main(make(metadata=METADATA + "Requires-Python: what\n"))
+    assert check.faults_in(make(version="0.2.0")) == ["versions differ: 0.1.0, 0.2.0"]
+    (fault,) = check.faults_in(make(metadata=METADATA + "Requires-Python: what\n"))
     assert "requires-python" in fault
-    (fault,) = check.main(make(metadata="Metadata-Version: 2.4\nName: edgec\nVersion: 0.1.0\n"))
+    (fault,) = check.faults_in(make(metadata="Metadata-Version: 2.4\nName: edgec\nVersion: 0.1.0\n"))
     assert fault == "edgec-0.1.0-py3-none-any.whl names no project URLs"
 
 
 def test_an_older_build_beside_the_new_one_is_refused(check: ModuleType, make: Callable[..., Path]) -> None:
     (make() / "edgec-0.0.9-py3-none-any.whl").touch()
-    (fault,) = check.main(make())
+    (fault,) = check.faults_in(make())
     assert "holds 2 wheels and 1 sdists" in fault
 
 

@@ -42,7 +42,9 @@ def plain(job: CompressJob, **fields: Any) -> Classifier:
 def ours(job: CompressJob, ood: Images, **fields: Any) -> Classifier:
     recovery = DistillConfig(**{**SMALL, **fields.pop("recovery", {})})
     finetune = FinetuneConfig(**{"steps": 2, "check_every": 1, "batch_size": 8, **fields.pop("finetune", {})})
-    config = OefsmcConfig(**{"without": "nothing", "ood": "always", **fields}, recovery=recovery, finetune=finetune)
+    config = OefsmcConfig(
+        **{"parts": ("compression", "finetuning"), "ood": "always", **fields}, recovery=recovery, finetune=finetune
+    )
     return oefsmc.compress(job, ood, methods["mir"], MirConfig(), config, progress=Silent())
 
 

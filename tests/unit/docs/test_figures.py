@@ -47,14 +47,12 @@ def by_hand(page: Path) -> Iterator[tuple[str, str]]:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """What README and docs say that was measured."""
-    monkeypatch.syspath_prepend(str(ROOT / "docs"))
     return import_module("measured")
 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """With results of its own."""
-    monkeypatch.syspath_prepend(str(ROOT / "docs"))
     module = import_module("figures")
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(module, "ROOT", tmp_path)

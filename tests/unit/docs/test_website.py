@@ -15,8 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def website(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+def website() -> ModuleType:
     return import_module("website")
 
 

@@ -41,7 +41,7 @@ EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
 class Scheme(str, Enum):
-    """Number formats of the deployed graph (METHODS.md §5)."""
+    """Number formats of the deployed graph (docs/methods.md §5)."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -236,7 +236,7 @@ def _read(path: Path) -> Target:
 def resolve(target: Target, host: Host) -> Target:
     """The profile of `any` machine completed for one: its name, its architecture, the scheme that is fast on its CPU.
 
-    x86 gets U8S8, in 7 bits unless the CPU has VNNI; Arm, and any other CPU, S8S8 (METHODS.md §5).
+    x86 gets U8S8, in 7 bits unless the CPU has VNNI; Arm, and any other CPU, S8S8 (docs/methods.md §5).
     """
     is_x86 = host.architecture == "x86_64"
     quantization = target.quantization.model_copy(

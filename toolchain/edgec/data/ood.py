@@ -1,4 +1,4 @@
-"""The pool of out-of-distribution images: from a folder, an `.npz`, a CIFAR set, or made here (METHODS.md §1)."""
+"""The pool of out-of-distribution images: from a folder, an `.npz`, a CIFAR set, or made here (docs/methods.md §1)."""
 
 from __future__ import annotations
 

@@ -20,17 +20,18 @@ from edgec.core.classifier import Classifier
 from edgec.core.errors import UnsupportedError
 from edgec.core.files import write_bytes
 from edgec.core.inputs import InputSpec
+from edgec.graph.opset import to_opset
+from edgec.graph.view import WEIGHTED
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "to_opset"]
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx"]
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 DYNAMO_OPSET = 18
 """The lowest opset that the exporter writes by itself; lower ones are converted."""
-REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2"})
 
 
 def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_in_graph: bool = False) -> None:
@@ -73,6 +74,7 @@ def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_
             "the exporter cannot write this model for batches of any size: its code depends on their size",
             hint="write the model without loops over the batch and without a batch size in its shapes",
         )
+    _name_by_modules_(model.graph)
     _anonymise_(model)
     write_bytes(output, to_opset(model, opset).SerializeToString(deterministic=True))
 
@@ -92,54 +94,15 @@ class Preprocessed(nn.Module):
         return self.module(pixels * self.get_buffer("scale") + self.get_buffer("shift"))
 
 
-def to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model in another opset; itself where it has that already.
-
-    Downwards, onnx's own converter knows neither Pad nor ReduceMean with axes in an initialiser. The operators of
-    classifiers changed little: reductions took their axes as an attribute before opset 18, Reshape had no `allowzero`
-    before opset 14, and the rest must fit the older schema as it is, which onnx's checker decides.
-
-    Raises:
-        UnsupportedError: An operator cannot be written in that opset.
-    """
-    if model.opset_import[0].version == opset:
-        return model
-    lowered = copy.deepcopy(model)
-    for node in lowered.graph.node:
-        if node.op_type in REDUCTIONS and len(node.input) == 2:
-            _axes_to_attribute_(node, lowered.graph)
-        if node.op_type == "Reshape" and opset < 14:
-            _drop_allowzero_(node, lowered.graph)
-    lowered.opset_import[0].version = opset
-    lowered.ir_version = onnx.helper.find_min_ir_version_for(lowered.opset_import)
-    try:
-        onnx.checker.check_model(lowered, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise UnsupportedError(
-            f"the model cannot be written in opset {opset}: {_first_line(error)}",
-            hint="choose a target with a newer runtime, or set runtime.opset in a profile of your own",
-        ) from error
-    return lowered
-
-
-def _axes_to_attribute_(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
-    axes = next((t for t in graph.initializer if t.name == node.input[1]), None)
-    if axes is None:
-        raise UnsupportedError(f"node '{node.name}': its axes are computed at run time", hint="use opset 18 or newer")
-    keep = [attribute for attribute in node.attribute if attribute.name != "noop_with_empty_axes"]
-    del node.attribute[:]
-    node.attribute.extend(keep)
-    node.attribute.append(onnx.helper.make_attribute("axes", onnx.numpy_helper.to_array(axes).tolist()))
-    del node.input[1]
-    if not any(axes.name in other.input for other in graph.node):
-        graph.initializer.remove(axes)
-
-
-def _drop_allowzero_(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
-    """`allowzero` says what a 0 in the shape means; without a 0 it says nothing."""
-    shape = next((t for t in graph.initializer if t.name == node.input[1]), None)
-    if shape is not None and onnx.numpy_helper.to_array(shape).all():
-        del node.attribute[:]
+def _name_by_modules_(graph: onnx.GraphProto) -> None:
+    """Gives a layer the name of its module, which its weight has too: people find in their code what reports name."""
+    taken = {node.name for node in graph.node}
+    for node in graph.node:
+        weight = node.input[1] if node.op_type in WEIGHTED and len(node.input) > 1 else ""
+        name = weight.removesuffix(".weight").removeprefix("module.")
+        if weight.endswith(".weight") and name not in taken:
+            node.name = name
+            taken.add(name)
 
 
 def _anonymise_(model: onnx.ModelProto) -> None:

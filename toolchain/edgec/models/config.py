@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from edgec.core.inputs import InputSpec
 
-__all__ = ["ModelConfig", "is_onnx_file"]
+__all__ = ["ModelConfig", "Opsets", "is_onnx_file"]
+
+
+class Opsets(NamedTuple):
+    """Operator sets of ONNX: the oldest that a build works on, and the newest that its target reads; None for any."""
+
+    least: int = 13
+    most: int | None = None
 
 
 class ModelConfig(BaseModel):
@@ -19,6 +26,8 @@ class ModelConfig(BaseModel):
         name: `torchvision:NAME` (or the bare name), `package.module:factory`, or the path of an `.onnx` file.
         weights: A `.safetensors` or `.pt` file; not for ONNX, which carries its own.
         arguments: Keyword arguments for the architecture's function.
+        output: Of an ONNX file with several outputs, the name of the classes'; where it is not given, the only one with
+            a number for each class.
         labels: Class names in the order of the outputs; the training data's classes where they are not given.
         input: Image size and normalisation.
     """
@@ -28,6 +37,7 @@ class ModelConfig(BaseModel):
     name: str
     weights: Path | None = None
     arguments: dict[str, Any] = {}
+    output: str | None = None
     labels: tuple[str, ...] | None = None
     input: InputSpec
 
@@ -39,4 +49,4 @@ class ModelConfig(BaseModel):
 
 def is_onnx_file(name: str) -> bool:
     """Whether a model's name is that of an exported graph."""
-    return name.endswith(".onnx")
+    return name.lower().endswith(".onnx")

@@ -1,33 +1,23 @@
-"""A teacher from its name and its weights: torchvision, `module:factory`, or an ONNX file."""
+"""A teacher from its name and its weights: torchvision or `module:factory`; ONNX files are `models.onnx`'s."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.core.classifier import Classifier, Step
-from edgec.core.errors import ConfigError, DataError, unknown_name
-from edgec.core.inputs import InputSpec
+from edgec.core.errors import ConfigError, unknown_name
 from edgec.models.config import ModelConfig
+from edgec.models.onnx.kinds import refuse_file
 from edgec.models.weights import load_weights_, read_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["OnnxModel", "build_module", "load_classifier", "load_onnx", "search_current_folder"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnnxModel:
-    """An exported teacher: float32 [n, channels, height, width], normalised, to logits [n, classes]."""
-
-    path: Path
-    input: InputSpec
-    labels: tuple[str, ...]
+__all__ = ["build_module", "load_classifier", "search_current_folder"]
 
 
 def load_classifier(config: ModelConfig, labels: tuple[str, ...]) -> Classifier:
@@ -35,10 +25,11 @@ def load_classifier(config: ModelConfig, labels: tuple[str, ...]) -> Classifier:
 
     Raises:
         ConfigError: No such architecture, it cannot be called that way, or it does not give one logit per label.
-        DataError: The weights do not fit, or are no numbers.
+        DataError: The weights do not fit, or are no numbers; or the name is that of a file of another kind.
     """
     import torch
 
+    refuse_file(config.name)
     if config.weights is None:
         raise ConfigError(f"model '{config.name}' has no weights", hint="give its weights file with --weights")
     module = build_module(config, labels)
@@ -117,41 +108,3 @@ def search_current_folder() -> None:
     """Lets a `module:factory` lie in the current folder, also where a console script runs."""
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
-
-
-def load_onnx(config: ModelConfig, labels: tuple[str, ...]) -> OnnxModel:
-    """The exported teacher, checked: one float32 image batch in, a logit per label out.
-
-    Raises:
-        DataError: No such file, or not an ONNX model.
-        ConfigError: Other inputs or outputs than expected.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    path = Path(config.name)
-    if not path.is_file():
-        raise DataError(f"no model file '{path}'", hint="give the path of an .onnx file")
-    try:
-        graph = onnx.load(path).graph
-        onnx.checker.check_model(path)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise DataError(f"model '{path}': not a valid ONNX file", hint="export it again") from error
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise ConfigError(
-            f"model '{path}': {len(inputs)} inputs and {len(graph.output)} outputs, expected one each",
-            hint="export it with one batch of images in and their logits out",
-        )
-    taken, given = inputs[0].type.tensor_type, graph.output[0].type.tensor_type
-    shape, logits = ([d.dim_value for d in value.shape.dim] for value in (taken, given))
-    kind = onnx.TensorProto.DataType.Name(taken.elem_type).lower()
-    fits = tuple(shape[1:]) == config.input.shape and len(logits) == 2 and logits[1] in (0, len(labels))
-    if kind != "float" or not fits:
-        raise ConfigError(
-            f"model '{path}': takes {kind} {shape[1:]} and gives {logits[1:]} an image, "
-            f"expected float {list(config.input.shape)} and [{len(labels)}]",
-            hint="set model.input and model.labels to what it was exported with",
-        )
-    return OnnxModel(path=path, input=config.input, labels=labels)

@@ -124,7 +124,7 @@ def _graph(sources: Sources, session: Session) -> Run:
 
     spec = sources.plan.model.input
     mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
-    raw = sources.plan.config.export.preprocess_in_graph
+    raw = sources.raw
 
     def run(batch: Tensor) -> np.ndarray:
         return session.logits((255 * (batch * std + mean) if raw else batch).float().numpy())

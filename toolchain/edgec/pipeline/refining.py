@@ -105,7 +105,7 @@ def _teacher(sources: Sources, session: Session) -> Iterator[Callable[[Tensor], 
         yield lambda batch: torch.from_numpy(session.logits(batch.cpu().numpy())).to(batch.device)
         return
     spec, device = sources.plan.model.input, sources.fabric.device
-    raw = sources.plan.config.export.preprocess_in_graph
+    raw = sources.raw
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (spec.mean, spec.std))
     with placed(sources.classifier.module, device) as module:
 

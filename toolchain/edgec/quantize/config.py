@@ -20,7 +20,7 @@ class TrainConfig(MimicConfig):
         learning_rate: Peak of the one-cycle schedule, of Adam, relative to the size of each parameter.
         steps_learn: Whether the step sizes of weights and activations learn as well (LSQ).
         shift: As in `[compress]`.
-        flip: Likewise.
+        flip: As in `[compress]`.
     """
 
     steps: int = Field(default=300, ge=1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgec.calibrate import Ranges
     from edgec.core.target import Target
 
-__all__ = ["quantize_model"]
+__all__ = ["keep_model", "quantize_model"]
 
 
 def quantize_model(model: Path, ranges: Ranges, target: Target, *, output: Path) -> QuantizationFacts:
@@ -40,6 +40,15 @@ def quantize_model(model: Path, ranges: Ranges, target: Target, *, output: Path)
     data = converted.SerializeToString(deterministic=True)
     write_bytes(output, data)
     return facts_of(converted, target.quantization.scheme, data)
+
+
+def keep_model(model: Path, target: Target, *, output: Path) -> QuantizationFacts:
+    """Writes a model that ships with the numbers that it has; facts of what is in it."""
+    import onnx
+
+    data = model.read_bytes()
+    write_bytes(output, data)
+    return facts_of(onnx.load_from_string(data), target.quantization.scheme, data)
 
 
 def _convert(model: Path, ranges: Ranges, target: Target) -> ModelProto:

@@ -46,7 +46,7 @@ class Fitted:
         compute: Figures for a profile.
         probes: Timed graphs.
         median_error: Of the fit, as a share.
-        worst_error: Likewise.
+        worst_error: The largest relative error.
     """
 
     compute: Compute

@@ -176,7 +176,7 @@ def _report(sources: Sources, made: Made) -> Report:
         gates=None if plan.config.gates.empty else plan.config.gates,
         notes=(
             *images.notes,
-            *_notes(sources),
+            *_notes(sources, made),
             *_restyled_or_left_out(made),
             *measured.notes,
             *_not_proven(made),
@@ -186,11 +186,12 @@ def _report(sources: Sources, made: Made) -> Report:
     )
 
 
-def _notes(sources: Sources) -> list[str]:
+def _notes(sources: Sources, made: Made) -> list[str]:
     plan = sources.plan
     notes = []
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
+        notes += _of_the_file(sources, made.export.facts)
     if (without := without_edgec(plan.target)) is not None:
         notes.append(without)
     if sources.stand_in is not None:
@@ -204,6 +205,17 @@ def _notes(sources: Sources) -> list[str]:
         )
     if plan.data.calibration is None:
         notes.append("no calibration images were given: the ranges come from the training samples and OOD images")
+    return notes
+
+
+def _of_the_file(sources: Sources, facts: export.Facts) -> list[str]:
+    """What was done to a graph that was given, and how far it agrees with the file."""
+    same = f"same class as the file on {facts.same_class:.1%} of {facts.images} images"
+    notes = [f"the graph as given: {'; '.join((*facts.done, same))}"]
+    if sources.plan.as_given:
+        scheme = sources.plan.target.quantization.scheme
+        what = "is quantised already" if scheme.is_int8 else "is no net of matrix products"
+        notes.append(f"the model {what}: it ships with the numbers that it has, and [quantize] has no part in it")
     return notes
 
 
@@ -247,7 +259,7 @@ def _description(sources: Sources, made: Made) -> Description:
         target=TargetEntry(name=target.name, title=target.title, digest=digest_value(target)),
         labels=sources.labels,
         input=plan.model.input,
-        preprocessing_in_graph=plan.config.export.preprocess_in_graph,
+        preprocessing_in_graph=sources.raw,
         output=OutputEntry(name=session.output),
         model=ModelEntry(scheme=target.quantization.scheme, opset=made.quantize.facts.opset),
         runtime=RuntimeEntry(
@@ -289,8 +301,15 @@ def _stage_entry(output: Output[BaseModel]) -> StageEntry:
         key=key.key,
         config=digest_value(key.settings),
         inputs={name: digest_value(source) for name, source in key.sources.items()},
-        facts={"files": dict(output.files)},
+        facts={"files": dict(output.files), **_done(output.facts)},
     )
+
+
+def _done(facts: BaseModel) -> dict[str, JsonValue]:
+    """What was done to a graph that was given."""
+    if not isinstance(facts, export.Facts) or facts.source != "as given":
+        return {}
+    return facts.model_dump(mode="json", include={"done", "same_class"})
 
 
 def _build_plan(sources: Sources, name: str, check: prove.Facts) -> BuildPlan:

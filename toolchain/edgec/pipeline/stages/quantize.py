@@ -63,10 +63,12 @@ def run(sources: Sources, folder: Path, *, images: Prepared, model: Path, ranges
         ranges: As stage `calibrate` left them.
     """
     from edgec.calibrate import Ranges
-    from edgec.quantize import quantize_model
+    from edgec.quantize import keep_model, quantize_model
 
     read = Ranges.from_json(ranges.read_text(encoding="utf-8"))
     target, shipped = sources.plan.target, folder / MODEL
+    if sources.plan.as_given:
+        return Facts(**asdict(keep_model(model, target, output=shipped)))
     if not sources.plan.config.quantize.refines(target):
         return Facts(**asdict(quantize_model(model, read, target, output=shipped)))
     from edgec.pipeline.refining import REFINED, refined, require_refined, sensitivity_rows
