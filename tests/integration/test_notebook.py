@@ -41,4 +41,4 @@ def test_it_runs_and_shows_the_classes_and_the_report(written: Any, tmp_path: Pa
     assert sum(int(train) for _, train in rows) == 50
     assert "<td>min_accuracy</td>" in gates
     assert page.startswith("<iframe ")
-    assert "&lt;!doctype html&gt;" in page
+    assert "&lt;!DOCTYPE html&gt;" in page

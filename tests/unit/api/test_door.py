@@ -194,7 +194,7 @@ class TestReport:
         found = edgec.report(make_pets())
         artifact = {row["class"]: row["artifact"] for row in found.classes}
         assert sorted(artifact.values()) == pytest.approx([0.8, 0.9, 1.0])
-        assert {"class", "train", "test", "teacher", "artifact"} <= set(found.classes[0])
+        assert {"class", "train", "test", "artifact"} <= set(found.classes[0])
         assert any(row.name == "accuracy" for row in found.rows)
 
     def test_a_notebook_shows_the_page_in_a_frame_of_its_own(self, make_pets: Callable[..., Path]) -> None:
@@ -203,7 +203,7 @@ class TestReport:
         shown = Rows(found._repr_html_())
         assert shown.tags == {"iframe"}
         assert shown.frame == found.to_html()
-        assert shown.frame.startswith("<!doctype html>")
+        assert shown.frame.startswith("<!DOCTYPE html>")
         assert 'sandbox="allow-scripts"' in found._repr_html_()
 
     def test_values_are_frozen_and_print_on_one_line(self, make_pets: Callable[..., Path]) -> None:
