@@ -26,7 +26,7 @@ from edgec.evaluate.gates import check_gates
 from edgec.evaluate.intervals import PairedCounts, paired_p_value, wilson_interval
 from edgec.evaluate.paired import drop_row
 from edgec.evaluate.report import Report
-from edgec.report.page import render_report
+from edgec.render.page import render_report
 from rows import Row, arguments, show
 from support.chromium import CHROMIUM, Page, open_chromium
 

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -22,7 +23,7 @@ from pydantic import BaseModel
 from settings import Section, Tables, settings_of
 
 from edgec.calibrate.recipe import Recipe, known_recipes
-from edgec.cli import COMMANDS
+from edgec.cli import COMMANDS, GROUPS
 from edgec.compress.config import CdConfig, FskdConfig, MirConfig, PractiseConfig
 from edgec.core.errors import EdgecError
 from edgec.core.target import Target, known_targets
@@ -96,14 +97,16 @@ def main(*, check: bool) -> None:
 
 
 def _commands() -> str:
-    rows = [(f"`edgec {name}`", text) for name, text in sorted(COMMANDS.items())]
-    return markdown(("command", "what it does"), rows)
+    rows = [(title, f"`edgec {name}`", COMMANDS[name]) for title, names in GROUPS.items() for name in names]
+    return markdown(("", "command", "what it does"), rows)
 
 
 def _reference() -> str:
     """Every command with its arguments and options."""
     return "\n\n".join(
-        part for name in sorted(COMMANDS) for part in _command(import_module(f"edgec.cli.{name}").command, "edgec")
+        part
+        for name in chain.from_iterable(GROUPS.values())
+        for part in _command(import_module(f"edgec.cli.{name}").command, "edgec")
     )
 
 

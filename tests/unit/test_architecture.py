@@ -18,7 +18,7 @@ import click
 import pytest
 
 import edgec
-from edgec.cli import COMMANDS, group
+from edgec.cli import COMMANDS, GROUPS, group
 
 ROOT = Path(edgec.__file__).parent
 ROOMS = {
@@ -36,7 +36,7 @@ ROOMS = {
     "evaluate": {"core", "runtime"},
     "bench": {"core", "runtime", "evaluate"},
     "latency": {"core", "graph", "runtime"},
-    "report": {"core", "graph", "evaluate"},
+    "render": {"core", "graph", "evaluate"},
     "serve": {"core", "package", "runtime"},
     "deploy": {"core", "package", "runtime"},
 }
@@ -46,7 +46,9 @@ OUTER = {
     "pipeline": STAGES - {"serve", "deploy"},
     "track": {"core", "evaluate", "package", "pipeline"},
     "study": {"core", "compress", "data", "evaluate", "learn", "models", "pipeline", "quantize"},
+    "api": {"core", "evaluate", "package", "pipeline", "render", "runtime"},
     "cli": {*STAGES, "pipeline", "track", "study"},
+    "__init__": {"api", "core"},
     "__main__": {"cli"},
 }
 EDGES = ROOMS | OUTER
@@ -111,6 +113,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     """Local imports count: two modules that need each other are one idea, or three."""
     names = {source.name for source in SOURCES}
     graph = {source.name: {_module_of(name, names) for name in source.imports()} for source in SOURCES}
+    graph["edgec"] = set()  # it names the door's types for checkers, and loads them when they are used
     left = {name: imported & names - {name} for name, imported in graph.items()}
     while free := {name for name, imported in left.items() if not imported}:
         left = {name: imported - free for name, imported in left.items() if name not in free}
@@ -218,6 +221,12 @@ def test_help_loads_neither_torch_nor_pydantic_nor_rich() -> None:
     assert not found & (HEAVY | {"pydantic", "rich", "numpy", "PIL"})
 
 
+def test_importing_edgec_loads_nothing_else() -> None:
+    code = "import sys; before = set(sys.modules); import edgec; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['edgec']\n"
+
+
 @pytest.mark.parametrize("module", ["edgec.core.errors", "edgec.package", "edgec.runtime", "edgec.core.target"])
 def test_what_a_device_installs_needs_no_build_tools(module: str) -> None:
     assert not modules_after(f"import {module}") & (HEAVY - {"onnxruntime"})
@@ -256,6 +265,10 @@ def test_the_list_of_commands_is_what_there_is() -> None:
     modules = {path.stem for path in (ROOT / "cli").glob("*.py")} - {"__init__", "console", "say", "summary", "trust"}
     assert set(COMMANDS) == modules
     assert group.list_commands(click.Context(group)) == sorted(COMMANDS)
+
+
+def test_every_command_stands_in_one_group_of_the_help() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
 
 
 def test_the_version_is_written_once() -> None:

@@ -1,5 +1,45 @@
-"""edgec: bring an image classifier to an edge device without losing its rare classes."""
+"""edgec: bring an image classifier to an edge device without losing its rare classes.
 
-__all__ = ["__version__"]
+What is listed here is public and kept; everything else may change in any release. Names are loaded when they are first
+used, so `import edgec` takes a millisecond.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost more than all the rest
+if TYPE_CHECKING:
+    from edgec.api import Bundle, Model, Prediction, Report, Verdict, build, check, load, report, targets
+    from edgec.core.errors import EdgecError
+
+__all__ = [
+    "Bundle",
+    "EdgecError",
+    "Model",
+    "Prediction",
+    "Report",
+    "Verdict",
+    "__version__",
+    "build",
+    "check",
+    "load",
+    "report",
+    "targets",
+]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Loads a public name (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'edgec' has no attribute '{name}'")
+    from importlib import import_module
+
+    found = getattr(import_module("edgec.api"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """What is public."""
+    return sorted(__all__)

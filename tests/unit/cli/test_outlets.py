@@ -20,7 +20,7 @@ from edgec.cli.say import say
 from edgec.core.plain import in_json, in_markdown, plain
 from edgec.evaluate.gate_settings import Policy
 from edgec.evaluate.gates import Check, GateResult, Verdict
-from edgec.report.ci import code_quality, github_annotations, junit, markdown
+from edgec.render.ci import code_quality, github_annotations, junit, markdown
 from edgec.serve.logs import log_config
 from edgec.study.files import _lines
 from edgec.study.plot import Group, Lane, Mark, Panel, Picture, axis_from, render_picture

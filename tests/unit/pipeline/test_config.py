@@ -217,7 +217,7 @@ class TestOverrides:
 
     def test_a_value_is_no_section(self, write: Any) -> None:
         error = refused(write("seed = 1\n"), ("seed.more", 2))
-        assert str(error) == "--set seed.more: 'seed' is a value, not a section"
+        assert str(error) == "setting 'seed.more': 'seed' is a value, not a section"
 
     @pytest.mark.parametrize("name", ["", ".", "compress.", ".steps", "nonsense"])
     def test_names_that_mean_nothing(self, name: str) -> None:

@@ -39,6 +39,14 @@ COMMANDS = {
     "verify": "Compare a bundle with its manifest, and with a signature.",
 }
 
+GROUPS = {
+    "Build": ("init", "build", "study"),
+    "Judge": ("check", "report", "bench", "track", "targets"),
+    "Ship": ("sign", "verify", "push", "pull", "deploy", "rollback", "status", "history"),
+    "Run": ("predict", "serve", "agent", "site"),
+    "Shell": ("completion",),
+}
+"""Commands by what they are for, in the order in which a person meets them."""
 
 INTERRUPTED = 130
 """What shells expect of a program that Ctrl-C ended: 128 and the signal's number."""
@@ -67,8 +75,10 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+        spacing = max(map(len, COMMANDS))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(spacing), COMMANDS[name]) for name in names])
 
 
 @click.group(

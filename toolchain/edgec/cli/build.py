@@ -81,18 +81,15 @@ def command(
     from edgec.pipeline.device import Device
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.store import Store
-    from edgec.report.headline import gate_text
+    from edgec.render.headline import gate_text
 
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
-    plan = plan_build(read_config(config, [*given, *map(parse_setting, settings)]), device=Device(device))
+    plan = plan_build(read_config(config, [*given, *map(parse_setting, settings)]), device=Device.named(device))
     store = Store(cache)
     if dry_run:
         _print_plan(plan, store, as_json=as_json)
         return
-    progress = ConsoleProgress()
-    for line in _announcements(plan):
-        progress.note(line)
-    built = build(plan, store=store, output=output or _default_output(plan), progress=progress)
+    built = build(plan, store=store, output=output, progress=ConsoleProgress())
     gates = check_own_gates(built.bundle)
     _print_result(built, gates, as_json=as_json)
     blocking = [gate for gate in gates if gate.blocks]
@@ -112,23 +109,6 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not name.strip():
         raise ConfigError(f"--set {text}: expected KEY=VALUE", hint="as in --set compress.keep_flops=0.4")
     return name.strip(), parse_value(value.strip())
-
-
-def _default_output(plan: Plan) -> Path:
-    return Path("build") / f"{plan.config.name}-{plan.target.name}"
-
-
-def _announcements(plan: Plan) -> list[str]:
-    """What a person should know before anything runs."""
-    from edgec.pipeline.embedded import is_embedded
-
-    lines = [f"target: {plan.target.title}, {plan.target.quantization.scheme.value}"]
-    few = plan.data.few
-    if plan.data.embedded:
-        given = "no model and no data given" if is_embedded(plan.model) else "no data given"
-        drawn = f", {few.total} samples at imbalance {few.imbalance:g}" if few else ""
-        lines.insert(0, f"{given}: building the embedded default, handwritten digits{drawn}")
-    return lines
 
 
 def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:

@@ -134,7 +134,7 @@ def command(
     from edgec.core.progress import Silent
     from edgec.evaluate.gates import Check
     from edgec.pipeline.check import check_bundle
-    from edgec.report import ci as outlets
+    from edgec.render import ci as outlets
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     asked = _asked(config, given | ({"min_class_accuracy": dict(floors)} if floors else {}))

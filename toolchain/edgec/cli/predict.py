@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import DataError
 
 if TYPE_CHECKING:
-    from edgec.runtime import Model
+    from edgec.runtime import Model, Prediction
 
 __all__ = ["command"]
 
@@ -48,13 +47,13 @@ def command(
     model = load_model(bundle, trust=find_trust(key, certificate), tell=partial(say, err=True))
     if model.note:
         say(f"note: {model.note}", err=True)
-    answers: list[_Answer] = []
+    answers: list[tuple[Path, Prediction]] = []
     errors: list[DataError] = []
     for outcome in _outcomes(model, files, unknown=unknown):
         if isinstance(outcome, DataError):
             errors.append(outcome)
         elif as_json:
-            click.echo(_json_line(outcome, top))
+            click.echo(_json_line(*outcome, top))
         else:
             answers.append(outcome)
     if answers:
@@ -72,29 +71,16 @@ def _require_none(errors: Sequence[DataError]) -> None:
         raise DataError(f"{len(errors)} of the inputs could not be predicted", hint="each is named in a line above")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Answer:
-    """An image and its scores by label, best first; its label, and whether it is of none, where that was asked."""
-
-    file: Path
-    scores: Mapping[str, float]
-    label: str
-    unknown: bool | None
-
-
-def _outcomes(model: Model, files: Iterable[Path], *, unknown: bool) -> Iterator[_Answer | DataError]:
+def _outcomes(model: Model, files: Iterable[Path], *, unknown: bool) -> Iterator[tuple[Path, Prediction] | DataError]:
     """What became of each image, in order."""
-    from edgec.runtime import UNKNOWN, predict_files
+    from edgec.runtime import predict_files, prediction_of
 
     empty: list[DataError] = []
     for file, scores in predict_files(model, _images(files, empty)):
         if isinstance(scores, DataError):
             yield scores
-            continue
-        best_first = scores.argsort(kind="stable")[::-1]
-        foreign = bool(model.is_unknown(scores[None])[0]) if unknown else None
-        named = {model.labels[i]: float(scores[i]) for i in best_first}
-        yield _Answer(file=file, scores=named, label=UNKNOWN if foreign else next(iter(named)), unknown=foreign)
+        else:
+            yield file, prediction_of(model, scores, unknown=unknown)
     yield from empty
 
 
@@ -113,13 +99,13 @@ def _images(given: Iterable[Path], empty: list[DataError]) -> Iterator[Path]:
             empty.append(DataError(f"folder '{path}' holds no image ({endings})", hint="name image files, or a folder"))
 
 
-def _json_line(answer: _Answer, top: int | None) -> str:
-    scores = dict(islice(answer.scores.items(), top))
-    fields = {"file": str(answer.file), "label": answer.label, "score": max(scores.values()), "scores": scores}
-    return json.dumps(fields if answer.unknown is None else fields | {"unknown": answer.unknown})
+def _json_line(file: Path, found: Prediction, top: int | None) -> str:
+    scores = dict(islice(found.scores.items(), top))
+    fields = {"file": str(file), "label": found.label, "score": found.score, "scores": scores}
+    return json.dumps(fields if found.unknown is None else fields | {"unknown": found.unknown})
 
 
-def _print_table(answers: Iterable[_Answer], top: int) -> None:
+def _print_table(answers: Iterable[tuple[Path, Prediction]], top: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -127,12 +113,12 @@ def _print_table(answers: Iterable[_Answer], top: int) -> None:
 
     table = Table("file", "label")
     table.add_column("score", justify="right")
-    for answer in answers:
-        name = click.format_filename(answer.file)
-        if answer.unknown:
-            table.add_row(Text(name, overflow="fold"), f"({answer.label})", "")
+    for file, found in answers:
+        name = click.format_filename(file)
+        if found.unknown:
+            table.add_row(Text(name, overflow="fold"), f"({found.label})", "")
             name = ""
-        for label, score in islice(answer.scores.items(), top):
+        for label, score in islice(found.scores.items(), top):
             table.add_row(Text(name, overflow="fold"), Text(label, overflow="fold"), f"{score:.4f}")
             name = ""
     Terminal().print(table)

@@ -14,7 +14,7 @@ from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.core.wording import STAGES, format_amount, format_interval, format_share, measure_title
 from edgec.evaluate.loss import loss_text
 from edgec.evaluate.report import Report, parse_report
-from edgec.report.headline import gate_text
+from edgec.render.headline import gate_text
 
 if TYPE_CHECKING:
     from edgec.evaluate.gates import GateResult

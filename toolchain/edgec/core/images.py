@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 from PIL import GifImagePlugin, Image, PpmImagePlugin, TiffImagePlugin, UnidentifiedImageError
@@ -35,6 +35,7 @@ from edgec.core.inputs import InputSpec
 __all__ = [
     "READ",
     "SUFFIXES",
+    "Picture",
     "decode_bytes",
     "decode_image",
     "decode_images",
@@ -64,6 +65,9 @@ _JUNK = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"})
 _DEEP = frozenset({".pgm", ".png", ".pnm", ".tif", ".tiff"})
 """Endings of files that may have more than eight bits."""
 _DEPTHS = (10, 12, 14)
+
+Picture: TypeAlias = Path | Image.Image | np.ndarray
+"""A file, an opened image, or uint8 [height, width], [height, width, 1] or [height, width, 3]."""
 
 _HINT = "replace the file or take it out"
 _DAMAGED = (
@@ -107,24 +111,24 @@ def decode_image(path: Path, spec: InputSpec) -> np.ndarray:
     return pixels
 
 
-def decode_images(paths: Sequence[Path], spec: InputSpec) -> list[np.ndarray | DataError]:
-    """Reads files as `decode_image` does, several at a time; a file that cannot be read gives its error.
+def decode_images(pictures: Sequence[Picture], spec: InputSpec) -> list[np.ndarray | DataError]:
+    """Reads pictures as `decode_image` does a file, several at a time; one that cannot be read gives its error.
 
     Args:
-        paths: The files; a batch of them, as all the results are held in memory.
+        pictures: A batch of them, as all the results are held in memory.
         spec: Size and channels that are wanted.
 
     Returns:
-        Per file, in order: uint8 [height, width, channels], or why there is none.
+        Per picture, in order: uint8 [height, width, channels], or why there is none.
     """
     decode = partial(_attempt, spec=spec)
     # The filter is the process's, not the thread's: it is set here, once, around all the threads.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if len(paths) < 2:
-            return [decode(path) for path in paths]
-        with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
-            return list(pool.map(decode, paths))
+        if len(pictures) < 2:
+            return [decode(picture) for picture in pictures]
+        with ThreadPoolExecutor(min(len(pictures), os.cpu_count() or 1)) as pool:
+            return list(pool.map(decode, pictures))
 
 
 def decode_bytes(data: bytes | bytearray, spec: InputSpec, *, name: str, most_pixels: int | None = None) -> np.ndarray:
@@ -203,11 +207,31 @@ def fit_pixels(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
     return _fit(Image.fromarray(plain), spec)
 
 
-def _attempt(path: Path, spec: InputSpec) -> np.ndarray | DataError:
+def _attempt(picture: Picture, spec: InputSpec) -> np.ndarray | DataError:
     try:
-        return _decode(path, spec)
+        if isinstance(picture, Path):
+            return _decode(picture, spec)
+        return _fit_opened(picture, spec) if isinstance(picture, Image.Image) else _fit_array(picture, spec)
     except DataError as error:
         return error
+
+
+def _fit_opened(image: Image.Image, spec: InputSpec) -> np.ndarray:
+    """An image that somebody else has opened: Pillow may read the rest of its file only now."""
+    try:
+        return _fit(_upright(image) if spec.exif else image, spec)
+    except _DAMAGED as error:
+        raise DataError(f"the image is truncated or damaged: {error}", hint=_HINT) from error
+
+
+def _fit_array(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
+    is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3))
+    if pixels.dtype != np.uint8 or not is_picture or not pixels.size:
+        raise DataError(
+            f"the image is {pixels.dtype} {list(pixels.shape)}, expected uint8 [height, width, 1 or 3]",
+            hint="values run from 0 to 255, channels come last: not scaled, not normalised",
+        )
+    return fit_pixels(pixels, spec)
 
 
 def _decode(path: Path, spec: InputSpec) -> np.ndarray:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Progress", "Silent"]
+__all__ = ["Lines", "Progress", "Silent"]
 
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What a stage may tell the person who waits."""
 
@@ -39,3 +40,22 @@ class Silent:
         """Yields the items."""
         del total, what, unit
         yield from items
+
+
+class Lines(Silent):
+    """A line of text for each stage and each fact.
+
+    Args:
+        tell: Takes the line, as `print` does.
+    """
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell = tell
+
+    def stage(self, name: str, *, number: int, total: int, cached: bool) -> None:
+        """Tells of the stage."""
+        self._tell(f"[{number}/{total}] {name}{' (cached)' if cached else ''}")
+
+    def note(self, text: str) -> None:
+        """Tells the fact."""
+        self._tell(f"      {text}")

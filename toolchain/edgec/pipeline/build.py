@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgec.core.files import new_folder, require_writable
 from edgec.core.measurement import Stage
 from edgec.core.progress import Progress
 from edgec.package import Manifest, open_bundle, require_replaceable, write_archive
+from edgec.pipeline.embedded import is_embedded
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
@@ -43,23 +45,26 @@ class Built:
     cached: tuple[str, ...]
 
 
-def build(plan: Plan, *, store: Store, output: Path, progress: Progress) -> Built:
+def build(plan: Plan, *, store: Store, output: Path | None = None, progress: Progress) -> Built:
     """Runs every stage that the store does not hold, and puts the bundle where it was asked for.
 
     Args:
         plan: A bound build.
         store: The stage cache.
-        output: The bundle's folder; a bundle that stands there is replaced.
+        output: The bundle's folder, where a bundle is replaced; None is `build/NAME-TARGET`.
         progress: Told of stages, steps and facts.
 
     Raises:
         EdgecError: Any expected failure; the output is as it was before.
     """
     started = time.perf_counter()
+    output = output or Path("build") / f"{plan.config.name}-{plan.target.name}"
     _require_name(output)
     require_replaceable(output)
     require_writable(output)
     require_writable(store.folder / "any")
+    for line in _announcements(plan):
+        progress.note(line)
     whole = package.key(plan)
     if store.holds(whole):
         stages = [key.stage for key in stage_keys(plan)]
@@ -67,6 +72,16 @@ def build(plan: Plan, *, store: Store, output: Path, progress: Progress) -> Buil
         stages = [made.key.stage for made in _run(plan, store, progress) if made.cached]
     _publish(store.path(whole) / "bundle", output)
     return Built(bundle=output, seconds=time.perf_counter() - started, cached=tuple(stages))
+
+
+def _announcements(plan: Plan) -> Iterator[str]:
+    """What a person should know before anything runs."""
+    few = plan.data.few
+    if plan.data.embedded:
+        given = "no model and no data given" if is_embedded(plan.model) else "no data given"
+        drawn = f", {few.total} samples at imbalance {few.imbalance:g}" if few else ""
+        yield f"{given}: building the embedded default, handwritten digits{drawn}"
+    yield f"target: {plan.target.title}, {plan.target.quantization.scheme.value}"
 
 
 def _require_name(output: Path) -> None:

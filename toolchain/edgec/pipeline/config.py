@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,7 +226,10 @@ class BuildConfig(_Frozen):
 
 
 def read_config(
-    path: Path | None, overrides: Sequence[tuple[str, Any]] = (), *, unused_methods: Collection[str] = ()
+    source: Path | Mapping[str, Any] | None,
+    overrides: Sequence[tuple[str, Any]] = (),
+    *,
+    unused_methods: Collection[str] = (),
 ) -> BuildConfig:
     """The config of a file, with overrides by dotted name on top; the embedded default where no model is named.
 
@@ -234,22 +237,27 @@ def read_config(
     one. `${NAME}` and `${NAME:-default}` in the file stand for environment variables.
 
     Args:
-        path: The file; None for overrides alone.
+        source: The file, or a mapping like one, whose paths count from the current folder; None for overrides alone.
         overrides: Dotted names and values.
         unused_methods: Compression methods whose tables `[compress.NAME]` may be there, for other configs.
 
     Raises:
         ConfigError: The file is missing or not TOML, or a key or value is wrong.
     """
-    table = _read(path) if path else {}
+    table = _read(source) if isinstance(source, Path) else _as_table(source or {})
     for name, value in overrides:
         _set(table, name, value)
     if isinstance(compress := table.get("compress"), dict):
         table["compress"] = {name: value for name, value in compress.items() if name not in unused_methods}
     if not _names(table, "model", "name") and not _names(table, "data", "train"):
         table = _merged(EMBEDDED, table)
-    where = f"config '{path}'" if path else "config"
+    where = f"config '{source}'" if isinstance(source, Path) else "config"
     return bind(table, BuildConfig, where=where)
+
+
+def _as_table(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy that may be changed, tables included."""
+    return {name: _as_table(value) if isinstance(value, Mapping) else value for name, value in given.items()}
 
 
 def _names(table: dict[str, Any], section: str, key: str) -> bool:
@@ -331,6 +339,6 @@ def _set(table: dict[str, Any], name: str, value: Any) -> None:
     for section in sections:
         inner = table.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {name}: '{section}' is a value, not a section", hint="check the dotted name")
+            raise ConfigError(f"setting '{name}': '{section}' is a value, not a section", hint="check the dotted name")
         table = inner
     table[key] = value

@@ -7,7 +7,7 @@ import warnings
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from edgec.core.errors import ConfigError
+from edgec.core.errors import ConfigError, unknown_name
 from edgec.core.host import this_host
 
 if TYPE_CHECKING:
@@ -22,6 +22,18 @@ class Device(str, Enum):
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
+
+    @classmethod
+    def named(cls, name: str) -> Device:
+        """The device of this name.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        known = {device.value: device for device in cls}
+        if name not in known:
+            raise unknown_name("device", name, known)
+        return known[name]
 
 
 def open_fabric(device: Device) -> Fabric:

@@ -8,9 +8,9 @@ from edgec.evaluate.broken import BROKEN, BrokenImages, parse_broken
 from edgec.evaluate.gates import check_gates
 from edgec.package import open_bundle
 from edgec.pipeline.check import read_evidence
-from edgec.report.compare_page import render_comparison
-from edgec.report.comparison import Side
-from edgec.report.page import render_report
+from edgec.render.compare_page import render_comparison
+from edgec.render.comparison import Side
+from edgec.render.page import render_report
 
 __all__ = ["comparison_page", "report_page"]
 

@@ -12,7 +12,10 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from edgec.core.digest import digest_file, digest_value
 from edgec.core.files import new_folder, read_json, write_json
 
-__all__ = ["Output", "StageKey", "Store"]
+__all__ = ["CACHE", "Output", "StageKey", "Store"]
+
+CACHE = Path(".edgec/cache")
+"""Where builds keep what stages made, unless another folder is named."""
 
 RECORD = "stage.json"
 

@@ -1,4 +1,4 @@
-"""Many image files through a model: the next ones are decoded while the model runs on those before."""
+"""Many pictures through a model: the next ones are decoded while the model runs on those before."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from edgec.core.errors import DataError
-from edgec.core.images import decode_images
+from edgec.core.images import Picture, decode_images
 from edgec.runtime.model import Model
 
 __all__ = ["predict_files"]
+
+P = TypeVar("P", bound=Picture)
 
 _AHEAD = 2
 """Batches that are decoded or being decoded while the model runs on another: memory stays bounded."""
 
 
-def predict_files(
-    model: Model, paths: Iterable[Path], *, batch: int = 32
-) -> Iterator[tuple[Path, np.ndarray | DataError]]:
-    """Scores of image files, in their order.
+def predict_files(model: Model, files: Iterable[P], *, batch: int = 32) -> Iterator[tuple[P, np.ndarray | DataError]]:
+    """Scores of image files, or of pictures that are opened already, in their order.
 
     Args:
         model: What classifies them.
-        paths: The files; taken as they are needed, so they may be more than memory holds.
+        files: Taken as they are needed, so they may be more than memory holds.
         batch: Files that are decoded and run together.
 
     Yields:
         A file with its scores, float32 [classes], or with the reason why there are none: such a file stops only itself.
     """
     spec = model.bundle.manifest.input
-    files = iter(paths)
+    left = iter(files)
     pool = ThreadPoolExecutor(1)
-    decoding: deque[tuple[list[Path], Future[list[np.ndarray | DataError]]]] = deque()
+    decoding: deque[tuple[list[P], Future[list[np.ndarray | DataError]]]] = deque()
 
     def decode_next() -> None:
-        chunk = list(islice(files, batch))
+        chunk = list(islice(left, batch))
         if chunk:
             decoding.append((chunk, pool.submit(decode_images, chunk, spec)))
 

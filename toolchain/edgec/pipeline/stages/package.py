@@ -46,7 +46,7 @@ from edgec.pipeline.stages.evaluate import LOGITS
 from edgec.pipeline.stages.export import FP32
 from edgec.pipeline.stages.quantize import MODEL
 from edgec.pipeline.store import Output, StageKey
-from edgec.report.sizes import size_parts
+from edgec.render.sizes import size_parts
 
 __all__ = ["Facts", "Made", "key", "run"]
 
@@ -99,7 +99,7 @@ def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
         folder: Gets `bundle/`.
         made: What the stages before made; `quantize` holds the model, `evaluate` the numbers.
     """
-    from edgec.report.page import render_report
+    from edgec.render.page import render_report
 
     report = _report(sources, made)
     logits = _logits(made.evaluate.folder / LOGITS)

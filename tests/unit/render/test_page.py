@@ -18,8 +18,8 @@ from edgec.core.measurement import Stage
 from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.gates import check_gates
 from edgec.evaluate.report import Report
-from edgec.report import view
-from edgec.report.page import render_report
+from edgec.render import view
+from edgec.render.page import render_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta", "link", "br", "img", "input"}

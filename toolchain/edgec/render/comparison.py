@@ -18,7 +18,7 @@ from edgec.evaluate.paired import Outcomes
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import Report
 from edgec.evaluate.significance import ALPHA, holm
-from edgec.report.view import ClassRow, Mark, class_order
+from edgec.render.view import ClassRow, Mark, class_order
 
 __all__ = ["BEFORE", "ChangedImage", "ClassChange", "Comparison", "Side", "changed_images", "compare"]
 

@@ -18,8 +18,8 @@ from edgec.evaluate.gates import Verdict
 from edgec.evaluate.intervals import wilson_interval
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import LineageStep, Report
-from edgec.report.compare_page import render_comparison
-from edgec.report.comparison import Side, changed_images, compare
+from edgec.render.compare_page import render_comparison
+from edgec.render.comparison import Side, changed_images, compare
 
 LABELS = ("cat", "dog", "eel")
 N = 60

@@ -11,7 +11,7 @@ import xmlschema
 
 from edgec.evaluate.gate_settings import Policy
 from edgec.evaluate.gates import GateResult, Verdict
-from edgec.report.ci import code_quality, describe, github_annotations, junit, markdown
+from edgec.render.ci import code_quality, describe, github_annotations, junit, markdown
 
 SCHEMA = Path(__file__).parents[2] / "compat" / "junit-10.xsd"
 NASTY = 'a|b <i>&"\n::error::'

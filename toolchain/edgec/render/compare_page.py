@@ -12,9 +12,9 @@ from edgec.core.facts import Split
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.core.wording import format_fact
 from edgec.evaluate.report import Report
-from edgec.report import view
-from edgec.report.comparison import BEFORE, Comparison, Side, changed_images, compare
-from edgec.report.page import FEW_CLASSES, render_template
+from edgec.render import view
+from edgec.render.comparison import BEFORE, Comparison, Side, changed_images, compare
+from edgec.render.page import FEW_CLASSES, render_template
 
 __all__ = ["render_comparison"]
 

@@ -17,10 +17,10 @@ from edgec.core.plain import visible
 from edgec.evaluate.broken import BrokenImages
 from edgec.evaluate.gates import GateResult, Verdict, fold_passes
 from edgec.evaluate.report import Report
-from edgec.report import overview, view
-from edgec.report.headline import headline_of
-from edgec.report.heatmap import heat_map
-from edgec.report.latency_plot import latency_plot
+from edgec.render import overview, view
+from edgec.render.headline import headline_of
+from edgec.render.heatmap import heat_map
+from edgec.render.latency_plot import latency_plot
 
 if TYPE_CHECKING:
     from jinja2 import Environment

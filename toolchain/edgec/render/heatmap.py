@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgec.core.facts import LayerSensitivity
 from edgec.evaluate.report import Report
-from edgec.report.view import class_order
+from edgec.render.view import class_order
 
 __all__ = ["MOST_CLASSES", "HeatCell", "HeatMap", "HeatRow", "heat_map"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from edgec.core.measurement import Stage
 from edgec.evaluate.report import Report
-from edgec.report import view
-from edgec.report.overview import bar_paths, matrix_paths, overview_of
+from edgec.render import view
+from edgec.render.overview import bar_paths, matrix_paths, overview_of
 
 
 def test_every_class_has_a_point_at_its_accuracy(hundred_classes: Report) -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.report.sizes import size_parts
+from edgec.render.sizes import size_parts
 
 WEIGHT = np.ones((8, 3, 3, 3), np.float32)
 

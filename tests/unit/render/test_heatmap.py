@@ -9,9 +9,9 @@ import pytest
 
 from edgec.core.facts import LayerSensitivity
 from edgec.evaluate.report import Report, encode_report, parse_report
-from edgec.report import view
-from edgec.report.heatmap import MOST_CLASSES, heat_map
-from edgec.report.page import render_report
+from edgec.render import view
+from edgec.render.heatmap import MOST_CLASSES, heat_map
+from edgec.render.page import render_report
 
 Sensitive = Callable[..., Report]
 

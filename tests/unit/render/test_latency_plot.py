@@ -10,7 +10,7 @@ import pytest
 from edgec.core.facts import LatencyCurve
 from edgec.core.measurement import Kind, Stage
 from edgec.evaluate.report import Report
-from edgec.report.latency_plot import latency_plot
+from edgec.render.latency_plot import latency_plot
 
 WHERE = "AMD EPYC 7B13, 2 cores, x86_64"
 

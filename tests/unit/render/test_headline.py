@@ -9,7 +9,7 @@ from edgec.evaluate.gate_settings import Gates, Policy
 from edgec.evaluate.gates import Verdict, check_gates
 from edgec.evaluate.loss import Loss
 from edgec.evaluate.report import Report
-from edgec.report.headline import headline_of, lost_classes
+from edgec.render.headline import headline_of, lost_classes
 
 LABELS = ("a", "b", "c", "d")
 

@@ -15,8 +15,8 @@ from edgec.evaluate.broken import Answer, BrokenImage, BrokenImages
 from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.gates import check_gates
 from edgec.evaluate.report import Report
-from edgec.report import page as page_module
-from edgec.report.page import render_report
+from edgec.render import page as page_module
+from edgec.render.page import render_report
 from report_page import invented
 from support import chromium
 

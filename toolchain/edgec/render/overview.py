@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgec.core.measurement import Stage
-from edgec.report.view import Axis, Bar, Cell, ClassRow
+from edgec.render.view import Axis, Bar, Cell, ClassRow
 
 __all__ = ["WIDTH", "Overview", "OverviewSeries", "bar_paths", "matrix_paths", "overview_of"]
 
