@@ -35,7 +35,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 PRELOAD = [  # some are torch's own; the server passes over those that another torch does not have
     *("edgec.cli.build", "edgec.cli.console", "edgec.cli.summary", "edgec.compress.methods", "edgec.compress.oefsmc"),
     *("edgec.data", "edgec.export.onnx", "edgec.models.load", "edgec.models.checkpoint", "edgec.quantize.qdq"),
-    *("edgec.pipeline.build", "edgec.pipeline.stages.evaluate", "edgec.pipeline.stages.package", "edgec.report.page"),
+    *("edgec.pipeline.build", "edgec.pipeline.stages.evaluate", "edgec.pipeline.stages.package", "edgec.render.page"),
     *("lightning_fabric", "networkx", "onnxruntime.quantization", "sklearn.datasets", "torch_pruning", "torchvision"),
     *("onnxscript.function_libs.torch_lib", "torch._dynamo", "torch._export.db.logging", "torch._inductor"),
     "support.exporter",

@@ -90,10 +90,10 @@ def test_answers_that_make_no_sense_are_told(
     real = host.python.read_text().removeprefix("#!/bin/sh\n")
     host.python.write_text(f'#!/bin/sh\ncase "$4" in site) ;; *) echo welcome; exit 0 ;; esac\n{real}')
     outcome = edgec("bench", bundle, *options)
-    assert (outcome.exit_code, "answers what is no result" in outcome.failure[0]) == (5, True)
+    assert (outcome.exit_code, "gave no valid result" in outcome.failure[0]) == (5, True)
     profile = tmp_path / "my.toml"
-    outcome = edgec("targets", "calibrate", *options, "--output", profile)
-    assert (outcome.exit_code, "answers what is no answer" in outcome.failure[0]) == (5, True)
+    outcome = edgec("targets", "fit", *options, "--output", profile)
+    assert (outcome.exit_code, "gave no valid answer" in outcome.failure[0]) == (5, True)
     assert not profile.exists()
 
 
@@ -105,7 +105,7 @@ def test_a_device_is_calibrated_with_graphs_that_are_made_here(
     monkeypatch.setattr(sweep, "HEAVY", few[1:2])
     monkeypatch.setattr(sweep, "PROBE_S", 0.0)
     path = tmp_path / "Shop Floor.toml"
-    outcome = edgec("targets", "calibrate", *options, "--threads", "1", "--output", path)
+    outcome = edgec("targets", "fit", *options, "--threads", "1", "--output", path)
     assert outcome.exit_code == 0, outcome.stderr
     assert outcome.stdout == f"{path}\n"
     profile, here = read_declaration(path, Target, what="target profile"), load_target("host")
@@ -126,7 +126,7 @@ def test_a_device_that_fails_in_the_middle_of_a_sweep_is_told(
     host.python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "$(cat {host.folder}/code)"\n')
     (host.folder / "code").write_text(said)
     path = tmp_path / "my.toml"
-    outcome = edgec("targets", "calibrate", *options, "--output", path)
+    outcome = edgec("targets", "fit", *options, "--output", path)
     assert outcome.exit_code == 5
     assert "error: '" in outcome.stderr
     assert outcome.stderr.splitlines()[0].endswith(": too hot")

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from edgec.core.host import this_host
-from edgec.runtime import engine, load_model
+from edgec.runtime import engines, load_model
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 SETTINGS = ("compress.method=none", "data.ood_count=60")
@@ -39,8 +39,8 @@ def test_openvino_says_how_good_every_class_is(builder: Any, tmp_path: Any, plai
 def test_without_openvino_onnxruntime_stands_in_and_the_extra_is_named(
     builder: Any, tmp_path: Any, plain_cache: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = engine.find_spec
-    monkeypatch.setattr(engine, "find_spec", lambda name: None if name == "openvino" else real(name))
+    real = engines.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else real(name))
     # The versions of the tools are in every key of the cache: the other build is not found in this one's place.
     cache = plain_cache if not HAS_OPENVINO else tmp_path / "cache"
     build = builder(tmp_path, "--target", "intel-n100", settings=SETTINGS, cache=cache)

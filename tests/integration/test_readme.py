@@ -14,6 +14,7 @@ import pytest
 
 from edgec.deploy import Site
 from edgec.package import open_bundle, write_archive
+from support import sshd
 
 pytestmark = pytest.mark.network
 
@@ -27,7 +28,7 @@ def lines() -> list[str]:
 
 
 def test_the_devices_of_the_readme_are_deployed_to_and_rolled_back(
-    edgec: Callable[..., Any], bed: Any, sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgec: Callable[..., Any], bed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_archive(sshd.make_bundle(tmp_path / BUNDLE), tmp_path / f"{BUNDLE}.edgec")

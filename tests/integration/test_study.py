@@ -220,9 +220,9 @@ def test_without_a_study_the_studies_are_listed(edgec: Any) -> None:
     assert "few-sample" in outcome.stdout
 
 
-def test_without_leaves_a_part_out_of_a_build(edgec: Any, tmp_path: Path) -> None:
+def test_parts_of_the_recipe_are_part_of_a_build_s_key(edgec: Any, tmp_path: Path) -> None:
     def key(*arguments: str) -> str:
         planned = edgec("build", "--dry-run", "--json", "--cache", tmp_path, *arguments).last
         return next(stage["key"] for stage in planned["stages"] if stage["stage"] == "compress")
 
-    assert key("--without", "compression") == key("--set", 'compress.oefsmc.parts=["finetuning"]') != key()
+    assert key("--set", 'compress.oefsmc.parts=["finetuning"]') != key()
