@@ -14,7 +14,7 @@ from edgec.core.digest import digest_tree, digest_value
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
-from edgec.models.config import ModelConfig
+from edgec.models.config import ZOOS, ModelConfig
 from edgec.models.load import search_current_folder
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
@@ -25,7 +25,7 @@ __all__ = ["IMAGES", "MODEL_SETTINGS", "Plan", "plan_build"]
 
 IMAGES = ("train", "test", "calibration", "unlabelled", "ood")
 """Sources of images, as `[data]` names them."""
-MODEL_SETTINGS = ("model.input", "model.labels", "model.arguments", "model.is_onnx")
+MODEL_SETTINGS = ("model.input", "model.labels", "model.arguments", "model.checkpoint", "model.output", "model.is_onnx")
 """What is said of the model, beside its name and its weights, of which a key holds digests."""
 
 
@@ -140,7 +140,11 @@ def _architecture(model: ModelConfig) -> str:
     """Digest of an ONNX file, or of the source file that a `module:factory` comes from; else the name itself."""
     if model.is_onnx:
         return _path(Path(model.name), "model")
+    if model.folder is not None:
+        return _path(model.folder, "model")
     module = model.name.rpartition(":")[0]
+    if module in ZOOS:
+        return model.name
     if module in ("", "torchvision") or module.startswith("edgec."):
         return model.name
     search_current_folder()

@@ -188,7 +188,9 @@ def _report(sources: Sources, made: Made) -> Report:
 
 def _notes(sources: Sources) -> list[str]:
     plan = sources.plan
-    notes = []
+    notes: list[str] = []
+    if not plan.model.is_onnx:
+        notes += sources.classifier.history[0].facts.get("notes", [])
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
     if (without := without_edgec(plan.target)) is not None:
