@@ -176,8 +176,8 @@ class ReportConfig(_Frozen):
     """What the report shows besides numbers.
 
     Attributes:
-        images: Whether small pictures of test images that broke stand in report and bundle; false where test images
-            must not travel.
+        images: Whether the report shows small pictures of test images that broke, and the bundle's golden images are
+            test images; false where test images must not travel: golden images are drawn then.
     """
 
     images: bool = True
