@@ -20,8 +20,8 @@ from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.learn.config import Budget, DistillConfig
 from edgec.learn.distill import Pool, Seen, _is_worse, augment, batches, distill, mimic_loss, mixed
-from edgec.models.taps import find_tap
 from edgec.models.infer import to_tensor
+from edgec.models.taps import find_tap
 
 
 def generator(seed: int = 0) -> torch.Generator:
