@@ -33,9 +33,9 @@ from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
 from edgec.deploy.transfer import push_bundle
 from edgec.package import open_bundle
-from loopback_sshd import children, digest_at, kill, make_bundle
 from pull_fleet import registry
 from rows import Row, arguments, show
+from support.sshd import children, digest_at, kill, make_bundle
 
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOAD = ["edgec.deploy.agent", "edgec.deploy.http", "edgec.runtime", "oras.auth", "onnxruntime", "onnx", "rich"]

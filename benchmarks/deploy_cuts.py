@@ -29,8 +29,8 @@ from pathlib import Path
 from edgec.cli import main as edgec
 from edgec.core.errors import EdgecError
 from edgec.package import open_bundle
-from loopback_sshd import SSHD, Host, Testbed, digest_at, kill, limit_files, make_bundle, write_python
 from rows import Row, arguments, show
+from support.sshd import SSHD, Host, Testbed, digest_at, kill, limit_files, make_bundle, write_python
 
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOAD = [

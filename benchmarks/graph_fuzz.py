@@ -4,8 +4,8 @@
 
 Coverage-guided, by atheris and libFuzzer, whose options these are. What reaches new code is kept in the first FOLDER;
 `tests/corpus/graphs` is where to begin. It ends at the first finding, and writes it to a file. Half of the inputs are
-disguised graphs of `mutants.graphs`, since chance alone seldom writes a model. First: pip install 'edgec[build]'
-atheris
+disguised graphs of `support/mutants/graphs.py`, since chance alone seldom writes a model.
+First: pip install 'edgec[build]' atheris
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from edgec.package.foreign import foreign_part
-from mutants.graphs import hidden
+from support.mutants.graphs import hidden
 
 __all__ = ["fuzz", "reaches_outside", "read_by_cxx"]
 

@@ -26,15 +26,15 @@ from urllib.request import urlopen
 import numpy as np
 
 from edgec.package import open_bundle
-from hostile_kinds import GONE, KINDS, Target, ask
 from rows import Row, arguments, show
+from support import client_kinds
+from support.client_kinds import GONE, KINDS, Target, ask
 
 __all__ = ["Seen", "attack", "served"]
 
 HONEST = 8
 EACH_S = 0.05
 READY_S = 120
-HOSTILE = "--hostile"
 FROM = "127.0.0.66"
 
 
@@ -105,7 +105,7 @@ async def attack(target: Target, server: int, kind: str | None, *, seconds: floa
 
 
 def _hostile(target: Target, kind: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(Path(__file__).resolve()), HOSTILE, kind, str(target.port), target.model]
+    command = [sys.executable, client_kinds.__file__, kind, str(target.port), target.model]
     shape = ",".join(map(str, target.shape))
     return subprocess.Popen([*command, shape, target.address], stdout=subprocess.PIPE)
 
@@ -147,20 +147,6 @@ def _resident_bytes(server: int) -> int:
 
 def _pages_bytes(pid: str) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _be_hostile(kind: str, port: str, model: str, shape: str, address: str) -> None:
-    os.nice(5)
-    height, width, channels = map(int, shape.split(","))
-    target = Target(port=int(port), model=model, shape=(height, width, channels), address=address)
-
-    async def go_on() -> None:
-        attack = asyncio.ensure_future(KINDS[kind](target))
-        await target.begun.wait()
-        print("begun", flush=True)
-        await attack
-
-    asyncio.run(go_on())
 
 
 def main() -> None:
@@ -231,7 +217,4 @@ def _row(what: str, seen: Seen, alone: Seen) -> Row:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == [HOSTILE]:
-        _be_hostile(*sys.argv[2:])
-    else:
-        main()
+    main()

@@ -39,8 +39,8 @@ from edgec.deploy.modelpack import MEDIA_TYPE, describe
 from edgec.deploy.reference import Reference
 from edgec.deploy.rollout import Order, Payload, Plan, Result, roll_out
 from edgec.package import open_bundle
-from loopback_sshd import SSHD, Testbed, digest_at, make_bundle, make_key
 from rows import Row, arguments, show
+from support.sshd import SSHD, Testbed, digest_at, make_bundle, make_key
 
 GRACE_S, LIMIT_S = 1.0, 40.0
 """Of a conversation here; of an agent's look, which has several, each tried again."""

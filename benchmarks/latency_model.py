@@ -6,7 +6,7 @@ Fits the latency model to the rows of `published_latency.toml` that are not held
 Nets held out have siblings among those fitted to (ResNet-50 has four), so whole families of nets and whole devices are
 left out too, one after the other, of all rows. The spread of a fit, from which predictions get their interval, comes
 from the fitting rows alone: every family is left out once. `--write` puts the parameters into `targets/`. `--host`
-instead runs `edgec targets calibrate` here, times the zoo at FP32 and int8 and compares. Nets have made-up weights;
+instead runs `edgec targets fit` here, times the zoo at FP32 and int8 and compares. Nets have made-up weights;
 FOLDER keeps them from one run to the next.
 """
 

@@ -35,8 +35,8 @@ from edgec.core.digest import digest_tree
 from edgec.core.host import peak_bytes
 from edgec.package import open_bundle, sign_bundle
 from edgec.pipeline.store import RECORD, StageKey, Store
-from mutants import KINDS, Mutant, Specimen, damage
 from rows import Row, arguments, show
+from support.mutants import KINDS, Mutant, Specimen, damage
 
 __all__ = ["Outcome", "Watch", "make_specimen", "run", "run_records", "try_mutant"]
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from chromium import CHROMIUM, Page, open_chromium
 from edgec.core.facts import CalibrationFacts, LatencyCurve, OperatorLatency, SizePart
 from edgec.core.measurement import Kind, Measurement, Stage
 from edgec.evaluate.broken import Answer, BrokenImage, BrokenImages
@@ -29,6 +28,7 @@ from edgec.evaluate.paired import drop_row
 from edgec.evaluate.report import Report
 from edgec.report.page import render_report
 from rows import Row, arguments, show
+from support.chromium import CHROMIUM, Page, open_chromium
 
 SIZES = (10, 100, 1000)
 PER_CLASS = 50

@@ -29,7 +29,7 @@ from edgec.core.host import describe_host
 __all__ = ["Row", "Run", "arguments", "commit", "over_seeds", "read_runs", "record", "show"]
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURED = ("toolchain", "targets", "calibration", "benchmarks", ":(exclude)benchmarks/results")
+MEASURED = ("toolchain", "targets", "calibration", "benchmarks", "tests/support", ":(exclude)benchmarks/results")
 """What a figure depends on; git's pathspecs."""
 PACKAGES = ("numpy", "onnxruntime", "torch")
 _DIRTY = "-dirty"

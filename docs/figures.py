@@ -7,6 +7,7 @@ measured them. A figure that its file does not hold is a `KeyError`; where there
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -97,7 +98,7 @@ def lines(listed: Sequence[Line], *, head: tuple[str, str, str] = ("what", "foun
     for line in (line for line in listed if is_measured(line.file)):
         found = [_find(line.file, what) for what, _ in line.figures]
         written = "; ".join(form(row) for (_, row), (_, form) in zip(found, line.figures, strict=True))
-        commands = dict.fromkeys(f"`{short_command(run)}`" for run, _ in found)
+        commands = dict.fromkeys(f"`{short_command(run, row.what)}`" for run, row in found)
         body.append((line.what, written, ", ".join(commands)))
     return markdown(head, body)
 
@@ -118,9 +119,17 @@ def source(file: str) -> str:
     return f"Measured by {'; '.join(map(_told, _runs(file)))}."
 
 
-def short_command(run: Run) -> str:
-    """The command without the file that it writes."""
-    return run.commands[-1].partition(" --output")[0]
+def short_command(run: Run, what: str) -> str:
+    """The run's command that names most of what a row is about, the latest of several, without the file it writes."""
+    words = set(re.split(r":?\s+", what))
+    named = max(reversed(run.commands), key=lambda command: len(words.intersection(command.split())))
+    return named.partition(" --output")[0]
+
+
+def command_of(file: str, what: str) -> str:
+    """The command that measured a row."""
+    run, row = _find(file, what)
+    return short_command(run, row.what)
 
 
 def figure(file: str, what: str, form: Form) -> str:

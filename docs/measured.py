@@ -9,6 +9,7 @@ from figures import (
     RESULTS,
     Column,
     Line,
+    command_of,
     count,
     figure,
     interval_over_seeds,
@@ -41,6 +42,7 @@ COMMANDS = {
     "mutations": "python benchmarks/mutations.py --count 5000",
     "hostile_peers": "python benchmarks/hostile_peers.py",
     "hostile_clients": "python benchmarks/hostile_clients.py",
+    "pixels": "python benchmarks/pixels.py",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
 _TEMPERATURE = re.compile(
@@ -87,18 +89,32 @@ def _temperature() -> str:
     )
 
 
-def _seeds() -> str:
-    accuracy, worst = (
-        figure("digits", f"digits: artifact: {name}", percent) for name in ("accuracy", "worst_class_accuracy")
+def _numbers() -> str:
+    """Three figures for the front page, each beside its counterpart and with its command."""
+    demonstration = _number(
+        "digits",
+        ("digits: artifact: worst_class_accuracy", "digits: baseline: worst_class_accuracy"),
+        "of the images of the worst class are right in the demonstration's int8 model; plain compression keeps {}",
     )
-    plain, plain_worst = (
-        figure("digits", f"digits: baseline: {name}", percent) for name in ("accuracy", "worst_class_accuracy")
+    cifar = _number(
+        "gains",
+        (f"{_CIFAR}: ours: worst class", f"{_CIFAR}: few: worst class"),
+        "in the worst class of CIFAR-10, by a ResNet-20 with half of its multiply-adds and 50 labelled images; "
+        "without unlabelled ones {}",
     )
-    return (
-        f"That is one draw of images. Over several, the artifact has an accuracy of {accuracy}\n"
-        f"and {worst} in the worst class; plain compression has {plain}\n"
-        f"and {plain_worst}."
+    gate = _number(
+        "gates",
+        tuple(f"regression, 0 points allowed, confident: {lost} points lost" for lost in (10, 0)),
+        "of simulated models that lost 10 points in one class (10 classes, 200 test images each) are stopped by the "
+        "gate against regressions, and {} of those that lost nothing",
     )
+    return f"{demonstration}\n{cifar}\n{gate}"
+
+
+def _number(file: str, whats: tuple[str, ...], text: str) -> str:
+    first, second = (figure(file, what, percent) for what in whats)
+    share, _, spread = first.partition(" (")
+    return f"- **{share}** ({spread} {text.format(second)}: `{command_of(file, whats[0])}`"
 
 
 def _latency_error() -> str:
@@ -112,9 +128,8 @@ def _latency_error() -> str:
             parts.append((what, devices, f"{median} %", f"{worst} %", f"{hits} %"))
     head = ("held out", "on", "median error", "worst error", "within 10 %")
     return (
-        "Before, a latency is predicted, with an interval. Whole families of nets and whole devices were held out to\n"
-        "test that: the model had been fitted to none of their rows\n"
-        "([how it was tested](docs/targets.md#2-latency-that-is-predicted)):\n\n"
+        "Latencies on devices that are not at hand are predicted, with an interval. The model was tested on families\n"
+        "of nets and on devices that were held out of the fit:\n\n"
         f"{markdown(head, parts)}"
     )
 
@@ -175,12 +190,13 @@ HEADLINES = (
         figures=[(f"digits: baseline: {name}", percent) for name in ("accuracy", "worst_class_accuracy")],
     ),
     Line(
-        what="CIFAR-10, ResNet-20, half of the multiply-adds, 50 samples at imbalance 100, FP32: accuracy; worst class",
+        what="CIFAR-10, ResNet-20, half of the multiply-adds, 50 samples (imbalance 19), FP32: accuracy; worst class",
         file="gains",
         figures=[(f"{_CIFAR}: ours: {name}", percent) for name in ("accuracy", "worst class")],
     ),
     Line(
-        what="CIFAR-10, ResNet-20, equal budget and samples, without OOD images, FP32: accuracy; worst class",
+        what="CIFAR-10, ResNet-20, half of the multiply-adds, 50 samples (imbalance 19), without OOD images, FP32: "
+        "accuracy; worst class",
         file="gains",
         figures=[(f"{_CIFAR}: few: {name}", percent) for name in ("accuracy", "worst class")],
     ),
@@ -263,6 +279,14 @@ def _hostile_peers() -> str:
     return f"{markdown(('what', 'found'), body)}\n\n{source('hostile_peers')}"
 
 
+def _pixels() -> str:
+    columns = tuple(
+        Column(head=f"{quantity}, of 255", quantity=quantity, form=lambda row: f"{row.value:.2g}")
+        for quantity in ("largest difference", "mean difference")
+    )
+    return f"{table('pixels', by=('library', 'settings'), columns=columns)}\n\n{source('pixels')}"
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -280,9 +304,10 @@ def _commands() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "demonstration": _demonstration,
-    "demonstration-seeds": _seeds,
     "headlines": lambda: lines(HEADLINES),
     "latency-error": _latency_error,
+    "numbers": _numbers,
+    "pixels": _pixels,
     "results-commands": _commands,
     "results-gains": _gains,
     "results-digits": lambda: table("digits", by=("classifier",), under="digits", columns=_ACCURACIES, titles=_STAGES),

@@ -1,10 +1,14 @@
-"""The command line called in this process, and one small build that many tests look at."""
+"""The command line called in this process, and builds that many tests look at, made once for all processes of a run."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
+import os
+import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from edgec.cli import main
+from support.brief import brief_measuring
 
 QUICK = ("compress.steps=20", "data.ood_count=60")
 """Settings of a build that takes seconds. What it makes is a bundle like any other, but no good classifier."""
@@ -70,15 +76,27 @@ Edgec = Callable[..., Outcome]
 Builder = Callable[..., Build]
 
 
-def run_edgec(*arguments: object) -> Outcome:
-    """`edgec ARGUMENTS`, in this process."""
+def run_edgec(*arguments: object, briefly: bool = True) -> Outcome:
+    """`edgec ARGUMENTS`, in this process. Builds measure latencies briefly, unless told otherwise."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+    measuring = brief_measuring() if briefly and arguments[:1] == ("build",) else contextlib.nullcontext()
+    with (
+        measuring,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
         main([str(argument) for argument in arguments])
     return Outcome(exit_code=int(ended.value.code or 0), stdout=out.getvalue(), stderr=err.getvalue())
 
 
-def run_build(folder: Path, *arguments: object, settings: tuple[str, ...] = QUICK, cache: Path | None = None) -> Build:
+def run_build(
+    folder: Path,
+    *arguments: object,
+    settings: tuple[str, ...] = QUICK,
+    cache: Path | None = None,
+    briefly: bool = True,
+) -> Build:
     """`edgec build` into a folder, with a cache of its own where none is given; it must succeed."""
     cache = cache or folder / "cache"
     options = [option for setting in settings for option in ("--set", setting)]
@@ -92,9 +110,57 @@ def run_build(folder: Path, *arguments: object, settings: tuple[str, ...] = QUIC
         *options,
         *map(str, arguments),
     )
-    outcome = run_edgec("build", *whole)
+    outcome = run_edgec("build", *whole, briefly=briefly)
     assert outcome.exit_code == 0, outcome.stderr
     return Build(bundle=folder / "bundle", cache=cache, arguments=whole, outcome=outcome)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each of several processes a core of its own, in one thread: threads of two that share cores slow both."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        if config.getoption("numprocesses", default=None):
+            os.environ["OMP_NUM_THREADS"] = "1"  # inherited by processes that are yet to start, and to import torch
+    elif hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files come first, so that no process has a long one left when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Where tests export, the exporter is made faster."""
+    if "edgec.export.onnx" in sys.modules:
+        importlib.import_module("support.exporter")
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run see."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder: Path) -> Callable[[str, Callable[[Path], Any]], Any]:
+    """What is made in a folder by the first process that asks for it; others wait, and get the same. Pickled."""
+
+    def get(name: str, make: Callable[[Path], Any]) -> Any:
+        kept = shared_folder / f"{name}.pickle"
+        with FileLock(shared_folder / f"{name}.lock"):
+            if not kept.exists():
+                (shared_folder / name).mkdir(exist_ok=True)
+                kept.write_bytes(pickle.dumps(make(shared_folder / name)))
+        return pickle.loads(kept.read_bytes())
+
+    return get
 
 
 @pytest.fixture(scope="session")
@@ -110,16 +176,16 @@ def builder() -> Builder:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Build:
+def digits(once: Callable[[str, Callable[[Path], Any]], Any]) -> Build:
     """The embedded default for a Jetson, with plain compression beside it and two gates. Nobody may change it."""
     gates = ("--set", "gates.min_accuracy=0.01", "--set", "gates.max_class_drop=1.0")
-    return run_build(tmp_path_factory.mktemp("digits"), "--target", "jetson", *gates)
+    return once("digits", lambda folder: run_build(folder, "--target", "jetson", *gates))
 
 
 @pytest.fixture(scope="session")
-def plain_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plain_cache(shared_folder: Path) -> Path:
     """A cache that builds without compression share: their images are drawn once."""
-    return tmp_path_factory.mktemp("plain-cache")
+    return shared_folder / "plain-cache"
 
 
 @pytest.fixture(scope="session")

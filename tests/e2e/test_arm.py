@@ -1,4 +1,4 @@
-"""A Raspberry Pi's bundle, run by edgec's own runtime on emulated Arm cores, as TARGETS.md §5 has it.
+"""A Raspberry Pi's bundle, run by edgec's own runtime on emulated Arm cores, as docs/targets.md §5 has it.
 
 qemu, an Arm Python and its libraries come from Debian's packages, unpacked without being installed; the base
 dependencies are wheels for Arm. All of it is kept in the folder `EDGEC_ARM_CACHE`, where that is set. Takes minutes, so that

@@ -37,8 +37,8 @@ def built(builder: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     flags = [part for flag, name in images.items() for part in (f"--{flag}", folder / f"{name}.npz")]
     config = ROOT / "benchmarks" / "configs" / "cifar10-resnet20.toml"
     weights = ["--weights", PACKED / "resnet20_cifar10.safetensors"]
-    # 200 steps instead of 600: what is tested are limits, which 150 keep (docs/results.md)
-    return builder(folder, "--config", config, *weights, *flags, settings=("compress.steps=200",))
+    # 150 steps instead of 600: what is tested are limits, which 150 keep (docs/results.md)
+    return builder(folder, "--config", config, *weights, *flags, settings=("compress.steps=150",))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -22,11 +23,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.cli import main
 from edgec.core.digest import digest_value
 from edgec.core.errors import DataError
 from edgec.core.files import DRAFT
 from edgec.package import open_bundle
+from support.brief import main
 
 pytestmark = pytest.mark.slow
 
@@ -34,12 +35,18 @@ CONTEXT = multiprocessing.get_context("forkserver")
 PRELOAD = [  # some are torch's own; the server passes over those that another torch does not have
     *("edgec.cli.build", "edgec.cli.console", "edgec.cli.summary", "edgec.compress.methods", "edgec.compress.oefsmc"),
     *("edgec.data", "edgec.export.onnx", "edgec.models.load", "edgec.models.checkpoint", "edgec.quantize.qdq"),
-    *("edgec.pipeline.build", "edgec.pipeline.measure", "edgec.pipeline.package", "edgec.pipeline.stages"),
+    *("edgec.pipeline.build", "edgec.pipeline.stages.evaluate", "edgec.pipeline.stages.package", "edgec.report.page"),
     *("lightning_fabric", "networkx", "onnxruntime.quantization", "sklearn.datasets", "torch_pruning", "torchvision"),
     *("onnxscript.function_libs.torch_lib", "torch._dynamo", "torch._export.db.logging", "torch._inductor"),
+    "support.exporter",
     *("torch.export.pt2_archive.constants", "torch.onnx._internal.exporter._core", "torch._dynamo.precompile_context"),
 ]
-STEPS = ("compress.steps=2", "compress.oefsmc.without=nothing", "compress.oefsmc.finetune.steps=2", "data.ood_count=60")
+STEPS = (
+    "compress.steps=2",
+    'compress.oefsmc.parts=["compression", "finetuning"]',
+    "compress.oefsmc.finetune.steps=2",
+    "data.ood_count=60",
+)
 SEPARATE, CHAINED = 5, 15
 """Kills of builds that start from nothing, and of one build that is started again and again."""
 
@@ -124,7 +131,9 @@ class Reference:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     CONTEXT.set_forkserver_preload(PRELOAD)
-    Place(folder=tmp_path_factory.mktemp("first")).finish()  # starts the server, which imports
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # the server does not know this path yet
+        Place(folder=tmp_path_factory.mktemp("first")).finish()  # starts the server, which imports
     place = Place(folder=tmp_path_factory.mktemp("reference"))
     started = time.perf_counter()
     result = place.finish()

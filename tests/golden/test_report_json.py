@@ -94,7 +94,7 @@ REPORT = Report(
         places=("'joined' (Concat) is coarse",),
         remedies=(
             Remedy(setting="quantize.equalize=true", failure="no"),
-            Remedy(setting="quantize.rest=1", changed=0.1),
+            Remedy(setting="quantize.float_type=1", changed=0.1),
         ),
         changed=0.3,
         judged=56,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,7 @@ import pytest
 
 from edgec.core.inputs import InputSpec
 from edgec.data.arrays import array_samples
-from edgec.pipeline import measure
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def brief_latencies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latencies are measured, but not for long."""
-    brief = functools.partial(measure.measure_in_turns, warmup_s=0.01, min_runs=20, min_turns=6)
-    monkeypatch.setattr(measure, "measure_in_turns", brief)
+from support import sshd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +54,11 @@ def study_place(edgec: Any) -> Callable[..., StudyPlace]:
     return place
 
 
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Any]:
-    """`benchmarks/loopback_sshd.py`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        module = importlib.import_module("loopback_sshd")
-    if module.SSHD is None:
-        pytest.skip("sshd is not installed")
-    yield module
-    sys.modules.pop("loopback_sshd", None)
-
-
 @pytest.fixture
-def bed(sshd: Any, tmp_path: Path) -> Any:
+def bed(tmp_path: Path) -> sshd.Testbed:
     """Devices on this machine, each a real sshd with a folder of its own."""
+    if sshd.SSHD is None:
+        pytest.skip("sshd is not installed")
     return sshd.Testbed(folder=tmp_path)
 
 

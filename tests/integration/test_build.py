@@ -22,7 +22,19 @@ from edgec.package import Golden, open_bundle, read_golden
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.runtime import load_model
 
-ALL = ["data", "baseline", "few", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
+ALL = [
+    "data",
+    "teacher",
+    "baseline",
+    "few",
+    "compress",
+    "export",
+    "calibrate",
+    "quantize",
+    "prove",
+    "evaluate",
+    "package",
+]
 FILES = {
     *("broken.json", "calibration.json", "golden.npz", "manifest.json", "model.onnx", "predictions.npz"),
     *("report.html", "report.json", "sbom.cdx.json"),
@@ -63,7 +75,7 @@ class TestBundle:
 
     def test_the_lineage_names_every_stage_with_its_key(self, digits: Any) -> None:
         stages = [stage["name"] for stage in digits.manifest["lineage"]]
-        assert stages == ["data", "baseline", "few", "compress", "export", "calibrate", "quantize"]
+        assert stages == ["data", "teacher", "baseline", "few", "compress", "export", "calibrate", "quantize"]
         planned = subprocess.run(
             [sys.executable, "-m", "edgec", "build", *digits.arguments, "--dry-run", "--json"],
             capture_output=True,
@@ -112,7 +124,6 @@ class TestConfidence:
         np.testing.assert_array_equal(model.is_unknown(scores), scores.max(axis=1) < below.below)
 
 
-@pytest.mark.usefixtures("brief_latencies")
 class TestLeaks:
     @pytest.fixture
     def leaking(self, tmp_path: Path) -> Path:
@@ -328,7 +339,6 @@ def _inflated(model: Path, output: Path) -> Path:
     return output
 
 
-@pytest.mark.usefixtures("brief_latencies")
 class TestWays:
     """Other inputs and settings, without training where it is not what is asked about."""
 
@@ -352,7 +362,7 @@ class TestWays:
         profile = known_targets()[target]
         assert build.manifest["target"]["name"] == target
         assert build.manifest["model"]["scheme"] == profile.quantization.scheme.value
-        half = profile.quantization.scheme.is_int8 and profile.quantization.rest == "float16"
+        half = profile.quantization.scheme.is_int8 and profile.quantization.float_type == "float16"
         assert build.manifest["model"]["opset"] == max(profile.runtime.opset, 19 if half else 0)
         assert build.manifest["runtime"]["engine"] == profile.runtime.engine
         assert (build.manifest["runtime"]["build_plan"] is None) == (profile.runtime.engine != "tensorrt")

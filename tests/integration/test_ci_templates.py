@@ -16,6 +16,8 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
+from edgec import __version__
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -206,6 +208,29 @@ def test_the_repositorys_pipeline_on_gitlab_runs(repository: Path) -> None:
     done = run("\n".join(job["script"]), repository, variables)
     assert done.returncode == 0, done.stderr
     assert json.loads((repository / "edgec-check.json").read_text()) == []
+
+
+def test_the_action_installs_what_its_own_tag_holds(tmp_path: Path) -> None:
+    """A newer release must not change what a pinned action does."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    (install,) = (step for step in action["runs"]["steps"] if "pip install" in step["run"])
+    (tmp_path / "python3").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "python3").chmod(0o755)
+    place = {"PATH": str(tmp_path), "GITHUB_ACTION_PATH": "/actions/edgec edgec/v0.1.0"}
+    command = [str(shutil.which("bash")), "-e", "-c", install["run"]]
+    done = subprocess.run(command, env=place, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["-m", "pip", "install", place["GITHUB_ACTION_PATH"]]
+
+
+def test_templates_and_example_name_this_version() -> None:
+    files = [path for path in EXAMPLE.rglob("*.yml") if path.is_file()] + [
+        ROOT / "docs" / "ci-templates" / "gitlab.yml"
+    ]
+    text = "\n".join(path.read_text() for path in files)
+    assert not re.findall(r"pip install '?edgec(?:\[\w+\])?'?$", text, re.MULTILINE), "an install without a version"
+    named = re.findall(r"edgec(?:\[\w+\])?==([\w.]+)|edgec@v([\w.]+)|ref: v([\w.]+)", text)
+    assert {version for found in named for version in found if version} == {__version__}
+    assert len(named) == 5
 
 
 def test_both_pipelines_build_alike() -> None:

@@ -45,8 +45,11 @@ class TestCheck:
 
 
 class TestPredict:
-    def test_png_files_of_digits_are_classified(self, builder: Any, edgec: Any, images: Path, tmp_path: Path) -> None:
-        bundle = builder(tmp_path, settings=("compress.method=none", "data.ood_count=60")).bundle
+    def test_png_files_of_digits_are_classified(
+        self, builder: Any, edgec: Any, images: Path, tmp_path: Path, plain_cache: Path
+    ) -> None:
+        settings = ("compress.method=none", "data.ood_count=60")
+        bundle = builder(tmp_path, settings=settings, cache=plain_cache).bundle
         files = sorted((images / "test").rglob("*.png"))
         outcome = edgec("predict", bundle, *files, "--json")
         assert outcome.exit_code == 0

@@ -14,6 +14,7 @@ import pytest
 
 from edgec.deploy import Site
 from edgec.package import open_bundle, write_archive
+from support import sshd
 
 Edgec = Callable[..., Any]
 
@@ -32,12 +33,12 @@ def options(bed: Any, host: Any) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def one(sshd: Any, tmp_path: Path) -> Path:
+def one(tmp_path: Path) -> Path:
     return sshd.make_bundle(tmp_path / "one", filler_bytes=300_000)
 
 
 @pytest.fixture
-def two(sshd: Any, tmp_path: Path) -> Path:
+def two(tmp_path: Path) -> Path:
     return sshd.make_bundle(tmp_path / "two", filler_bytes=300_000, seed=1)
 
 
@@ -50,7 +51,7 @@ def put(root: Path, bundle: Path) -> str:
 
 
 def test_a_bundle_is_deployed_told_of_and_rolled_back(
-    edgec: Edgec, host: Any, options: tuple[str, ...], one: Path, two: Path, sshd: Any
+    edgec: Edgec, host: Any, options: tuple[str, ...], one: Path, two: Path
 ) -> None:
     plan = edgec("deploy", one, host.url, *options, "--dry-run", "--json").last
     assert [device["result"] for device in plan["devices"]] == ["planned"]
@@ -88,7 +89,7 @@ def test_an_unknown_host_is_never_accepted(edgec: Edgec, bed: Any, one: Path) ->
 
 
 def test_a_login_with_another_key_is_refused_and_a_dead_host_is_told(
-    edgec: Edgec, bed: Any, host: Any, options: tuple[str, ...], sshd: Any, tmp_path: Path
+    edgec: Edgec, bed: Any, host: Any, options: tuple[str, ...], tmp_path: Path
 ) -> None:
     sshd.make_key(tmp_path / "other")
     refused = edgec("status", host.url, *options, "--identity", tmp_path / "other")
@@ -112,7 +113,7 @@ def test_an_upload_is_resumed_and_one_of_something_else_is_not(
 
 
 def test_a_device_that_is_not_well_after_the_switch_goes_back(
-    edgec: Edgec, host: Any, options: tuple[str, ...], one: Path, two: Path, sshd: Any
+    edgec: Edgec, host: Any, options: tuple[str, ...], one: Path, two: Path
 ) -> None:
     before = put(host.root, one)
     commands = ("--restart", "readlink current >> restarts", "--health", "echo ill >&2; false")
@@ -180,7 +181,7 @@ def eight(bed: Any) -> Iterator[list[Any]]:
 
 @pytest.mark.slow
 def test_of_eight_devices_three_that_cannot_are_as_before_and_five_are_updated(
-    edgec: Edgec, eight: list[Any], sshd: Any, one: Path, two: Path, tmp_path: Path
+    edgec: Edgec, eight: list[Any], one: Path, two: Path, tmp_path: Path
 ) -> None:
     before, wanted = [put(host.root, one) for host in eight], open_bundle(two).digest
     dead, full, broken = eight[1], eight[4], eight[6]
@@ -204,7 +205,7 @@ def test_of_eight_devices_three_that_cannot_are_as_before_and_five_are_updated(
 
 
 def test_where_the_canary_fails_the_others_are_left_alone(
-    edgec: Edgec, bed: Any, sshd: Any, one: Path, two: Path, tmp_path: Path
+    edgec: Edgec, bed: Any, one: Path, two: Path, tmp_path: Path
 ) -> None:
     with bed.host("first") as first, bed.host("second") as second:
         sshd.break_runtime(first)
@@ -258,7 +259,7 @@ class TestJumpHosts:
         return f"ssh://far{host.root}"
 
     def test_key_and_host_keys_reach_the_jump_host(
-        self, edgec: Edgec, host: Any, gate: Any, options: tuple[str, ...], one: Path, sshd: Any
+        self, edgec: Edgec, host: Any, gate: Any, options: tuple[str, ...], one: Path
     ) -> None:
         outcome = edgec("deploy", one, self.url(host), *options, "--json")
         assert outcome.exit_code == 0, outcome.stderr

@@ -16,6 +16,7 @@ import pytest
 
 from edgec.deploy import Site
 from edgec.package import open_bundle
+from support import sshd
 
 Edgec = Callable[..., Any]
 OLD = {"filler_bytes": 1_000, "seed": 0}
@@ -67,7 +68,7 @@ def cabled(bed: Any) -> Iterator[list[tuple[Any, str]]]:
 
 
 def test_a_device_whose_cable_is_pulled_is_told_and_as_before_and_the_others_are_updated(
-    edgec: Edgec, bed: Any, cabled: list[tuple[Any, str]], sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgec: Edgec, bed: Any, cabled: list[tuple[Any, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgec.deploy import rollout, ssh
 

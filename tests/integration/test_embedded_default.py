@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def report(builder: Any, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    built = builder(tmp_path_factory.mktemp("demo"), "--target", "jetson", settings=())
+    built = builder(tmp_path_factory.mktemp("demo"), "--target", "jetson", settings=(), briefly=False)
     return parse_report((Path(built.bundle) / "report.json").read_bytes())
 
 

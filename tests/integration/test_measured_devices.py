@@ -17,6 +17,7 @@ from edgec.deploy import Site
 from edgec.latency.fit import sweep
 from edgec.latency.fit.probes import Probe
 from edgec.package import open_bundle
+from support import sshd
 
 BUILD_ONLY = ("torch", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "asyncssh")
 BRIEF = ("--seconds", "0.2")
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.network
 
 
 @pytest.fixture
-def host(bed: Any, sshd: Any) -> Iterator[Any]:
+def host(bed: Any) -> Iterator[Any]:
     with bed.host("device") as host:
         base = host.folder / "base"
         base.mkdir()
@@ -42,7 +43,7 @@ def options(bed: Any, host: Any) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def bundle(sshd: Any, tmp_path: Path) -> Path:
+def bundle(tmp_path: Path) -> Path:
     return sshd.make_bundle(tmp_path / "one")
 
 
@@ -71,7 +72,7 @@ def test_a_bundle_that_is_there_is_not_sent_again(
 
 
 def test_a_device_without_a_runtime_ends_with_its_own_words(
-    edgec: Edgec, sshd: Any, host: Any, options: tuple[str, ...], bundle: Path
+    edgec: Edgec, host: Any, options: tuple[str, ...], bundle: Path
 ) -> None:
     base = host.folder / "base" / "sitecustomize.py"
     base.write_text('import sys\nsys.modules["onnxruntime"] = None\n')

@@ -14,8 +14,6 @@ from edgec.runtime import engine, load_model
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 SETTINGS = ("compress.method=none", "data.ood_count=60")
 
-pytestmark = pytest.mark.usefixtures("brief_latencies")
-
 
 def accuracies(build: Any) -> dict[str | None, dict[str, Any]]:
     """The artifact's, of the whole and by class."""

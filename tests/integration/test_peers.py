@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,30 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-RUNNERS = BENCHMARKS / "peers"
+from peers import contest, environments, scores
+from peers.formats import formats_of
 
-
-@pytest.fixture(scope="module")
-def load():
-    """Imports a module of `benchmarks/`, for this file alone."""
-    before = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if name == "rows" or name.split(".")[0] == "peers":
-            del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def scores(load):
-    return load("peers.scores")
-
-
-@pytest.fixture(scope="module")
-def environments(load):
-    return load("peers.environments")
+RUNNERS = Path(environments.__file__).parent
 
 
 def recorded(seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,7 +27,7 @@ def recorded(seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_are_what_counting_image_by_image_gives(scores, seed):
+def test_scores_are_what_counting_image_by_image_gives(seed):
     logits, fp32, labels = recorded(seed)
     right, seen, same, whole = {}, {}, 0, 0
     for after, before, label in zip(logits, fp32, labels, strict=True):
@@ -66,20 +45,20 @@ def test_scores_are_what_counting_image_by_image_gives(scores, seed):
     assert found.agreement == pytest.approx(same / len(labels))
 
 
-def test_a_graph_loses_nothing_against_itself(scores):
+def test_a_graph_loses_nothing_against_itself():
     _, fp32, labels = recorded(0)
     found = scores.score(fp32, fp32, labels)
     assert (found.largest_class_drop, found.mean_class_drop, found.agreement) == (0, 0, 1)
 
 
-def test_a_rare_class_that_is_lost_shows_as_the_largest_drop(scores):
+def test_a_rare_class_that_is_lost_shows_as_the_largest_drop():
     fp32 = np.eye(2)[[0] * 99 + [1]]
     found = scores.score(np.eye(2)[[0] * 100], fp32, np.array([0] * 99 + [1]))
     assert (found.largest_class_drop, found.mean_class_drop, found.worst_class) == (1, 0.5, 0)
     assert found.top1 == 0.99
 
 
-def test_the_table_has_means_over_seeds_and_says_who_does_not_run(scores):
+def test_the_table_has_means_over_seeds_and_says_who_does_not_run():
     def ran(top1: float, seconds: float):
         shares = dict.fromkeys(("worst_class", "largest_class_drop", "mean_class_drop", "agreement"), 0.5)
         figures = {"seconds": seconds, "quantising_seconds": 1.0, "peak_mb": 100.0, "formats": "2 uint8 activations"}
@@ -97,13 +76,13 @@ def test_the_table_has_means_over_seeds_and_says_who_does_not_run(scores):
     assert not [row for row in scores.rows_of(outcomes) if row.what.startswith("b")]
 
 
-def test_a_drop_that_is_only_rounding_is_no_negative_zero(scores):
+def test_a_drop_that_is_only_rounding_is_no_negative_zero():
     shares = dict.fromkeys(("top1", "worst_class", "largest_class_drop", "agreement"), 0.5)
     outcome = scores.Outcome(scores=scores.Scores(mean_class_drop=-1e-17, **shares))
     assert "| 0.00 |" in scores.markdown({"a": [outcome]})
 
 
-def test_formats_are_read_from_the_graph(load):
+def test_formats_are_read_from_the_graph():
     values = [
         helper.make_tensor("step", TensorProto.FLOAT, [], [0.1]),
         helper.make_tensor("zero", TensorProto.UINT8, [], [3]),
@@ -122,21 +101,21 @@ def test_formats_are_read_from_the_graph(load):
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 2, 2]) for name in ("x", "z")]
     model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], values))
     onnx.checker.check_model(model)
-    assert load("peers.formats").formats_of(model) == "1 uint8 activations, 1 MatMul in float"
+    assert formats_of(model) == "1 uint8 activations, 1 MatMul in float"
 
 
-def test_every_version_is_pinned(environments):
+def test_every_version_is_pinned():
     assert [pin for pins in environments.PINS.values() for pin in pins if pin.count("==") < 1] == []
 
 
-def test_a_finished_environment_is_left_as_it_is(environments, tmp_path, monkeypatch):
+def test_a_finished_environment_is_left_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something was started"))
     (tmp_path / "nncf").mkdir()
     (tmp_path / "nncf" / environments.RECORD).write_text("\n".join(environments.PINS["nncf"]))
     assert environments.interpreter("nncf", tmp_path) == tmp_path / "nncf" / "bin" / "python"
 
 
-def test_an_installer_that_fails_is_told_by_its_last_line(environments, tmp_path, monkeypatch):
+def test_an_installer_that_fails_is_told_by_its_last_line(tmp_path, monkeypatch):
     def fail(command, **_):
         raise subprocess.CalledProcessError(1, command, stderr="resolving\nno wheel for this platform\n")
 
@@ -146,9 +125,8 @@ def test_an_installer_that_fails_is_told_by_its_last_line(environments, tmp_path
     assert not (tmp_path / "nncf" / environments.RECORD).exists()
 
 
-def test_every_peer_has_an_environment_and_a_runner(load, environments):
-    driver = load_driver(load)
-    asked = {peer.environment for peer in driver.PEERS.values()}
+def test_every_peer_has_an_environment_and_a_runner():
+    asked = {peer.environment for peer in contest.PEERS.values()}
     assert asked == set(environments.PINS)
     assert all((RUNNERS / f"run_{name}.py").is_file() for name in asked)
 
@@ -171,16 +149,3 @@ def test_a_runner_gets_normalised_images_and_tells_its_costs(tmp_path):
     assert (tmp_path / "out.onnx").read_text() == "minmax [(1, 3, 4, 4), (1, 3, 4, 4)]"
     assert set(told) == {"seconds", "peak_bytes", "version"}
     assert told["peak_bytes"] > 1e6  # an interpreter alone holds more
-
-
-def load_driver(load):
-    """`benchmarks/peers.py`, which stands beside the package of the same name."""
-    load("peers.scores")
-    spec = importlib.util.spec_from_file_location("peers_driver", BENCHMARKS / "peers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "peers_driver", module)  # where dataclasses look for the annotations
-        spec.loader.exec_module(module)
-        return module

@@ -15,7 +15,6 @@ from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 
-pytestmark = pytest.mark.usefixtures("brief_latencies")
 TEACHER = ("compress.method=none", "data.ood_count=60")
 """Quantisation alone, with few OOD images."""
 

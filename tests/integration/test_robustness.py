@@ -1,4 +1,4 @@
-"""A build that is asked what corrupted images and strangers do to it, and gates on the answer."""
+"""A build that is asked what corrupted images and unseen_ood do to it, and gates on the answer."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-ASKED = {"evaluate.corrupted": 20, "evaluate.strangers": 40, "compress.method": "none", "data.ood_count": 100}
+ASKED = {"evaluate.corrupted": 20, "evaluate.unseen_ood": 40, "compress.method": "none", "data.ood_count": 100}
 NAMES = {"corrupted_accuracy", "corrupted_worst_class_accuracy", "ood_auroc", "accuracy_under_gaussian_noise"}
 
 
 @pytest.fixture(scope="module")
-def bundle(edgec: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(edgec: Any, tmp_path_factory: pytest.TempPathFactory, plain_cache: Path) -> Path:
     folder = tmp_path_factory.mktemp("robust")
     settings = [part for name, value in ASKED.items() for part in ("--set", f"{name}={value}")]
-    outcome = edgec("build", "--target", "host", "--output", folder / "b", "--cache", folder / "cache", *settings)
+    outcome = edgec("build", "--target", "host", "--output", folder / "b", "--cache", plain_cache, *settings)
     assert outcome.exit_code == 0, outcome
     return folder / "b"
 

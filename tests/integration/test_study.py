@@ -225,4 +225,4 @@ def test_without_leaves_a_part_out_of_a_build(edgec: Any, tmp_path: Path) -> Non
         planned = edgec("build", "--dry-run", "--json", "--cache", tmp_path, *arguments).last
         return next(stage["key"] for stage in planned["stages"] if stage["stage"] == "compress")
 
-    assert key("--without", "compression") == key("--set", "compress.oefsmc.without=compression") != key()
+    assert key("--without", "compression") == key("--set", 'compress.oefsmc.parts=["finetuning"]') != key()

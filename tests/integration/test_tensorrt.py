@@ -113,7 +113,7 @@ def test_a_build_tells_what_was_proven(digits: Any) -> None:
 
 
 def test_without_the_package_a_build_goes_on_and_says_so(
-    builder: Any, tmp_path: Path, plain_cache: Path, monkeypatch: pytest.MonkeyPatch, brief_latencies: None
+    builder: Any, tmp_path: Path, plain_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "find_spec", lambda _: None)
     settings = ("--set", "compress.method=none", "--set", "data.ood_count=60")

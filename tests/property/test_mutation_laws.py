@@ -5,40 +5,29 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+pytest.importorskip("OpenSSL", reason="needs the extra signing")
+
+import mutations
+from support.mutants.specimen import written
+
 OF_EACH = 10
 """Mutants of each of the 25 kinds and more."""
 
 
 @pytest.fixture(scope="module")
-def mutations() -> Iterator[Any]:
-    """`benchmarks/mutations.py`, for this file alone."""
-    pytest.importorskip("OpenSSL", reason="needs the extra signing")
-    before = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("mutations")
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("mutations", "mutants", "rows"):
-            del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def specimen(mutations: Any, digits: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def specimen(digits: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return mutations.make_specimen(digits.bundle, tmp_path_factory.mktemp("specimen") / "key")
 
 
 @pytest.fixture(scope="module")
-def watch(mutations: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return mutations.Watch(tmp_path_factory.mktemp("scratch"))
 
 
@@ -46,26 +35,21 @@ def seeded(seed: str) -> random.Random:
     return random.Random(seed)  # noqa: S311 - repeatable, and no secret
 
 
-def test_every_kind_of_mutant_is_refused_and_stays_inside(
-    mutations: Any, specimen: Any, watch: Any, tmp_path: Path
-) -> None:
+def test_every_kind_of_mutant_is_refused_and_stays_inside(specimen: Any, watch: Any, tmp_path: Path) -> None:
     for kind, mutate in mutations.KINDS.items():
         for seed in range(OF_EACH):
             outcome = mutations.try_mutant(kind, mutate, specimen, tmp_path, seeded(f"{kind} {seed}"), watch)
             assert (outcome.verdict, outcome.escapes) == ("refused", ()), (kind, seed, outcome.said)
 
 
-def test_every_edited_record_of_the_cache_is_made_again(mutations: Any, tmp_path: Path) -> None:
+def test_every_edited_record_of_the_cache_is_made_again(tmp_path: Path) -> None:
     outcomes = list(mutations.run_records(tmp_path, count=200, seed=0))
     assert {outcome.verdict for outcome in outcomes} == {"refused"}
 
 
 @pytest.mark.parametrize("archive", [False, True])
-def test_the_specimen_itself_is_accepted(
-    mutations: Any, specimen: Any, watch: Any, tmp_path: Path, archive: bool
-) -> None:
+def test_the_specimen_itself_is_accepted(specimen: Any, watch: Any, tmp_path: Path, archive: bool) -> None:
     """Else the law would hold of a reader that refuses everything."""
-    written = importlib.import_module("mutants.specimen").written
     for files, fits in ((specimen.files, False), (specimen.other, False), (specimen.fitting({}), True)):
 
         def same(_: Any, place: Path, __: random.Random, files: Any = files, fits: bool = fits) -> Any:
@@ -75,7 +59,7 @@ def test_the_specimen_itself_is_accepted(
         assert (outcome.verdict, outcome.escapes) == ("accepted", ()), outcome.said
 
 
-def test_what_reaches_outside_is_noted(mutations: Any, watch: Any, tmp_path: Path) -> None:
+def test_what_reaches_outside_is_noted(watch: Any, tmp_path: Path) -> None:
     """Else the law would hold of a watch that sees nothing."""
     with watch:
         (tmp_path / "canary").write_bytes(b"")
@@ -87,7 +71,7 @@ def test_what_reaches_outside_is_noted(mutations: Any, watch: Any, tmp_path: Pat
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems forget no peak")
 def test_memory_that_is_taken_with_a_key_is_seen(
-    mutations: Any, specimen: Any, watch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    specimen: Any, watch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def greedy(*_: str) -> tuple[int, str, str]:
         return 4, "", f"error: {len(bytearray(1) * (50 << 20))}\nhint: none"

@@ -25,7 +25,7 @@ ROOMS = {
     "core": set(),
     "graph": {"core"},
     "data": {"core"},
-    "models": {"core"},
+    "models": {"core", "graph", "runtime"},
     "learn": {"core", "models"},
     "compress": {"core", "learn", "models"},
     "calibrate": {"core", "graph"},

@@ -103,12 +103,12 @@ def test_names_and_aliases_complete():
     assert found == ["jetson-orin-nano", "jetson-orin-nano-8gb", "jetson-orin-nano-8gb-super"]
 
 
-def test_calibrate_writes_a_profile_of_this_machine(tmp_path, monkeypatch):
+def test_fit_writes_a_profile_of_this_machine(tmp_path, monkeypatch):
     few = tuple(Probe(step=step, channels=8, size=8) for step in ("Conv", "Gemm", "Add"))
     monkeypatch.setattr(sweep, "probes", lambda: few)
     monkeypatch.setattr(sweep, "PROBE_S", 0.02)
     path = tmp_path / "Shop Floor.toml"
-    result = run("calibrate", "--output", str(path), "--threads", "2")
+    result = run("fit", "--output", str(path), "--threads", "2")
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{path}\n"
     profile = read_declaration(path, Target, what="target profile")
@@ -126,6 +126,6 @@ def test_calibrate_writes_a_profile_of_this_machine(tmp_path, monkeypatch):
 )
 def test_what_names_no_device_is_refused_before_anything_is_timed(given, message, tmp_path):
     with pytest.raises(ConfigError) as caught:
-        run("calibrate", *given, "--output", str(tmp_path / "my.toml"))
+        run("fit", *given, "--output", str(tmp_path / "my.toml"))
     assert str(caught.value) == message
     assert "ssh://" in caught.value.hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,32 @@ SIDE = 64
 SPEC = InputSpec(height=SIDE, width=SIDE, channels=3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
-def vision_transformer() -> nn.Module:
-    """ViT-B/16's parts, few and narrow."""
-    return torchvision.models.VisionTransformer(
-        image_size=SIDE, patch_size=16, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=10
+def vision_transformer(*, layers: int = 3, heads: int = 4, width: int = 64) -> nn.Module:
+    """ViT-B/16's parts, narrow; few, unless told otherwise."""
+    return torchvision.models.VisionTransformer(SIDE, 16, layers, heads, width, mlp_dim=2 * width, num_classes=10)
+
+
+def vgg(*, normed: bool) -> nn.Module:
+    """VGG-16's parts, two layers of each width at most and an eighth as wide: it is its dense layers that are large."""
+    widths = [8, 8, "M", 16, 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"]
+    net = torchvision.models.VGG(torchvision.models.vgg.make_layers(widths, batch_norm=normed), num_classes=10)
+    net.classifier = nn.Sequential(
+        *(nn.Linear(64 * 49, 64), nn.ReLU(True), nn.Dropout()),
+        *(nn.Linear(64, 64), nn.ReLU(True), nn.Dropout(), nn.Linear(64, 10)),
     )
+    return net
+
+
+def densenet() -> nn.Module:
+    """DenseNet's parts, fewer of them: every layer reads all before it."""
+    return torchvision.models.DenseNet(12, (3, 6, 6, 4), num_init_features=24, num_classes=10)
+
+
+def convnext() -> nn.Module:
+    """ConvNeXt-T, a quarter as wide."""
+    parts = torchvision.models.convnext
+    blocks = ((24, 48, 3), (48, 96, 3), (96, 192, 9), (192, None, 3))
+    return parts.ConvNeXt([parts.CNBlockConfig(*block) for block in blocks], num_classes=10)
 
 
 def named(name: str) -> Callable[[], nn.Module]:
@@ -106,22 +128,17 @@ def require_whole(student: Classifier, job: CompressJob, folder: Path) -> None:
         pytest.param(named("resnet18"), 0.3, id="resnet18"),
         pytest.param(named("resnet50"), 0.3, id="resnet50"),
         pytest.param(named("resnext50_32x4d"), 0.3, id="resnext50"),
-        pytest.param(named("vgg11_bn"), 0.2, id="vgg11_bn", marks=pytest.mark.slow),
-        pytest.param(named("vgg16"), 0.2, id="vgg16", marks=pytest.mark.slow),
+        pytest.param(partial(vgg, normed=True), 0.2, id="vgg_bn"),
+        pytest.param(partial(vgg, normed=False), 0.2, id="vgg"),
         pytest.param(named("mobilenet_v2"), 0.3, id="mobilenet_v2"),
         pytest.param(named("mobilenet_v3_small"), 0.3, id="mobilenet_v3_small"),
         pytest.param(named("efficientnet_b0"), 0.3, id="efficientnet_b0"),
-        pytest.param(named("convnext_tiny"), 0.3, id="convnext_tiny"),
-        pytest.param(named("densenet121"), 0.3, id="densenet121", marks=pytest.mark.slow),
+        pytest.param(convnext, 0.3, id="convnext"),
+        pytest.param(densenet, 0.3, id="densenet"),
         pytest.param(named("regnet_y_400mf"), 0.3, id="regnet_y_400mf"),
         pytest.param(named("shufflenet_v2_x1_0"), 0.4, id="shufflenet_v2"),
         pytest.param(vision_transformer, 0.5, id="vision_transformer"),
-        pytest.param(
-            lambda: torchvision.models.vit_b_16(num_classes=10, image_size=SIDE),
-            0.3,
-            id="vit_b_16",
-            marks=pytest.mark.slow,
-        ),
+        pytest.param(partial(vision_transformer, layers=12, heads=12, width=96), 0.3, id="deep_vision_transformer"),
     ],
 )
 def test_an_architecture_goes_through_mir(
@@ -140,7 +157,7 @@ def test_an_architecture_goes_through_mir(
         pytest.param(named("efficientnet_b0"), 9, 0.7, id="efficientnet_b0"),
         pytest.param(named("regnet_y_400mf"), 12, 0.7, id="regnet_y_400mf"),
         pytest.param(named("resnet50"), 12, 0.7, id="resnet50"),
-        pytest.param(named("convnext_tiny"), 18, 0.7, id="convnext_tiny", marks=pytest.mark.slow),
+        pytest.param(convnext, 18, 0.7, id="convnext"),
         pytest.param(vision_transformer, 3, 0.7, id="vision_transformer"),
     ],
 )
@@ -161,7 +178,7 @@ def test_an_architecture_with_residual_blocks_goes_through_practise(
     [
         pytest.param(named("resnet18"), id="resnet18"),
         pytest.param(named("mobilenet_v3_small"), id="mobilenet_v3_small"),
-        pytest.param(named("convnext_tiny"), id="convnext_tiny", marks=pytest.mark.slow),
+        pytest.param(convnext, id="convnext"),
         pytest.param(named("regnet_y_400mf"), id="regnet_y_400mf"),
         pytest.param(named("shufflenet_v2_x0_5"), id="shufflenet_v2"),
         pytest.param(vision_transformer, id="vit"),
@@ -176,14 +193,9 @@ def test_layers_can_be_traded_for_each_other(
     assert student.history[0].facts["kept_channels"] != slim(job)[1].widths
 
 
-@pytest.mark.parametrize("name", ["vgg11_bn", "shufflenet_v2_x0_5", "densenet121"])
-def test_architectures_without_residual_blocks_have_none(name: str) -> None:
-    if name == "vgg11_bn":
-        net = torchvision.models.VGG(torchvision.models.vgg.make_layers([8, "M", 16], batch_norm=True), num_classes=10)
-        net.classifier = nn.Linear(16 * 49, 10)
-    else:
-        net = named(name)()
-    assert residual_blocks(net.eval(), torch.rand(2, 3, SIDE, SIDE)) == []
+@pytest.mark.parametrize("factory", [partial(vgg, normed=True), named("shufflenet_v2_x0_5"), densenet])
+def test_architectures_without_residual_blocks_have_none(factory: Callable[[], nn.Module]) -> None:
+    assert residual_blocks(factory().eval(), torch.rand(2, 3, SIDE, SIDE)) == []
 
 
 def test_a_vision_transformer_loses_heads_and_width_of_its_mlps(job_of: Callable) -> None:

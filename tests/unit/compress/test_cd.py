@@ -231,7 +231,7 @@ def test_without_fine_tuning_labels_do_not_matter(job: CompressJob) -> None:
 
 def ours(job: CompressJob, ood: Images, *, joint: float = 0.5, **fields: Any) -> Classifier:
     config = CdConfig(**{**QUICK, "finetune_steps": 1}, joint=joint)
-    wrapped = OefsmcConfig(without="finetuning", ood="always", **fields)
+    wrapped = OefsmcConfig(parts=("compression",), ood="always", **fields)
     return oefsmc.compress(job, ood, methods["cd"], config, wrapped, progress=Silent())
 
 

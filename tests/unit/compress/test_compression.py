@@ -42,7 +42,9 @@ def plain(job: CompressJob, **fields: Any) -> Classifier:
 def ours(job: CompressJob, ood: Images, **fields: Any) -> Classifier:
     recovery = DistillConfig(**{**SMALL, **fields.pop("recovery", {})})
     finetune = FinetuneConfig(**{"steps": 2, "check_every": 1, "batch_size": 8, **fields.pop("finetune", {})})
-    config = OefsmcConfig(**{"without": "nothing", "ood": "always", **fields}, recovery=recovery, finetune=finetune)
+    config = OefsmcConfig(
+        **{"parts": ("compression", "finetuning"), "ood": "always", **fields}, recovery=recovery, finetune=finetune
+    )
     return oefsmc.compress(job, ood, methods["mir"], MirConfig(), config, progress=Silent())
 
 
@@ -110,7 +112,9 @@ def test_the_plain_method_keeps_the_filters_of_the_largest_norm_in_their_order(j
 
 def test_ours_can_rank_channels_by_class_aware_taylor_terms(job: CompressJob, ood: Images) -> None:
     """Eq. 5 over the few samples and the auxiliary set, judged behind the batch norm."""
-    student = ours(job, ood, importance="taylor", style="own", recovery={"learning_rate": STILL}, without="finetuning")
+    student = ours(
+        job, ood, importance="taylor", style="own", recovery={"learning_rate": STILL}, parts=("compression",)
+    )
     auxiliary = captured(job, ood, importance="taylor")
     images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in (job.few, auxiliary.labelled)])
     labels = torch.as_tensor(np.concatenate([job.few.labels, auxiliary.labels]))
@@ -121,13 +125,13 @@ def test_ours_can_rank_channels_by_class_aware_taylor_terms(job: CompressJob, oo
 
 
 def test_ours_ranks_channels_by_norm_unless_told_otherwise(job: CompressJob, ood: Images) -> None:
-    still = ours(job, ood, recovery={"learning_rate": STILL}, without="finetuning", widths="even")
+    still = ours(job, ood, recovery={"learning_rate": STILL}, parts=("compression",), widths="even")
     wanted = kept_filters(plain(job, learning_rate=STILL), job.teacher, "features.0")
     assert kept_filters(still, job.teacher, "features.0") == wanted
 
 
 def test_ours_trades_layers_for_each_other_by_cost_and_keeps_the_largest_norms(job: CompressJob, ood: Images) -> None:
-    student = ours(job, ood, recovery={"learning_rate": STILL}, without="finetuning")
+    student = ours(job, ood, recovery={"learning_rate": STILL}, parts=("compression",))
     widths = student.history[0].facts["kept_channels"]
     assert widths != plain(job).history[0].facts["kept_channels"]
     assert student.history[0].facts["kept_flops"] <= job.budget.keep_flops
@@ -211,7 +215,7 @@ def test_nothing_is_trained_on_the_images_that_the_guard_looks_at(
 
     monkeypatch.setattr(oefsmc, "finetune", finetune)
     ours(job, ood)
-    pool = to_tensor(captured(job, ood, without="nothing").pool.decoded(), job.teacher.input)
+    pool = to_tensor(captured(job, ood, parts=("compression", "finetuning")).pool.decoded(), job.teacher.input)
     assert len(looked[0]) == 8
     trained = {image.numpy().tobytes() for image in pool}
     assert not trained & {image.numpy().tobytes() for image in looked[0]}
@@ -221,7 +225,7 @@ def test_nothing_is_trained_on_the_images_that_the_guard_looks_at(
     ("n", "share", "guard"), [(2, 0.2, 1), (3, 0.9, 2), (10, 0.2, 2), (10, 0.01, 1), (10, 0.99, 9)]
 )
 def test_guard_and_pool_both_have_an_image(job: CompressJob, ood: Images, n: int, share: float, guard: int) -> None:
-    auxiliary = captured(job, ood.take(np.arange(n)), without="nothing", held_out=share)
+    auxiliary = captured(job, ood.take(np.arange(n)), parts=("compression", "finetuning"), held_out=share)
     assert len(auxiliary.pool) == n - guard
 
 
@@ -268,19 +272,19 @@ def test_a_setting_that_is_given_beats_the_papers() -> None:
 def test_the_method_itself_mimics_on_both_kinds_of_image_where_it_recovers(job: CompressJob, ood: Images) -> None:
     config = OefsmcConfig(recover="method", ood="always")
     mimicked = oefsmc.compress(job, ood, methods["mir"], MirConfig(**SMALL), config, progress=Silent())
-    same = ours(job, ood, recovery=MirConfig(**SMALL).model_dump(), without="finetuning")
+    same = ours(job, ood, recovery=MirConfig(**SMALL).model_dump(), parts=("compression",))
     assert bytes_of(mimicked.module) == bytes_of(same.module)
 
 
 def test_without_all_the_plain_method_is_left(job: CompressJob, ood: Images) -> None:
-    config = OefsmcConfig(without="all")
+    config = OefsmcConfig(parts=())
     left = oefsmc.compress(job, ood, methods["mir"], MirConfig(**SMALL), config, progress=Silent())
     assert bytes_of(left.module) == bytes_of(plain(job).module)
     assert [step.method for step in left.history] == ["mir"]
 
 
 def test_without_compression_the_plain_student_is_fine_tuned(job: CompressJob, ood: Images) -> None:
-    config = OefsmcConfig(without="compression", finetune=FinetuneConfig(steps=1, learning_rate=STILL))
+    config = OefsmcConfig(parts=("finetuning",), finetune=FinetuneConfig(steps=1, learning_rate=STILL))
     left = oefsmc.compress(job, ood, methods["mir"], MirConfig(**SMALL), config, progress=Silent())
     assert bytes_of(left.module) == bytes_of(plain(job).module)
     assert [step.method for step in left.history] == ["mir", "finetune"]

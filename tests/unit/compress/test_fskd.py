@@ -193,7 +193,7 @@ def test_labels_do_not_matter_and_nothing_is_drawn(job: CompressJob) -> None:
 
 
 def ours(job: CompressJob, ood: Images, config: FskdConfig = FskdConfig(), **fields: Any) -> Classifier:  # noqa: B008
-    wrapped = OefsmcConfig(without="finetuning", ood="always", **fields)
+    wrapped = OefsmcConfig(parts=("compression",), ood="always", **fields)
     return oefsmc.compress(job, ood, methods["fskd"], config, wrapped, progress=Silent())
 
 

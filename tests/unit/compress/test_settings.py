@@ -60,7 +60,7 @@ def test_a_mistyped_key_is_refused(schema: type[BaseModel]) -> None:
         (OefsmcConfig, "held_out", 1),
         (OefsmcConfig, "draws", "random"),
         (OefsmcConfig, "like", "theirs"),
-        (OefsmcConfig, "without", "recovery"),
+        (OefsmcConfig, "parts", ["recovery"]),
         (OefsmcConfig, "labels", "flat"),
         (OefsmcConfig, "distill_on", "few"),
         (OefsmcConfig, "recover", "both"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edgec.core.errors import DataError
-from edgec.core.images import decode_image, decode_images, fit_pixels
+from edgec.core.images import decode_bytes, decode_image, decode_images, fit_pixels
 from edgec.core.inputs import InputSpec
 
 RGB = InputSpec(height=12, width=10)
@@ -155,8 +156,8 @@ def test_no_files_give_nothing() -> None:
 NOISE = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 BROKEN = {
     "empty": (b"", "is empty (0 bytes)"),
-    "text": (b"not an image at all", "is not a readable JPEG, PNG, WebP or BMP file"),
-    "gif": (encoded(NOISE, "GIF"), "is not a readable JPEG, PNG, WebP or BMP file"),
+    "text": (b"not an image at all", "is not a readable JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, AVIF or HEIC file"),
+    "icon": (encoded(NOISE, "ICO"), "is not a readable JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, AVIF or HEIC file"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a readable"),
     "half jpeg": (encoded(NOISE, "JPEG")[:900], "is truncated or damaged"),
     "half png": (encoded(NOISE, "PNG")[:2000], "is truncated or damaged"),
@@ -206,3 +207,44 @@ def test_the_decoders_warnings_stay_inside(tmp_path: Path, picture: np.ndarray) 
         decode_images([tmp_path / "palette.png"] * 4, RGB)
     assert leaked == []
     assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PPM", "GIF", "AVIF"])
+def test_rarer_formats_are_read_from_disk(tmp_path: Path, picture: np.ndarray, kind: str) -> None:
+    flat = np.full_like(picture, (200, 40, 90)) if kind in ("GIF", "AVIF") else picture
+    path = tmp_path / f"picture.{kind.lower()}"
+    path.write_bytes(encoded(flat, kind))
+    assert np.abs(decode_image(path, RGB).astype(int) - flat).max() <= (3 if kind == "AVIF" else 0)  # AVIF is YUV
+    with pytest.raises(DataError, match="is not a readable JPEG, PNG, WebP or BMP file"):
+        decode_bytes(path.read_bytes(), RGB, name="the body")
+
+
+def test_of_a_gif_the_first_picture_is_taken_and_a_tiff_of_pages_is_refused(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (10, 12), (level, 0, 0)) for level in (250, 10)]
+    pages[0].save(tmp_path / "moving.gif", save_all=True, append_images=pages[1:])
+    assert decode_image(tmp_path / "moving.gif", RGB)[0, 0, 0] > 240
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"pages\.tif' has 2 pages, expected one"):
+        decode_image(tmp_path / "pages.tif", RGB)
+
+
+def test_heic_names_the_package_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(DataError, match="is HEIC, which Pillow alone does not read") as caught:
+        decode_image(tmp_path / "photo.heic", RGB)
+    assert caught.value.hint == "pip install pillow-heif"
+
+
+def test_numbers_that_are_no_levels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((12, 10), np.float32)).save(tmp_path / "depth.tif")
+    with pytest.raises(DataError, match="holds floating-point numbers, expected levels"):
+        decode_image(tmp_path / "depth.tif", GREY)
+
+
+def test_orientation_can_be_left_alone(tmp_path: Path, picture: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = tmp_path / "turned.png"
+    path.write_bytes(encoded(picture, "PNG", exif=exif))
+    np.testing.assert_array_equal(decode_image(path, RGB.model_copy(update={"exif": False})), picture)

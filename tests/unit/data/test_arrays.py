@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgec.core.digest import digest_image
+from edgec.core.errors import DataError
 from edgec.core.images import fit_pixels
 from edgec.core.inputs import InputSpec
 from edgec.data import load_samples
@@ -71,3 +72,34 @@ def test_an_image_has_the_same_digest_in_a_folder_and_in_an_archive(save, class_
     archive = read(save(images=noise(4), labels=[0, 0, 1, 1], names=["cat", "dog"]), spec, progress)
     assert folder.digests == archive.digests
     assert folder.digest == archive.digest
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.float32])
+def test_one_hot_labels_are_taken(save, noise, spec, progress, kind: type) -> None:
+    labels = np.eye(3, dtype=kind)[[2, 0, 2, 1]]
+    assert read(save(images=noise(4), labels=labels), spec, progress).labels.tolist() == [2, 0, 2, 1]
+
+
+def test_labels_may_be_names(save, noise, spec, progress) -> None:
+    path = save(images=noise(4), labels=["dog", "cat", "dog", "eel"])
+    sorted_ones = read(path, spec, progress)
+    assert (sorted_ones.classes, sorted_ones.labels.tolist()) == (("cat", "dog", "eel"), [1, 0, 1, 2])
+    assert read(path, spec, progress, classes=("eel", "dog", "cat")).labels.tolist() == [1, 2, 1, 0]
+    ordered = save(images=noise(2), labels=["dog", "cat"], names=["dog", "cat"])
+    assert read(ordered, spec, progress).labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("images", "hint"),
+    [
+        (np.full((2, 8, 8, 3), 4095, np.uint16), "save (images >> 4).astype('uint8')"),
+        (np.full((2, 8, 8, 3), 65535, np.uint16), "save (images >> 8).astype('uint8')"),
+        (np.full((2, 8, 8, 3), 255, np.int32), "save images.round().clip(0, 255).astype('uint8')"),
+        (np.full((2, 8, 8, 3), 0.5), "save (images * 255).round().astype('uint8')"),
+        (np.ones((2, 8, 8, 3), bool), "save (images * 255).round().astype('uint8')"),
+    ],
+)
+def test_the_hint_for_another_type_fits_its_values(save, spec, progress, images: np.ndarray, hint: str) -> None:
+    with pytest.raises(DataError, match="expected uint8 from 0 to 255") as caught:
+        read(save(images=images, labels=[0, 1]), spec, progress)
+    assert caught.value.hint == hint

@@ -70,7 +70,7 @@ def test_a_large_total_shows_the_ratio_itself() -> None:
 
 
 def test_the_studys_linear_profile_is_the_exponential_one() -> None:
-    for imbalance in (2, 10, 20, 50, 100):  # METHODS.md §2: n_i = n_max ρ^(-i/(K-1))
+    for imbalance in (2, 10, 20, 50, 100):  # docs/methods.md §2: n_i = n_max ρ^(-i/(K-1))
         linear = imbalance_counts(10, total=5000, imbalance=imbalance, profile="linear")
         assert linear.tolist() == imbalance_counts(10, total=5000, imbalance=imbalance, profile="exponential").tolist()
 

@@ -14,7 +14,7 @@ from edgec.core.errors import DataError
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import Samples
 from edgec.data import load_samples
-from edgec.data.folders import FolderPixels
+from edgec.data.folders import FolderPixels, reframed
 
 MakeFolders = Callable[..., Path]
 
@@ -62,12 +62,12 @@ def test_no_images_taken_are_no_images(class_folders: MakeFolders, spec, progres
     assert samples.pixels[np.array([], dtype=int)].shape == (0, 8, 8, 3)
 
 
-def test_all_four_formats_are_read_and_folders_below_a_class_are_its(tmp_path: Path, noise, spec, progress) -> None:
-    for number, ending in enumerate(("jpg", "JPEG", "png", "webp", "bmp")):
+def test_formats_are_read_and_folders_below_a_class_are_its(tmp_path: Path, noise, spec, progress) -> None:
+    for number, ending in enumerate(("jpg", "JPEG", "png", "webp", "bmp", "tif", "gif", "ppm", "avif")):
         place = tmp_path / "images" / ("cat" if number % 2 else "dog") / "monday"
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise(1, seed=number, side=9)[0]).save(place / f"{number}.{ending}")
-    assert read(tmp_path / "images", spec, progress).counts.tolist() == [2, 3]
+    assert read(tmp_path / "images", spec, progress).counts.tolist() == [4, 5]
 
 
 def test_hidden_names_are_passed_over_and_strays_are_reported(class_folders: MakeFolders, spec, progress) -> None:
@@ -77,7 +77,7 @@ def test_hidden_names_are_passed_over_and_strays_are_reported(class_folders: Mak
     (folder / "000.png").write_bytes((folder / "cat" / "000.png").read_bytes())
     assert read(folder, spec, progress).counts.tolist() == [2, 2]
     assert len(progress.lines) == 2
-    assert "1 files do not end like an image and are left out, as" in progress.lines[0]
+    assert "1 files do not end like an image and are left out (1 .txt), as" in progress.lines[0]
     assert "notes.txt" in progress.lines[0]
     assert "1 images outside the class folders are left out" in progress.lines[1]
 
@@ -163,3 +163,79 @@ def test_a_folder_that_may_not_be_read_is_named(
     monkeypatch.setattr("edgec.data.folders.os.walk", walk)
     with pytest.raises(DataError, match=r"images' cannot be read: Permission denied"):
         read(folder, spec, progress)
+
+
+def test_one_bad_file_among_few_is_left_out_and_named(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 4, "dog": 3})
+    (folder / "cat" / "000.png").write_bytes(b"no image")
+    assert read(folder, spec, progress).counts.tolist() == [3, 3]
+    assert len(progress.lines) == 1
+    assert "left out: image" in progress.lines[0]
+    with pytest.raises(DataError, match="1 of 7 images cannot be read"):
+        read(folder, spec, progress, max_unreadable=0)
+
+
+def test_what_systems_leave_behind_is_passed_over(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 2, "dog": 2})
+    (folder / "__MACOSX" / "cat").mkdir(parents=True)
+    (folder / "__MACOSX" / "cat" / "000.png").write_bytes((folder / "cat" / "000.png").read_bytes())
+    (folder / "cat" / "Thumbs.db").write_bytes(b"x")
+    samples = read(folder, spec, progress)
+    assert (samples.classes, samples.counts.tolist(), progress.lines) == (("cat", "dog"), [2, 2], [])
+
+
+def test_other_files_are_counted_by_their_endings(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 2, "dog": 2})
+    for name in ("a.txt", "b.TXT", "c.json", "README"):
+        (folder / "dog" / name).write_text("x")
+    read(folder, spec, progress)
+    assert "4 files do not end like an image and are left out (2 .txt, 1 without an ending, 1 .json)" in (
+        progress.lines[0].replace("1 .json, 1 without an ending", "1 without an ending, 1 .json")
+    )
+
+
+def test_a_class_folder_without_images_stays_a_class_and_is_named(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({"cat": 2, "dog": 2})
+    (folder / "eel").mkdir()
+    assert read(folder, spec, progress).counts.tolist() == [2, 2, 0]
+    assert progress.lines == [f"'{folder}': 1 of 3 class folders hold no image: 'eel'"]
+
+
+def test_accents_are_the_same_however_they_are_written(class_folders: MakeFolders, spec, progress) -> None:
+    in_one, in_two = "caf\u00e9", "cafe\u0301"
+    folder = class_folders({in_two: 2, "tea": 1})
+    assert read(folder, spec, progress).classes == (in_one, "tea")
+    assert read(folder, spec, progress, classes=("tea", in_one)).counts.tolist() == [1, 2]
+    assert read(folder, spec, progress, classes=("tea", in_two)).counts.tolist() == [1, 2]
+
+
+def test_numbers_that_sort_as_text_are_told_of(class_folders: MakeFolders, spec, progress) -> None:
+    folder = class_folders({str(number): 1 for number in (0, 1, 2, 10)})
+    assert read(folder, spec, progress).classes == ("0", "1", "10", "2")
+    assert "sort as text (0, 1, 10, 2, …)" in progress.lines[0]
+    progress.lines.clear()
+    read(folder, spec, progress, classes=("0", "1", "2", "10"))
+    assert progress.lines == []
+
+
+def test_twelve_bits_in_sixteen_are_named_and_scaled(tmp_path: Path, spec, progress) -> None:
+    grey = np.random.default_rng(0).integers(0, 4096, (4, 8, 8), dtype=np.uint16)
+    grey[0, 0, 0] = 4095
+    for number, pixels in enumerate(grey):
+        place = tmp_path / "images" / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{number}.{'png' if number % 3 else 'tif'}")
+    with pytest.raises(DataError, match="its 16-bit files use 12 bits at most") as caught:
+        read(tmp_path / "images", spec, progress)
+    assert caught.value.hint == "--set model.input.bits=12, or 16 if they are meant to be so dark"
+    samples = read(tmp_path / "images", spec.model_copy(update={"bits": 12}), progress)
+    np.testing.assert_array_equal(samples.decoded()[0, ..., 0], grey[0] >> 4)
+    assert read(tmp_path / "images", spec.model_copy(update={"bits": 16}), progress).decoded().max() == 15
+
+
+def test_files_are_brought_to_size_in_another_way(class_folders: MakeFolders, spec, progress) -> None:
+    samples = read(class_folders({"cat": 2, "dog": 2}), spec, progress).choose(np.array([3, 0]))
+    wider = reframed(samples, InputSpec(height=8, width=16, resize="squash"))
+    assert wider is not None
+    assert wider.shape == (2, 8, 16, 3)
+    assert reframed(samples.take(np.array([0])), spec) is None

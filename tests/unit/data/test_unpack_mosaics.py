@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import unpack_mosaics
 from edgec.core.errors import DataError
 from edgec.core.inputs import InputSpec
 from edgec.data import load_ood, load_samples
-
-SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "unpack_mosaics.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("unpack_mosaics", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "unpack_mosaics", module)  # where dataclasses look for the annotations
-        spec.loader.exec_module(module)
-        yield module
 
 
 def mosaic(images: np.ndarray, columns: int) -> Image.Image:
@@ -56,10 +43,10 @@ def sheets(tmp_path: Path, noise) -> tuple[Path, np.ndarray]:
     return data, images
 
 
-def test_what_it_writes_our_loader_takes(script, sheets, tmp_path: Path, progress) -> None:
+def test_what_it_writes_our_loader_takes(sheets, tmp_path: Path, progress) -> None:
     data, images = sheets
     spec = InputSpec(height=32, width=32)
-    paths = script.unpack(data, tmp_path / "out")
+    paths = unpack_mosaics.unpack(data, tmp_path / "out")
     assert [path.name for path in paths] == [
         "cifar10_train.npz",
         "cifar10_test.npz",
@@ -76,35 +63,35 @@ def test_what_it_writes_our_loader_takes(script, sheets, tmp_path: Path, progres
     assert not any((image == near).all(axis=(1, 2, 3)).any() for image in ood.pixels[np.arange(4)])
 
 
-def test_it_leaves_alone_what_is_there_and_writes_the_same_bytes_again(script, sheets, tmp_path: Path) -> None:
+def test_it_leaves_alone_what_is_there_and_writes_the_same_bytes_again(sheets, tmp_path: Path) -> None:
     data, _ = sheets
-    paths = script.unpack(data, tmp_path / "out")
+    paths = unpack_mosaics.unpack(data, tmp_path / "out")
     first = [path.read_bytes() for path in paths]
     paths[0].write_bytes(b"mine")
     paths[1].unlink()
-    script.unpack(data, tmp_path / "out")
+    unpack_mosaics.unpack(data, tmp_path / "out")
     assert [path.read_bytes() for path in paths] == [b"mine", *first[1:]]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in paths)
 
 
-def test_a_missing_or_short_mosaic_is_named(script, sheets, tmp_path: Path, noise) -> None:
+def test_a_missing_or_short_mosaic_is_named(sheets, tmp_path: Path, noise) -> None:
     data, _ = sheets
     mosaic(noise(2, side=32), 3).save(data / "cifar10_test.webp", lossless=True)
     with pytest.raises(DataError, match=r"cifar10_test\.webp' has 3 tiles, 7 have a label"):
-        script.unpack(data, tmp_path / "out")
+        unpack_mosaics.unpack(data, tmp_path / "out")
     (data / "cifar10_test.webp").unlink()
     with pytest.raises(DataError, match=r"cifar10_test\.webp' does not exist"):
-        script.unpack(data, tmp_path / "out")
+        unpack_mosaics.unpack(data, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cifar10_train.npz"]
 
 
-def test_the_command_names_the_files_or_the_error(script, sheets, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_command_names_the_files_or_the_error(sheets, tmp_path: Path, monkeypatch, capsys) -> None:
     data, _ = sheets
     monkeypatch.setattr("sys.argv", ["unpack_mosaics.py", str(tmp_path / "out")])
     monkeypatch.setenv("EDGEC_DATA", str(data))
-    assert script.main() == 0
+    assert unpack_mosaics.main() == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out" / "trashnet64.npz")
     monkeypatch.setenv("EDGEC_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setattr("sys.argv", ["unpack_mosaics.py", str(tmp_path / "other")])
-    assert script.main() == 2
+    assert unpack_mosaics.main() == 2
     assert "error: '" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """README and docs: commands run, configs bind, code works.
 
 In a block of `console`, lines that begin with `$ edgec` or `$ .venv/bin/edgec` are run one after another, page by page;
-`build` as a dry run. A block of `toml` is a config, unless its first line names another schema; where it names a file, the
-commands of the page find it there.
+`build` as a dry run. Blocks of `console devices` are run by `tests/integration/test_readme.py`. A block of `toml` is a config,
+unless its first line names another schema; where it names a file, the commands of the page find it there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from edgec.calibrate.recipe import Recipe
 from edgec.cli import main
@@ -25,6 +26,7 @@ from edgec.package import write_archive
 from edgec.pipeline.config import BuildConfig, read_config
 
 ROOT = Path(__file__).parents[3]
+README = ROOT / "README.md"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").rglob("*.md"))
 SCHEMAS = {"target": Target, "recipe": Recipe}
 BUNDLE = "build/digits-jetson-orin-nano-8gb"
@@ -74,9 +76,13 @@ def sandbox(make_pets: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.
     return tmp_path
 
 
+def typed(block: Block) -> list[str]:
+    return [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
+
+
 def commands(page: Path) -> list[list[str]]:
-    lines = [line for block in blocks(page) if block.language == "console" for line in block.text.splitlines()]
-    calls = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]
+    here = [block for block in blocks(page) if block.language == "console" and "devices" not in block.words]
+    calls = [shlex.split(line) for block in here for line in typed(block)]
     edgec = [call[1:] for call in calls if call[0] in ("edgec", ".venv/bin/edgec")]
     return [[*call, "--dry-run"] if call[0] == "build" else call for call in edgec]
 
@@ -114,8 +120,32 @@ def test_json_is_json(block: Block) -> None:
     json.loads(block.text)
 
 
-def test_the_two_commands_stand_in_the_readme_word_for_word() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    environment = "$ python3 -m venv .venv && .venv/bin/pip install -e"
-    assert f"\n{environment} '.[build]' && .venv/bin/edgec build --target jetson\n" in readme
-    assert f"\n{environment} '.[build,dev]' && .venv/bin/pytest\n" in readme
+SET_UP = "python3 -m venv .venv && .venv/bin/pip install -e"
+TWO_COMMANDS = (
+    f"{SET_UP} '.[build]' && .venv/bin/edgec build --target jetson",
+    f"{SET_UP} '.[build,dev]' && .venv/bin/pytest",
+)
+
+
+def test_the_readme_begins_with_the_two_commands_word_for_word() -> None:
+    first, second, *_ = [line for block in blocks(README) for line in typed(block)]
+    assert (first, second) == TWO_COMMANDS
+
+
+def test_every_command_of_the_readme_is_run_by_a_test() -> None:
+    shown = [(block, line) for block in blocks(README) for line in typed(block)]
+    devices = [line for block, line in shown if "devices" in block.words]
+    here = [shlex.join(call) for call in commands(README)]
+    assert devices
+    assert len(TWO_COMMANDS) + len(here) + len(devices) == len(shown)
+    assert not [block.text for block in blocks(README) if block.language not in ("console", "toml", "python", "json")]
+
+
+def test_the_readme_fits_a_first_visit() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.partition("\n## Commands\n")[0].split()) <= 900
+    picture = ROOT / "docs" / "images" / "report.png"
+    assert "](docs/images/report.png)" in text.partition("\n## ")[0]
+    with Image.open(picture) as image:
+        assert image.width == 1280
+    assert picture.stat().st_size < 150_000

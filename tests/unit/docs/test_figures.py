@@ -25,7 +25,7 @@ BY_HAND = re.compile(r"commit\s`[0-9a-f]{7,40}`")
 """What the section of a table without a file must say."""
 PENDING = {("results.md", "What brings it"), ("serving.md", "3. Serving")}
 """Sections whose tables are about to be measured anew, and one whose figures are limits that are set."""
-NOT_YET = {"exported", "hostile_graphs", "latency"}
+NOT_YET = {"exported", "latency", "pixels"}
 """Files of results that are to come; until then their parts stay as they are."""
 
 
@@ -47,14 +47,12 @@ def by_hand(page: Path) -> Iterator[tuple[str, str]]:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """What README and docs say that was measured."""
-    monkeypatch.syspath_prepend(str(ROOT / "docs"))
     return import_module("measured")
 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """With results of its own."""
-    monkeypatch.syspath_prepend(str(ROOT / "docs"))
     module = import_module("figures")
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(module, "ROOT", tmp_path)
@@ -163,6 +161,16 @@ def test_a_line_gives_its_figures_and_the_command_without_its_file(figures: Modu
     assert figures.lines(listed).splitlines()[2] == (
         "| both | 50.0 % (n = 50); −0.1 points (n = 50) | `python benchmarks/made_up.py` |"
     )
+
+
+def test_of_several_commands_a_row_names_the_one_that_speaks_of_it(figures: ModuleType) -> None:
+    commands = tuple(
+        f"python benchmarks/x.py {rest} --output a.json" for rest in ("cat --samples 50", "cat --samples 10", "dog")
+    )
+    run = figures.Run(commands=commands, commit="", machine="", date="", versions={}, rows=())
+    assert figures.short_command(run, "cat: 50 samples: ours: top-1") == "python benchmarks/x.py cat --samples 50"
+    assert figures.short_command(run, "fox: 50 beside none") == "python benchmarks/x.py cat --samples 50"
+    assert figures.short_command(run, "all: accepted") == "python benchmarks/x.py dog"
 
 
 def test_a_spread_over_seeds_is_a_deviation(figures: ModuleType) -> None:

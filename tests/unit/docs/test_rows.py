@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.setattr(sys, "argv", [str(ROOT / "benchmarks" / "build.py"), "digits", "--seeds", "2"])
     module = import_module("rows")
     monkeypatch.setattr(module, "commit", lambda: "c0ffee")
@@ -76,7 +75,6 @@ def test_a_row_of_the_same_name_and_another_unit_is_another_row(rows: ModuleType
 
 
 def test_results_of_an_edgec_from_elsewhere_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     module = import_module("rows")
     module.commit.cache_clear()
     monkeypatch.setattr(module, "ROOT", tmp_path)
@@ -86,7 +84,6 @@ def test_results_of_an_edgec_from_elsewhere_are_not_kept(monkeypatch: pytest.Mon
 
 
 def test_the_commit_says_when_code_was_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     module = import_module("rows")
     answers = {"rev-parse": "c0ffee", "status": " M toolchain/edgec/cli/build.py"}
     monkeypatch.setattr(module, "_git", lambda command, *_: answers[command])

@@ -25,7 +25,8 @@ from edgec.core.errors import UnsupportedError
 from edgec.core.inputs import InputSpec, normalise
 from edgec.core.samples import Samples
 from edgec.data import load_digits_splits
-from edgec.export.onnx import INPUT_NAME, OUTPUT_NAME, export_onnx, to_opset
+from edgec.export.onnx import INPUT_NAME, OUTPUT_NAME, export_onnx
+from edgec.graph.opset import to_opset
 from edgec.models.cifar_resnet import resnet20
 from edgec.models.digits import digits_net
 from edgec.models.infer import logits_of
@@ -195,10 +196,22 @@ def test_torchvision_nets_go_through(tmp_path: Path, name: str, opset: int) -> N
     require_agreement(classifier, tmp_path / "m.onnx")
 
 
+class Sampling(nn.Module):
+    """Means of an image that a grid samples, for which onnx has no definition in older operators."""
+
+    def __init__(self, side: int, classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, classes)
+        self.register_buffer("grid", torch.zeros(1, side, side, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        grid = self.get_buffer("grid").expand(len(x), -1, -1, -1)
+        return self.head(nn.functional.grid_sample(x, grid, align_corners=False).mean(dim=(2, 3)))
+
+
 def test_an_operator_that_the_opset_does_not_know_is_named(tmp_path: Path) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
-    with pytest.raises(UnsupportedError, match=r"the model cannot be written in opset 13: .*HardSwish") as caught:
-        export_onnx(small(net), tmp_path / "m.onnx", opset=13)
+    with pytest.raises(UnsupportedError, match=r"the model cannot be written in opset 13: .*GridSample") as caught:
+        export_onnx(small(Sampling(4, 10)), tmp_path / "m.onnx", opset=13)
     assert "\n" not in str(caught.value)
     assert "runtime.opset" in str(caught.value.hint)
     assert list(tmp_path.iterdir()) == []
@@ -248,6 +261,21 @@ def test_axes_that_two_reductions_share_serve_both() -> None:
 def test_axes_that_another_operator_needs_stay() -> None:
     nodes = [NODE("ReduceMean", ["x", "axes"], ["a"], keepdims=0), NODE("Unsqueeze", ["a", "axes"], ["y"])]
     model = graph(*nodes, constants={"axes": np.array([2, 3])})
+    np.testing.assert_array_equal(evaluate(to_opset(model, 13), X), evaluate(model, X))
+
+
+@pytest.mark.parametrize(("operator", "came_with"), [("HardSwish", 14), ("Mish", 18), ("Gelu", 20), ("Swish", 24)])
+def test_an_operator_that_came_later_is_written_out_in_older_ones(operator: str, came_with: int) -> None:
+    model = graph(NODE(operator, ["x"], ["y"]), constants={})
+    model.opset_import[0].version = came_with
+    lowered = to_opset(model, 13)
+    assert operator not in {node.op_type for node in lowered.graph.node}
+    np.testing.assert_allclose(evaluate(lowered, X), evaluate(model, X), atol=1e-6)  # of other roundings
+
+
+def test_an_attribute_at_its_default_is_no_hindrance() -> None:
+    model = graph(NODE("Cast", ["x"], ["i"], to=7, saturate=1), NODE("Cast", ["i"], ["y"], to=1), constants={})
+    model.opset_import[0].version = 19
     np.testing.assert_array_equal(evaluate(to_opset(model, 13), X), evaluate(model, X))
 
 
@@ -326,3 +354,27 @@ def test_a_model_that_cannot_be_exported_is_one_line_with_a_hint(
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_layers_have_the_names_of_their_modules(exported: Callable[..., Path], teacher: Classifier, raw: bool) -> None:
+    graph = onnx.load(exported(18, raw=raw)).graph
+    layers = [node.name for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    modules = [name for name, module in teacher.module.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert layers == modules
+
+
+def test_a_module_that_runs_twice_names_one_layer(tmp_path: Path) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same = nn.Linear(4, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.same(self.same(images.mean((1, 2))))
+
+    spec = InputSpec(height=4, width=4, channels=1, mean=(0.0,), std=(1.0,))
+    export_onnx(Classifier(module=Twice().eval(), input=spec, labels=tuple("abcd")), tmp_path / "twice.onnx", opset=18)
+    names = [node.name for node in onnx.load(tmp_path / "twice.onnx").graph.node if node.op_type == "Gemm"]
+    assert len(set(names)) == 2
+    assert names[0] == "same"

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,17 +10,7 @@ from hypothesis import strategies as st
 from edgec.core.compute import Compute, Efficiency, Fill
 from edgec.latency.roofline import cost_of
 from edgec.latency.workload import OperatorClass, Traffic, Work
-
-SPEC = importlib.util.spec_from_file_location(
-    "benchmarks_latency_fit", Path(__file__).resolve().parents[3] / "benchmarks" / "latency_fit.py"
-)
-assert SPEC is not None
-assert SPEC.loader is not None
-latency_fit = importlib.util.module_from_spec(SPEC)
-sys.modules[SPEC.name] = latency_fit
-SPEC.loader.exec_module(latency_fit)
-Fit, Observation, Priors = latency_fit.Fit, latency_fit.Observation, latency_fit.Priors
-fit_parameters, predict_observations = latency_fit.fit_parameters, latency_fit.predict_observations
+from latency_fit import Fit, Observation, Priors, fit_parameters, predict_observations
 
 PUBLISHED = ("dense", "winograd", "pointwise", "grouped", "depthwise", "elementwise")
 TRUE = (

@@ -23,7 +23,7 @@ PLAIN = Compute(
     floor_us=7,
     efficiency=Efficiency(dense=0.5, pointwise=0.25, depthwise=0.1, elementwise=0.01),
 )
-SINGLE = SUPER.quantization.model_copy(update={"rest": "float32"})
+SINGLE = SUPER.quantization.model_copy(update={"float_type": "float32"})
 DEVICE = SUPER.model_copy(update={"compute": PLAIN, "title": "A device", "quantization": SINGLE})
 
 any_size = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

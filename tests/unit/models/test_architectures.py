@@ -17,7 +17,7 @@ def test_a_cifar_resnet_has_as_many_parameters_as_the_published_one(factory, cou
 
 
 def test_weights_of_convolutions_and_the_head_are_those_of_the_imbalance_study() -> None:
-    """268,336 without biases and batch norm (METHODS.md §2)."""
+    """268,336 without biases and batch norm (docs/methods.md §2)."""
     assert sum(p.numel() for p in resnet20().parameters() if p.ndim > 1) == 268_336
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from torch import nn
 
 from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_image
-from edgec.core.errors import ExportMismatchError
+from edgec.core.errors import DataError, ExportMismatchError
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import Images
-from edgec.pipeline.agreement import require_agreement
+from edgec.pipeline.agreement import Agreement, require_agreement, require_same_classes
 from edgec.runtime import Session
+
+if TYPE_CHECKING:
+    from edgec.models.onnx.given import Given
 
 LABELS = ("cat", "dog", "eel")
 
@@ -106,3 +110,49 @@ def test_a_near_tie_may_fall_either_way(session: Any, spec: InputSpec, images: I
     classifier = Classifier(module=module.eval(), input=spec, labels=LABELS)
     facts = require_agreement(classifier, session(), (images,))
     assert facts.same_class < 1.0
+
+
+@dataclass(frozen=True)
+class File:
+    """Stands for an ONNX file: classes by the reference, of which some images get another one."""
+
+    linear: Any
+    wrong: int = 0
+    kernels: bool = True
+    tie: float = 1e-3
+
+    def classes(self, pixels: np.ndarray) -> np.ndarray:
+        if not self.kernels:
+            raise DataError("onnxruntime cannot load the model")
+        return self.classes_by_reference(pixels)
+
+    def classes_by_reference(self, pixels: np.ndarray) -> np.ndarray:
+        found = self.linear.logits(pixels).argmax(axis=1)
+        found[: self.wrong] = (found[: self.wrong] + 1) % 3
+        return found
+
+
+def compared(file: File, session: Session, images: Images) -> Agreement:
+    return require_same_classes(cast("Given", file), session, (images,))
+
+
+def test_a_graph_made_of_a_file_agrees_with_it(linear: Any, session: Any, images: Images) -> None:
+    assert compared(File(linear), session(), images) == Agreement(images=300, same_class=1.0)
+
+
+def test_a_graph_that_gives_other_classes_than_its_file_ends_the_build(
+    linear: Any, session: Any, images: Images
+) -> None:
+    with pytest.raises(ExportMismatchError, match="gives 4 of 300 images another class") as caught:
+        compared(File(linear, wrong=2), session(), images)  # two in each of two batches
+    assert "report it with the file" in str(caught.value.hint)
+
+
+def test_a_near_tie_is_no_other_class(linear: Any, session: Any, images: Images) -> None:
+    assert compared(File(linear, wrong=2, tie=10.0), session(), images).same_class == 1
+
+
+def test_a_file_that_onnxruntime_has_no_kernels_for_is_compared_on_a_few_images(
+    linear: Any, session: Any, images: Images
+) -> None:
+    assert compared(File(linear, kernels=False), session(), images).images == 6

@@ -14,14 +14,20 @@ import numpy as np
 import pytest
 
 from edgec.core.errors import ConfigError, DataError
+from edgec.core.target import Scheme
 from edgec.pipeline import plan as planning
 from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import read_config
 from edgec.pipeline.device import Device
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.pipeline.plan import Plan, plan_build
+from onnx_files import FILES as ONNX_FILES
+from onnx_files import REFUSED
 
-ALL = ["data", "baseline", "few", "compress", "export", "calibrate", "quantize", "prove", "evaluate", "package"]
+ALL = [
+    *("data", "teacher", "baseline", "few", "compress", "export", "calibrate", "quantize", "prove", "evaluate"),
+    "package",
+]
 INPUT = {"height": 8, "width": 8, "channels": 1, "mean": [0.3], "std": [0.4]}
 OOD = ("data.ood_count", 60)
 """A setting of the data: a model of one's own needs images of one's own, or this, which stands for the digits."""
@@ -97,7 +103,7 @@ class TestSettings:
         assert changed(plan(), plan(("target", str(tmp_path / "faster.toml")))) == ["evaluate", "package"]
 
     def test_the_device_matters_to_training(self) -> None:
-        assert changed(plan(), plan(device=Device.CUDA)) == after("baseline")
+        assert changed(plan(), plan(device=Device.CUDA)) == after("teacher")
 
     def test_a_new_version_of_a_tool_makes_everything_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = plan()
@@ -153,7 +159,32 @@ class TestInputs:
             (tmp_path / f"{name}.onnx").write_bytes(data)
         first, moved, other = (self.of(images, name=str(tmp_path / f"{n}.onnx"), weights=None) for n in "abc")
         assert changed(first, moved) == []
-        assert changed(first, other) == after("export")
+        assert changed(first, other) == ["teacher", *after("export")]
+
+    def test_the_file_that_holds_an_onnx_models_weights_counts(self, images: Path, tmp_path: Path) -> None:
+        made = ONNX_FILES["external data, one file"].make(tmp_path)
+        before = self.of(images, name=str(made), weights=None)
+        made.with_name("model.onnx.data").write_bytes(b"other")
+        assert changed(before, self.of(images, name=str(made), weights=None)) == after("export")
+
+    @pytest.mark.parametrize("name", ["weights that are gone", "weights outside of the folder", "TorchScript"])
+    def test_a_file_that_is_no_whole_onnx_model_is_refused_before_anything_runs(
+        self, name: str, images: Path, tmp_path: Path
+    ) -> None:
+        make, words = REFUSED[name]
+        with pytest.raises(DataError, match=words):
+            self.of(images, name=str(make(tmp_path)), weights=None)
+
+    def test_a_model_that_is_quantised_already_ships_as_it_is(self, images: Path, tmp_path: Path) -> None:
+        made = str(ONNX_FILES["QDQ, symmetric int8"].make(tmp_path))
+        found = self.of(images, name=made, weights=None)
+        assert found.as_given
+        assert (found.target.quantization.scheme, found.target.quantization.float_type) == (Scheme.S8S8, "float32")
+        model = {"name": made, "input": INPUT}
+        data = [(f"data.{split}", str(images / split)) for split in ("train", "test")]
+        with pytest.raises(ConfigError, match="is quantised already, so it ships as it is") as caught:
+            plan(("model", model), *data, OOD, ("quantize.equalize", True))
+        assert "leave [quantize] out" in str(caught.value.hint)
 
     def test_the_code_of_an_architecture_counts(
         self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -176,7 +207,7 @@ class TestStages:
         assert stages == [stage for stage in ALL if stage not in ("baseline", "few", "compress")]
 
     def test_an_onnx_model_is_not_compressed(self, tmp_path: Path) -> None:
-        (tmp_path / "m.onnx").write_bytes(b"")
+        (tmp_path / "m.onnx").write_bytes(b"\x08\x09")
         model = {"name": str(tmp_path / "m.onnx"), "input": INPUT}
         assert plan(("model", model), OOD, ("compress.compare", ["plain", "few"])).compresses is False
 
@@ -211,7 +242,7 @@ class TestFaults:
         assert hint in str(getattr(caught.value, "hint", ""))
 
     def test_preprocessing_cannot_be_put_into_a_finished_graph(self, tmp_path: Path) -> None:
-        (tmp_path / "m.onnx").write_bytes(b"")
+        (tmp_path / "m.onnx").write_bytes(b"\x08\x09")
         model = {"name": str(tmp_path / "m.onnx"), "input": INPUT}
         with pytest.raises(ConfigError, match=r"preprocess_in_graph: the model '.*m\.onnx' is a finished graph"):
             plan(("model", model), OOD, ("export.preprocess_in_graph", True))

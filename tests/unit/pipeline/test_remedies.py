@@ -26,7 +26,7 @@ def test_int8_tries_ranges_equalisation_and_mixed_precision() -> None:
 
 
 def test_narrow_weights_and_a_float16_rest_are_widened_first() -> None:
-    widened = ["quantize.weight_bits=8", 'quantize.rest="float32"']
+    widened = ["quantize.weight_bits=8", 'quantize.float_type="float32"']
     assert tried(("target", "jetson"), ("quantize.weight_bits", 4)) == [*widened, *RECIPES, *REFINING]
 
 

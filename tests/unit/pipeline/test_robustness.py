@@ -27,7 +27,7 @@ def test_no_model_is_opened_where_nothing_is_asked() -> None:
     assert robustness.robustness_measurements(sources(), images, models) == ([], [])
 
 
-def test_strangers_are_read_as_patiently_as_the_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unseen_ood_are_read_as_patiently_as_the_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
     class Read(Exception):  # noqa: N818 - ends the test
@@ -40,5 +40,5 @@ def test_strangers_are_read_as_patiently_as_the_other_images(monkeypatch: pytest
     monkeypatch.setattr("edgec.data.load_ood", load)
     images: Any = None
     with pytest.raises(Read):
-        robustness.robustness_measurements(sources(strangers=5), images, dict)
+        robustness.robustness_measurements(sources(unseen_ood=5), images, dict)
     assert (seen["path"], seen["max_unreadable"], seen["count"], seen["seed"]) == ("pool", 0.25, 13, 5)

@@ -89,57 +89,74 @@ def images(labels):
     return few, Images(pixels=ood, digests=tuple(map(digest_image, ood)), source="CIFAR-100"), assigned
 
 
-def accuracy(path, images, labels):
-    """Percent right: overall, and per class."""
+SOME = slice(0, 4000)
+"""Test images of int8 graphs: onnxruntime takes its time with those that are made for TensorRT."""
+
+
+def right_of(path, images, labels):
+    """Which images are right."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     parts = [session.run(None, {"input": feed(images[i : i + 250])})[0] for i in range(0, len(images), 250)]
-    right = np.concatenate(parts).argmax(axis=1) == labels
+    return np.concatenate(parts).argmax(axis=1) == labels
+
+
+def accuracy(right, labels):
+    """Percent right: overall, and per class."""
     return 100 * right.mean(), np.array([100 * right[labels == c].mean() for c in range(10)])
 
 
-def test_int8_costs_less_than_the_bar(resnet20, images, test_images, labels, target, tmp_path):
+@pytest.fixture(scope="module")
+def fp32(resnet20, test_images, labels):
+    """Which test images FP32 gets right."""
+    return right_of(resnet20, test_images, labels["test_y"])
+
+
+def test_fp32_is_as_good_as_the_readme_of_the_data_has_it(fp32):
+    assert 100 * fp32.mean() == pytest.approx(91.73, abs=0.02)
+
+
+def test_int8_costs_less_than_the_bar(resnet20, images, test_images, labels, fp32, target, tmp_path):
     recipe = load_recipe("balanced")
     chosen = calibration_set(*images, recipe, seed=0)
-    before, classes_before = accuracy(resnet20, test_images, labels["test_y"])
-    assert before == pytest.approx(91.73, abs=0.02)  # as the data's README has it
+    truth = labels["test_y"][SOME]
+    before, classes_before = accuracy(fp32[SOME], truth)
     exact = () if this_host().saturates else (("u8s8", "onnxruntime"),)
     for scheme, engine in (*exact, ("s8s8", "onnxruntime"), ("s8s8", "tensorrt")):
         aim, output = target(scheme, engine), tmp_path / f"{scheme}-{engine}.onnx"
         ranges = observe_ranges(resnet20, chosen, recipe, target=aim, feed=feed)
         quantize_model(resnet20, ranges, aim, output=output)
-        after, classes_after = accuracy(output, test_images, labels["test_y"])
-        # The bar of the issue; measured over three seeds: 0.1 overall, 0.9 in a class.
+        after, classes_after = accuracy(right_of(output, test_images[SOME], truth), truth)
+        # The bar of the issue; measured over three seeds on all images: 0.1 overall, 0.9 in a class.
         assert before - after <= 1
         assert np.max(classes_before - classes_after) <= 2.5
 
 
 def test_int4_weights_cost_less_than_the_bar_and_the_file_is_the_net_in_torch(
-    resnet20, images, test_images, labels, target, tmp_path
+    resnet20, images, test_images, labels, fp32, target, tmp_path
 ):
     recipe, aim = load_recipe("balanced"), target("s8s8", "tensorrt", weight_bits=4)
     chosen = calibration_set(*images, recipe, seed=0)
     seen = Weighed(images=torch.from_numpy(feed(chosen.pixels)), shares=torch.from_numpy(chosen.weights).float())
     network = Network(prepare(resnet20), observe_ranges(resnet20, chosen, recipe, target=aim, feed=feed), aim)
     original = {layer.name: network.constant(layer.weight).clone() for layer in network.layers}
-    some = slice(0, 4000)
-    shown = torch.from_numpy(feed(test_images[some]))
+    few = slice(0, 2000)
+    truth, shown = labels["test_y"][few], feed(test_images[few])
 
     def shipped(name):
         model, ranges = network.quantizable()
         onnx.save(model, tmp_path / "refined.onnx")
         quantize_model(tmp_path / "refined.onnx", ranges, aim, output=tmp_path / name)
-        return accuracy(tmp_path / name, test_images[some], labels["test_y"][some])[0]
+        return Session(tmp_path / name, SPEC).logits(shown).argmax(1)
 
-    before, _ = accuracy(resnet20, test_images[some], labels["test_y"][some])
+    before = 100 * fp32[few].mean()
     nearest = shipped("nearest.onnx")
     round_weights_(network, seen, generator=torch.Generator().manual_seed(0), progress=Silent())
     correct_biases_(network, original, seen, generator=torch.Generator().manual_seed(0), progress=Silent())
     ours = shipped("ours.onnx")
-    assert nearest < before - 2  # without compensation it fails
-    assert before - ours <= 2  # the issue's limit
+    assert 100 * (nearest == truth).mean() < before - 2  # without compensation it fails
+    assert before - 100 * (ours == truth).mean() <= 2  # the issue's limit
     with torch.inference_mode():
-        in_torch = torch.cat([network(batch) for batch in shown.split(250)]).argmax(1).numpy()
-    session = Session(tmp_path / "ours.onnx", SPEC)
-    assert (session.logits(shown.numpy()).argmax(1) == in_torch).mean() >= 0.995  # the issue's limit; 0.9995 found
+        in_torch = torch.cat([network(batch) for batch in torch.from_numpy(shown).split(250)]).argmax(1).numpy()
+    assert (ours == in_torch).mean() >= 0.995  # the issue's limit; 0.9995 found

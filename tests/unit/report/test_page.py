@@ -167,6 +167,23 @@ def test_the_axis_begins_below_the_lowest_value(lowest: float, start: float, tic
     assert (axis.place(start), axis.place(0.0), axis.place(1.0)) == (0, 0, 100)
 
 
+def test_an_interval_that_goes_on_beyond_the_axis_has_an_arrow(ten_classes: Report) -> None:
+    wide = ("accuracy", Stage.BASELINE, "cat")
+    rows = tuple(
+        row.model_copy(update={"low": 0.0}) if (row.name, row.stage, row.label) == wide else row
+        for row in ten_classes.measurements
+    )
+    longer = ten_classes.model_copy(update={"measurements": rows})
+    arrows = [render_report(report, gates=None).count('d="M4 ') for report in (ten_classes, longer)]
+    assert arrows == [0, 1]
+
+
+def test_the_artifact_s_column_stays_in_sight_where_a_table_is_scrolled(ten_classes: Report) -> None:
+    page = render_report(ten_classes, gates=None)
+    assert page.count("pinned") >= 2
+    assert page.count('<th scope="col" class="final"') == 2
+
+
 def test_the_largest_confusions_come_first(ten_classes: Report) -> None:
     found = view.top_confusions(ten_classes, Stage.ARTIFACT, most=3)
     matrix = ten_classes.confusion[Stage.ARTIFACT]

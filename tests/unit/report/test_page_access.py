@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,31 +17,13 @@ from edgec.evaluate.gates import check_gates
 from edgec.evaluate.report import Report
 from edgec.report import page as page_module
 from edgec.report.page import render_report
+from report_page import invented
+from support import chromium
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 CSS = (Path(page_module.__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
-
-
-def load(name: str) -> ModuleType:
-    """A module of `benchmarks/`, whose neighbours it may import."""
-    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return module
-
-
-chromium = load("chromium")
-invented = load("report_page").invented
 
 
 def broken(report: Report, *, picture: str | None = PIXEL) -> BrokenImages:

@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import socket
 import ssl
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+import hostile_clients
+
 pytestmark = pytest.mark.network
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 MOST_BYTES = 500_000_000
 SECONDS = 0.5
 """Of each kind. A server that fails under one of these failed at once."""
@@ -33,23 +30,13 @@ KINDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def hostile() -> Iterator[ModuleType]:
-    """`benchmarks/hostile_clients.py`, for this file alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("hostile_clients")
-    for name in ("hostile_clients", "hostile_kinds", "rows"):
-        sys.modules.pop(name, None)
-
-
 @pytest.mark.slow
-def test_honest_clients_are_answered_beside_hostile_ones(hostile: ModuleType, bundle: Path, tmp_path: Path) -> None:
-    with hostile.served(bundle, tmp_path / "log") as (target, server):
+def test_honest_clients_are_answered_beside_hostile_ones(bundle: Path, tmp_path: Path) -> None:
+    with hostile_clients.served(bundle, tmp_path / "log") as (target, server):
         for address in ("127.0.0.66", "127.0.0.1"):  # another client's, and the honest clients' own
             there = replace(target, address=address)
             for kind in KINDS:
-                seen = asyncio.run(hostile.attack(there, server, kind, seconds=SECONDS))
+                seen = asyncio.run(hostile_clients.attack(there, server, kind, seconds=SECONDS))
                 # Clients of one address share what it may have under way: they may be told to come again.
                 refusals = {"429"} if address == "127.0.0.1" else set()
                 assert set(seen.failed) <= refusals, (kind, address)
@@ -58,14 +45,14 @@ def test_honest_clients_are_answered_beside_hostile_ones(hostile: ModuleType, bu
     assert len((tmp_path / "log").read_text().splitlines()) <= 4, (tmp_path / "log").read_text()
 
 
-def test_a_head_that_does_not_come_ends_its_connection(hostile: ModuleType, bundle: Path, tmp_path: Path) -> None:
+def test_a_head_that_does_not_come_ends_its_connection(bundle: Path, tmp_path: Path) -> None:
     """As `serve` sets it up, but for a shorter time: with uvicorn alone such a connection stays for ever."""
     script = f"""
 from pathlib import Path
 from edgec.serve import Settings, serve
 serve(Settings(bundle=Path({str(bundle)!r}), port=0, watch_seconds=None, head_seconds=0.5, connections=8))
 """
-    with hostile.served(bundle, tmp_path / "log", command=("-c", script)) as (target, _):
+    with hostile_clients.served(bundle, tmp_path / "log", command=("-c", script)) as (target, _):
         place = ("127.0.0.1", target.port)
         began = time.monotonic()
         waiting = [socket.create_connection(place) for _ in range(3)]
@@ -102,13 +89,13 @@ def until_closed(connection: socket.socket) -> bytes:
     return found[-4:]
 
 
-def test_tls_and_a_token(hostile: ModuleType, bundle: Path, tmp_path: Path) -> None:
+def test_tls_and_a_token(bundle: Path, tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     tokens = tmp_path / "tokens"
     tokens.write_text("a-token-of-many-characters\n")
     tokens.chmod(0o600)
     options = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--token-file", str(tokens))
-    with hostile.served(bundle, tmp_path / "log", *options) as (target, _):
+    with hostile_clients.served(bundle, tmp_path / "log", *options) as (target, _):
         assert "(token, TLS: for this machine only)" in (tmp_path / "log").read_text()
         context = ssl.create_default_context(cafile=str(certificate))
 
@@ -128,7 +115,7 @@ def test_tls_and_a_token(hostile: ModuleType, bundle: Path, tmp_path: Path) -> N
             assert not until_closed(plain).endswith(b"}")
 
 
-def test_handshakes_that_never_end_keep_nobody_out(hostile: ModuleType, bundle: Path, tmp_path: Path) -> None:
+def test_handshakes_that_never_end_keep_nobody_out(bundle: Path, tmp_path: Path) -> None:
     """They are counted as connections are, of which eight may be open here."""
     certificate, key = make_certificate(tmp_path)
     script = f"""
@@ -137,7 +124,7 @@ from edgec.serve import Settings, serve
 serve(Settings(bundle=Path({str(bundle)!r}), port=0, watch_seconds=None, connections=8,
                certificate=Path({str(certificate)!r}), key=Path({str(key)!r})))
 """
-    with hostile.served(bundle, tmp_path / "log", command=("-c", script)) as (target, _):
+    with hostile_clients.served(bundle, tmp_path / "log", command=("-c", script)) as (target, _):
         place = ("127.0.0.1", target.port)
         silent = [socket.create_connection(place, source_address=("127.0.0.66", 0)) for _ in range(40)]
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The integers that a target rounds activations to (METHODS.md §5)."""
+"""The integers that a target rounds activations to (docs/methods.md §5)."""
 
 from __future__ import annotations
 

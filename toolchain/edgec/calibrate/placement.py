@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgec.core.target import Scheme
-from edgec.graph.view import WEIGHTED, attribute, producers, readers
+from edgec.graph.kernels import CLAMPS, ELEMENTWISE, INTEGER, MOVERS, POOLS
+from edgec.graph.view import WEIGHTED, Graph, attribute
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -18,16 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Placement", "place"]
 
-_ELEMENTWISE = frozenset({"Add", "Mul"})
-_CLAMPS = frozenset({"Relu", "Clip"})
-# Their outputs hold no value outside the range of their input, and onnxruntime gives both the same scale.
-_POOLS = frozenset({"MaxPool", "AveragePool"})
-_SHAPERS = frozenset({"Pad", "Slice", "Split", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
-_MOVERS = _POOLS | _SHAPERS
-# onnxruntime's CPU provider has int8 kernels for all of these.
-_OTHERS = frozenset({"Concat", "GlobalAveragePool", "LeakyRelu", "Resize", "Sigmoid"})
-_ONNXRUNTIME = frozenset({"Conv", "Gemm", "MatMul"}) | _ELEMENTWISE | _CLAMPS | _MOVERS | _OTHERS
-_FOLLOWERS = _CLAMPS | _MOVERS - {"Pad", "Split"} | {"Resize"}
+_ONNXRUNTIME = INTEGER - {"Softmax"} | CLAMPS | MOVERS
+"""What is rounded for onnxruntime: probabilities are not, 256 levels of them would make ties."""
+_FOLLOWERS = CLAMPS | MOVERS - {"Pad", "Split"} | {"Resize"}
 """Operators that onnxruntime's quantiser leaves in floating point where their input is."""
 
 _FEW_PRODUCTS = 32
@@ -77,7 +71,7 @@ def place(model: ModelProto, target: Target, *, floats: Collection[str] = ()) ->
         target: Its engine decides.
         floats: Names of operators that are to stay in floating point, with or without weights.
     """
-    graph = _Graph(model.graph)
+    graph = _Placeable(model.graph)
     if target.runtime.engine == "tensorrt":
         excluded = (*graph.unfit(WEIGHTED), *floats)
         shortcuts = graph.shortcuts(excluded)
@@ -106,20 +100,18 @@ def place(model: ModelProto, target: Target, *, floats: Collection[str] = ()) ->
     )
 
 
-class _Graph:
+class _Placeable(Graph):
     """Questions that placement asks of a graph."""
 
     def __init__(self, graph: GraphProto) -> None:
-        self._graph = graph
+        super().__init__(graph)
         self._shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         self._constants = self._shapes.keys()
-        self._producers = producers(graph)
-        self._readers = readers(graph)
 
     def nodes(self, operators: frozenset[str], excluded: Iterable[str]) -> list[NodeProto]:
         """The nodes of these types that are not excluded."""
         left_out = set(excluded)
-        return [node for node in self._graph.node if node.op_type in operators and node.name not in left_out]
+        return [node for node in self.proto.node if node.op_type in operators and node.name not in left_out]
 
     def rounding(self, nodes: Iterable[NodeProto]) -> list[NodeProto]:
         """Those of the nodes that round: what merely moves or clamps does so where its input is rounded before it."""
@@ -163,7 +155,7 @@ class _Graph:
         Not where a pooling comes between: onnxruntime would move the rounding before it, and pool bytes channel by
         channel, at a thirtieth of the speed that it has with the channels of a pixel side by side.
         """
-        nodes = [node for node in self._graph.node if node.op_type in _POOLS or node.op_type == "Conv"][:2]
+        nodes = [node for node in self.proto.node if node.op_type in POOLS or node.op_type == "Conv"][:2]
         shapes = [self._shapes.get(node.input[1], ()) for node in nodes if node.op_type == "Conv"]
         if len(shapes) < 2 or not all(shapes) or math.prod(shapes[0][1:]) >= _FEW_PRODUCTS:
             return ()
@@ -174,9 +166,9 @@ class _Graph:
         """Activations that take another's range, each with that other; `kept` neither give nor take."""
         source: dict[str, str] = {}
         for node in nodes:
-            if node.op_type in _MOVERS and not self._pads_with_a_value(node):
+            if node.op_type in MOVERS and not self._pads_with_a_value(node):
                 source.update(dict.fromkeys(node.output, node.input[0]))
-            elif node.op_type in _CLAMPS and len(self._readers[node.input[0]]) == 1:
+            elif node.op_type in CLAMPS and len(self.readers(node.input[0])) == 1:
                 source[node.input[0]] = node.output[0]
         free = set(self._activations) - kept
         source = {name: other for name, other in source.items() if {name, other} <= free}
@@ -204,7 +196,7 @@ class _Graph:
 
     def _is_unfit(self, node: NodeProto) -> bool:
         constant = [name in self._constants or not name for name in node.input]
-        if node.op_type in _ELEMENTWISE:
+        if node.op_type in ELEMENTWISE:
             return any(constant)
         if node.op_type == "MatMul":
             return not constant[1]
@@ -214,14 +206,14 @@ class _Graph:
         return node.op_type == "Pad" and any(node.input[2:3])
 
     def _is_fusable(self, name: str) -> bool:
-        node = self._producers.get(name)
-        return node is not None and node.op_type == "Conv" and len(self._readers[name]) == 1
+        node = self.maker(name)
+        return node is not None and node.op_type == "Conv" and len(self.readers(name)) == 1
 
     @cached_property
     def _depths(self) -> dict[str, int]:
         """Weighted operators on the longest way to each tensor."""
         depths: dict[str, int] = {}
-        for node in self._graph.node:
+        for node in self.proto.node:
             before = max((depths.get(name, 0) for name in node.input), default=0)
             depths.update(dict.fromkeys(node.output, before + (node.op_type in WEIGHTED)))
         return depths
@@ -230,7 +222,7 @@ class _Graph:
     def _activations(self) -> list[str]:
         from onnx import TensorProto
 
-        graph = self._graph
+        graph = self.proto
         known = [*graph.input, *graph.value_info, *graph.output]
         floats = {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT}
         made = [*(value.name for value in graph.input), *(name for node in graph.node for name in node.output)]

@@ -26,7 +26,7 @@ class Recipe(BaseModel):
         name: How a configuration calls it, in `calibrate.recipe`.
         title: What it is for, for people.
         budget: Images at most.
-        class_balance: `balanced` draws and weighs images so that every class has the same say; `natural` takes
+        class_balance: `balanced` draws and weighs images so that all classes weigh the same; `natural` takes
             them as they come.
         class_weights: What a class counts beside the others, by its name, where 1 is not it; 0 leaves its images
             out; `balanced` only.

@@ -1,4 +1,4 @@
-"""The calibration set: few-sample and out-of-distribution images in which every class has the same say."""
+"""The calibration set: class-balanced few-sample and out-of-distribution images."""
 
 from __future__ import annotations
 

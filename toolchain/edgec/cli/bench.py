@@ -192,7 +192,7 @@ def _on_device(
         result = TypeAdapter(BenchResult).validate_json(said.text)
     except ValidationError as error:
         raise TransportError(
-            f"'{device.url}': the device answers what is no result", hint="install the same edgec on both sides"
+            f"'{device.url}': the device gave no valid result", hint="install the same edgec on both sides"
         ) from error
     record = json.loads(said.text)
     if record.get("digest") != payload.version.digest:

@@ -29,7 +29,6 @@ FLAGS = {
     "calibration": "data.calibration",
     "unlabelled": "data.unlabelled",
     "ood": "data.ood",
-    "without": "compress.oefsmc.without",
 }
 """Flags that stand for a setting of the config, by its dotted name."""
 
@@ -39,16 +38,11 @@ FLAGS = {
 @click.option("--target", metavar="NAME|FILE", help="Device profile; see: edgec targets list. [default: host]")
 @click.option("--model", metavar="NAME", help="torchvision:NAME, module:factory, or a FILE.onnx.")
 @click.option("--weights", type=click.Path(), help="The model's .safetensors or .pt file.")
-@click.option("--train", type=click.Path(), help="Labelled samples: class folders, .npz, or a CIFAR folder.")
+@click.option("--train", type=click.Path(), help="Labelled samples: class folders, a table, .npz and others.")
 @click.option("--test", type=click.Path(), help="Labelled test images.")
 @click.option("--calibration", type=click.Path(), help="Labelled images for the ranges alone.")
 @click.option("--unlabelled", type=click.Path(), help="Unlabelled images of the classes: a folder or .npz.")
 @click.option("--ood", type=click.Path(), help="Unlabelled images of anything: a folder or .npz.")
-@click.option(
-    "--without",
-    type=click.Choice(["compression", "finetuning", "all"]),
-    help="Leave a part of OE-FSMC out, for ablations.",
-)
 @click.option("--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: build/NAME-TARGET]")
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a setting, as in compress.steps=500."
@@ -168,6 +162,7 @@ def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -
             "cached": list(built.cached),
             "passed": not any(gate.blocks for gate in gates) if gates else None,
             "loss": report.loss and report.loss.model_dump(mode="json"),
+            "teacher": report.teacher and {**report.teacher.model_dump(mode="json"), "warning": report.teacher.warning},
             "left_out": report.data.left_out,
             "leaks": [leak.model_dump(mode="json") for leak in report.data.leaks],
             "contradictions": list(report.data.contradictions),

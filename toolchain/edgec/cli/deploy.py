@@ -135,7 +135,11 @@ def require_none_failed(failed: dict[str, str], total: int, *, hint: str) -> Non
 @click.option("--allow-downgrade", is_flag=True, help="Let a lower release take the place of a higher one.")
 @click.option("--service", metavar="NAME", help="The user's systemd unit to restart after the switch.")
 @click.option("--restart", metavar="COMMAND", help="On the device, in its folder, after the switch.")
-@click.option("--health", metavar="COMMAND", help="Likewise, after that; where it fails, the device is rolled back.")
+@click.option(
+    "--health",
+    metavar="COMMAND",
+    help="Command after that; where it fails, the device is rolled back.",
+)
 @signed_by
 def command(
     bundle: Path,

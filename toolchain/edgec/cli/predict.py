@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Classify images with a BUNDLE, as the device would.
 
-    FILE is an image (JPEG, PNG, WebP, BMP) or a folder, which stands for the images below it.
+    FILE is an image (JPEG, PNG, TIFF and others) or a folder, which stands for the images below it.
     """
     from edgec.runtime import load_model
 

@@ -113,7 +113,7 @@ def few_sample(
     """Compress with every method: alone, under OE-FSMC as in the paper, by our recipe without and with OOD images.
 
     Each is run for every total of samples, imbalance and seed; lists are given as in --samples 10,20,50. A run is
-    stored when it is finished: a study that was cut short goes on where it was.
+    stored when it is finished: a study that was cut short is resumed.
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.core.declaration import bind
@@ -179,7 +179,7 @@ def imbalance(
 
     Every net is trained from scratch on balanced classes, and on every profile, imbalance and seed; then it is pruned,
     quantised (DoReFa), or distilled into its quantised self. Lists are given as in --imbalance 10,100. A run is stored
-    when it is finished: a study that was cut short goes on where it was.
+    when it is finished: a study that was cut short is resumed.
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.core.declaration import bind

@@ -41,10 +41,12 @@ def print_summary(built: Built, gates: Sequence[GateResult]) -> None:
     console.print(_table(report), "", sep="\n")
     for lead, text in _lines(report):
         print_paragraph(console, text, lead=f"{lead}: ")
-    lost = report.loss and loss_text(report.loss)
+    lost, warning = report.loss and loss_text(report.loss), report.teacher and report.teacher.warning
     for note in report.notes:
-        if note != lost:
+        if note not in (lost, warning):
             print_paragraph(console, note, lead="note: ", style="dim")
+    if warning:
+        print_paragraph(console, warning, lead="warning: ", style="bold red")
     if lost:
         print_paragraph(console, lost, lead="lost: ", style="bold red")
     for text, style in _verdict(gates):
@@ -71,7 +73,8 @@ def _table(report: Report) -> Table:
         table.add_column(STAGES[stage][0].lower(), justify="right")
     by_class = {stage: report.by_class(stage, "accuracy") for stage in stages}
     counts = dict(zip(report.labels, report.train_counts or [0] * len(report.labels), strict=True))
-    shown = sorted(report.labels, key=lambda label: by_class[Stage.ARTIFACT][label].value)[:MOST]
+    shipped = by_class[Stage.ARTIFACT]
+    shown = sorted(report.labels, key=lambda label: shipped[label].value if label in shipped else 0.0)[:MOST]
     for label in sorted(shown, key=lambda label: -counts[label]):
         table.add_row(Text(label), str(counts[label]), *(_percent(by_class[stage].get(label)) for stage in stages))
     if len(shown) < len(report.labels):
@@ -83,7 +86,7 @@ def _table(report: Report) -> Table:
 
 
 def _percent(measurement: Measurement | None) -> str:
-    return "" if measurement is None else format_share(measurement.value)
+    return "n/a" if measurement is None else format_share(measurement.value)
 
 
 def _lines(report: Report) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from edgec.core.target import Source, Target
     from edgec.deploy.fleet import Device
-    from edgec.latency.fit.sweep import Calibrated
+    from edgec.latency.fit.sweep import Fitted
     from edgec.runtime.timing import Clock, Machine
 
 __all__ = ["command"]
@@ -83,7 +83,7 @@ def show(name: str, *, as_json: bool) -> None:
         console.print(part)
 
 
-@command.command("calibrate")
+@command.command("fit")
 @one_device
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="In an operator."
@@ -97,7 +97,7 @@ def show(name: str, *, as_json: bool) -> None:
     show_default=True,
     help="The profile.",
 )
-def calibrate(device: str, *, threads: int, output: Path, **login: Any) -> None:
+def fit(device: str, *, threads: int, output: Path, **login: Any) -> None:
     """Fit the latency model to a machine, by about three minutes of small graphs, and write a profile of it.
 
     With the profile as --target, a build predicts where the time goes. Let nothing else run meanwhile. A device needs
@@ -116,7 +116,7 @@ def calibrate(device: str, *, threads: int, output: Path, **login: Any) -> None:
     say(output)
 
 
-def _swept_here(threads: int) -> tuple[Calibrated, Target, str]:
+def _swept_here(threads: int) -> tuple[Fitted, Target, str]:
     from edgec.core.host import describe_host
     from edgec.core.target import load_target
     from edgec.latency.fit.sweep import calibrate_machine, clock_here
@@ -125,12 +125,12 @@ def _swept_here(threads: int) -> tuple[Calibrated, Target, str]:
     return calibrate_machine(host, clock_here(host, threads=threads)), host, describe_host()
 
 
-def _swept_there(device: Device, threads: int) -> tuple[Calibrated, Target, str]:
+def _swept_there(device: Device, threads: int) -> tuple[Fitted, Target, str]:
     """The sweep on a device. Of another family than `host`, whose latencies are measured where a bundle is built."""
     from edgec.deploy.remote import with_stopwatch
     from edgec.latency.fit.sweep import PROBE_S, calibrate_machine
 
-    def swept(machine: Machine, clock: Clock) -> tuple[Calibrated, Target, str]:
+    def swept(machine: Machine, clock: Clock) -> tuple[Fitted, Target, str]:
         if machine.target.architecture == "any":
             raise UnsupportedError(f"device '{device.url}': {machine.where}: profiles are for aarch64 and x86_64")
         family = "x86" if machine.target.architecture == "x86_64" else "raspberry-pi"
@@ -145,7 +145,7 @@ def _swept_there(device: Device, threads: int) -> tuple[Calibrated, Target, str]
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", required=True, help="In an operator.")
 @click.option("--seconds", type=click.FloatRange(min=0), metavar="S", required=True, help="For each graph.")
 def time_graphs(*, threads: int, seconds: float) -> None:
-    """Time graphs that come over stdin, and answer on stdout; `edgec targets calibrate --device` starts this."""
+    """Time graphs that come over stdin, and answer on stdout; `edgec targets fit --device` starts this."""
     from edgec.runtime.timing import serve_timings
 
     serve_timings(sys.stdin.buffer, sys.stdout.buffer, threads=threads, seconds=seconds)

@@ -53,7 +53,7 @@ def channels_to_keep(job: CompressJob) -> Cut:
 
     Channels are ranked by the L1 norm of their filters (Li et al. 2017), or by class-aware Taylor terms (OE-FSMC
     eq. 5) where the auxiliary set brings class weights. Every layer keeps the same share of them, or, where the
-    auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, every class having its say.
+    auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, class by class.
     """
     teacher, example = job.teacher.module, _example(job)
     coupled = coupled_channels(teacher, find_tap(teacher, example).head, example)
@@ -106,7 +106,7 @@ def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Te
 
 
 def _costs(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
-    """What dropping a channel costs the outputs, over few samples and pool, each as a whole having the same say."""
+    """What dropping a channel costs the outputs, over few samples and pool, each as a whole weighing the same."""
     seen, judges = weighed(job, joint=0.5), _judges(coupled)
     generator = torch.Generator(job.fabric.device).manual_seed(job.seed)
     with placed(job.teacher.module, job.fabric.device) as teacher:

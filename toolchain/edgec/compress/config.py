@@ -17,17 +17,17 @@ __all__ = [
     "Importance",
     "MirConfig",
     "OefsmcConfig",
+    "Part",
     "PractiseConfig",
     "Variant",
     "Widths",
-    "Without",
 ]
 
 Importance = Literal["l1", "taylor"]
 Variant = Literal["plain", "few", "ours"]
 """How a method is run: alone; under our recipe with the few samples in the OOD images' place; under it, whole."""
 Widths = Literal["even", "by-cost"]
-Without = Literal["nothing", "compression", "finetuning", "all"]
+Part = Literal["compression", "finetuning"]
 
 
 class ClassWeights(str, Enum):
@@ -133,8 +133,8 @@ class OefsmcConfig(BaseModel):
 
     Attributes:
         like: Whose values the other settings start from: `ours`, the better by measurement, or the `paper`'s.
-        without: A part that is left out: `compression` (plain pruning and recovery), `finetuning`, or `all`, which
-            leaves the plain method. Fine-tuning helped no student that was recovered jointly, so ours goes without.
+        parts: The parts that are run: `compression`, its own pruning and recovery, and `finetuning`, eq. 9. The paper
+            has both, and none leaves the plain method. Fine-tuning helped no student that was recovered jointly.
         ood: Whether OOD images take part: `always`, `never` (our recipe on the few samples alone), or `auto`, if to the
             teacher they are near the few samples: far ones may harm.
         style: Whose colours, spectrum and levels the OOD images have: those of the `few` samples, their `own`, or
@@ -157,7 +157,7 @@ class OefsmcConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     like: Literal["ours", "paper"] = "ours"
-    without: Without = "finetuning"
+    parts: tuple[Part, ...] = ("compression",)
     ood: Literal["auto", "always", "never"] = "auto"
     style: Literal["auto", "few", "own"] = "auto"
     auxiliary: int | None = Field(default=None, ge=2)
@@ -175,7 +175,7 @@ class OefsmcConfig(BaseModel):
     @property
     def finetunes(self) -> bool:
         """Whether fine-tuning by eq. 9 takes place."""
-        return self.without in ("nothing", "compression")
+        return "finetuning" in self.parts
 
     @model_validator(mode="before")
     @classmethod
@@ -186,7 +186,7 @@ class OefsmcConfig(BaseModel):
 
 
 PAPER = {
-    "without": "nothing",
+    "parts": ("compression", "finetuning"),
     "ood": "always",
     "style": "own",
     "labels": "random",

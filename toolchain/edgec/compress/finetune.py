@@ -115,7 +115,7 @@ def open_sampling_loss(
 def disagreement(student: nn.Module, teacher: nn.Module, images: Tensor, *, fabric: Fabric) -> Float[Tensor, "image"]:
     """Each image's part in the share that gets another class than from the teacher.
 
-    Each class that the teacher predicts has the same say. Divergence would be no measure: it falls when a student
+    Each class that the teacher predicts weighs the same. Divergence would be no measure: it falls when a student
     merely loses confidence, while its classes fall apart.
     """
     wanted, wrong = [], []

@@ -106,7 +106,7 @@ def _gap(job: CompressJob, near: Images, far: Images) -> float:
 
 def _is_plain(config: OefsmcConfig) -> bool:
     """Whether pruning and recovery are the method's own."""
-    return config.without in ("compression", "all")
+    return "compression" not in config.parts
 
 
 def _without(job: CompressJob, run: Run, config: OefsmcConfig) -> Classifier:

@@ -1,4 +1,4 @@
-"""What a device's latency is made of, as profiles say and `edgec targets calibrate` fits: speeds, waste, caches."""
+"""What a device's latency is made of, as profiles say and `edgec targets fit` fits: speeds, waste, caches."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ class Compute(_Frozen):
     fp16_tflops: float | None = Field(default=None, gt=0)
     int8_tops: float | None = Field(default=None, gt=0)
     vector_tflops: float | None = Field(default=None, gt=0)
-    """Of the units that run what is no matrix product, depthwise convolutions among them, in any number format: CUDA
-    cores beside tensor cores. None: the peak of the number format."""
+    """Of the units that run everything but matrix products, depthwise convolutions among them, in any number format:
+    CUDA cores beside tensor cores. None: the peak of the number format."""
     bandwidth_gb_per_s: float = Field(gt=0)
     bandwidth_share: float = Field(default=1, gt=0, le=8)
     """Of the bandwidth, reached; beyond 1 where caches hold most of what moves."""

@@ -150,7 +150,7 @@ def work() -> None:
     _confine(pickle.load(calls))  # noqa: S301  # from the process that started this one
     while True:
         try:
-            function, arguments, seconds = pickle.load(calls)  # noqa: S301  # likewise
+            function, arguments, seconds = pickle.load(calls)  # noqa: S301  # our own process wrote it
         except (EOFError, pickle.UnpicklingError):  # the process that asks is gone, perhaps within a call
             return
         signal.setitimer(signal.ITIMER_REAL, seconds)

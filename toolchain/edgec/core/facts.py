@@ -168,11 +168,11 @@ class LatencyCurve(Frozen):
 
 
 class SizePart(Frozen):
-    """Bytes of one layer's weights in the file that ships, or of what is no layer's.
+    """Bytes of one layer's weights in the file that ships, or of a part that is not a layer.
 
     Attributes:
         name: The layer in the graph, or what the bytes are.
-        operator: Its type; None for what is no layer's.
+        operator: Its type; None for a part that is not a layer.
         bytes: In the file that ships.
         full_bytes: In the float32 file before quantisation; None where it has no such layer.
     """

@@ -1,24 +1,26 @@
 """Image files to the pixels that a model takes, the same on the machine that builds and on the device.
 
-Needs Pillow only. A file is opened by the decoders of four formats and no others: some that Pillow knows run
-programs (EPS) or are read by seldom-tested code.
+Needs Pillow only, and pillow-heif for HEIC. What strangers send is opened by the decoders of four formats and no
+others: some that Pillow knows run programs (EPS) or are read by seldom-tested code. Files on disk may be of some more.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import GifImagePlugin, Image, PpmImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -26,14 +28,41 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from edgec.core.errors import DataError
 from edgec.core.files import files_below
+from edgec.core.framing import frame
 from edgec.core.inputs import InputSpec
 
-__all__ = ["SUFFIXES", "decode_bytes", "decode_image", "decode_images", "fit_pixels", "image_files"]
+__all__ = [
+    "READ",
+    "SUFFIXES",
+    "decode_bytes",
+    "decode_image",
+    "decode_images",
+    "fit_pixels",
+    "image_files",
+    "is_hidden",
+    "sample_bits",
+]
 
-SUFFIXES = frozenset({".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
+_HEIF = frozenset({".heic", ".heif"})
+SUFFIXES = _HEIF | {
+    *(".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"),
+    *(".avif", ".gif", ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff"),
+}
 """Endings of the files that are taken for images, in lower case."""
+READ = "JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, AVIF or HEIC"
 
-_FORMATS = tuple(str(kind.format) for kind in (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile))
+_SENT = tuple(str(kind.format) for kind in (JpegImageFile, PngImageFile, WebPImageFile, BmpImageFile))
+"""Formats that are opened whoever sends them."""
+_ON_DISK = (
+    *_SENT,
+    *(str(kind.format) for kind in (TiffImagePlugin.TiffImageFile, GifImagePlugin.GifImageFile)),
+    *(str(PpmImagePlugin.PpmImageFile.format), "AVIF", "HEIF"),
+)
+_JUNK = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"})
+"""What systems leave behind in folders."""
+_DEEP = frozenset({".pgm", ".png", ".pnm", ".tif", ".tiff"})
+"""Endings of files that may have more than eight bits."""
+_DEPTHS = (10, 12, 14)
 
 _HINT = "replace the file or take it out"
 _DAMAGED = (
@@ -56,14 +85,14 @@ _UPRIGHT = {
 
 
 def decode_image(path: Path, spec: InputSpec) -> np.ndarray:
-    """Reads a JPEG, PNG, WebP or BMP file as the model wants it.
+    """Reads an image file as the model wants it.
 
-    The camera's orientation (EXIF) is respected, transparency is dropped, 16-bit samples keep their high byte.
-    An image of another size is scaled by its shorter side (bilinear, antialiased) and cropped around its centre.
+    Transparency is dropped; samples of more than 8 bits keep the highest eight of `spec.bits`. Of a GIF the first
+    picture is taken, a TIFF of several pages is refused.
 
     Args:
-        path: The file. Of a file with several pictures the first is taken.
-        spec: Size and channels that are wanted.
+        path: The file.
+        spec: What the model takes: size, channels, and how a picture is brought there.
 
     Returns:
         uint8 [height, width, channels].
@@ -98,7 +127,7 @@ def decode_images(paths: Sequence[Path], spec: InputSpec) -> list[np.ndarray | D
 
 
 def decode_bytes(data: bytes | bytearray, spec: InputSpec, *, name: str, most_pixels: int | None = None) -> np.ndarray:
-    """Reads an image file's bytes as `decode_image` does.
+    """Reads a JPEG, PNG, WebP or BMP file's bytes as `decode_image` does.
 
     Args:
         data: The file's contents.
@@ -111,11 +140,13 @@ def decode_bytes(data: bytes | bytearray, spec: InputSpec, *, name: str, most_pi
     """
     if not data:
         raise DataError(f"{name} is empty (0 bytes)", hint=_HINT)
-    return _read(io.BytesIO(data), spec, name, most_pixels)
+    return _read(io.BytesIO(data), spec, name, formats=_SENT, most_pixels=most_pixels)
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files below a folder that end like an image, and the others; each sorted, hidden names passed over.
+    """The files below a folder that end like an image, and the others; each sorted.
+
+    Hidden names are passed over, and what systems leave behind: `__MACOSX`, `Thumbs.db` and the like.
 
     See `files_below`, which follows links.
 
@@ -126,13 +157,35 @@ def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     others: list[Path] = []
     try:
         for path in files_below(folder):
-            if not any(name.startswith(".") for name in path.relative_to(folder).parts):
+            if not any(is_hidden(name) for name in path.relative_to(folder).parts):
                 (images if path.suffix.lower() in SUFFIXES else others).append(path)
     except OSError as error:
         raise DataError(
             f"folder '{error.filename}' cannot be read: {error.strerror}", hint="check its permissions and links"
         ) from error
     return sorted(images), sorted(others)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over."""
+    return name.startswith(".") or name in _JUNK
+
+
+def sample_bits(paths: Iterable[Path]) -> int | None:
+    """How many bits the 16-bit files among these use, as their largest sample tells: 10, 12, 14 or 16.
+
+    None where there are no such files. Colour files of 16 bits are not among them: Pillow reads their high bytes alone.
+    """
+    largest = None
+    for path in paths:
+        if path.suffix.lower() not in _DEEP:
+            continue
+        with suppress(*_DAMAGED), Image.open(path, formats=_ON_DISK[:-2]) as image:
+            if image.mode.startswith("I") and image.width * image.height <= (Image.MAX_IMAGE_PIXELS or math.inf):
+                largest = max(largest or 0, int(np.asarray(image).max()))
+        if largest is not None and largest >> _DEPTHS[-1]:
+            return 16
+    return None if largest is None else next(bits for bits in _DEPTHS if not largest >> bits)
 
 
 def fit_pixels(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -160,30 +213,56 @@ def _decode(path: Path, spec: InputSpec) -> np.ndarray:
     name = f"image '{path}'"
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
-        raise DataError(f"{name} {what}", hint="give the path of a JPEG, PNG, WebP or BMP file")
+        raise DataError(f"{name} {what}", hint=f"give the path of a {READ} file")
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{name} is empty (0 bytes)", hint=_HINT)
         with path.open("rb") as file:
-            return _read(file, spec, name)
+            return _read(file, spec, name, formats=_on_disk(path))
     except OSError as error:
         raise DataError(f"{name} cannot be opened: {error.strerror}", hint="check its permissions") from error
 
 
-def _read(file: IO[bytes], spec: InputSpec, name: str, most_pixels: int | None = None) -> np.ndarray:
+def _on_disk(path: Path) -> tuple[str, ...]:
+    """Formats that a file may be of; HEIC's decoder is a package of its own."""
+    if path.suffix.lower() in _HEIF:
+        try:
+            import pillow_heif
+        except ImportError as error:
+            raise DataError(
+                f"image '{path}' is HEIC, which Pillow alone does not read", hint="pip install pillow-heif"
+            ) from error
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in _ON_DISK if name in Image.OPEN)
+
+
+def _read(
+    file: IO[bytes], spec: InputSpec, name: str, *, formats: tuple[str, ...], most_pixels: int | None = None
+) -> np.ndarray:
     limits = [limit for limit in (most_pixels, Image.MAX_IMAGE_PIXELS) if limit is not None]
     most = min(limits, default=None)
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        with Image.open(file, formats=formats) as image:
             if most is not None and image.width * image.height > most:
                 raise _too_large(name, f"{image.width}x{image.height}", most)
-            return _fit(_upright(image), spec)
+            _require_one_picture(image, name)
+            return _fit(_upright(image) if spec.exif else image, spec)
     except UnidentifiedImageError as error:
-        raise DataError(f"{name} is not a readable JPEG, PNG, WebP or BMP file", hint=_HINT) from error
+        known = READ if len(formats) > len(_SENT) else "JPEG, PNG, WebP or BMP"
+        raise DataError(f"{name} is not a readable {known} file", hint=_HINT) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, "far too many", most) from error
     except _DAMAGED as error:
         raise DataError(f"{name} is truncated or damaged: {error}", hint=_HINT) from error
+
+
+def _require_one_picture(image: Image.Image, name: str) -> None:
+    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    if pages > 1:
+        raise DataError(f"{name} has {pages} pages, expected one", hint="save each page as a file of its own")
+    if image.mode == "F":
+        raise DataError(f"{name} holds floating-point numbers, expected levels", hint="save it in 8 or 16 bits")
 
 
 def _too_large(name: str, size: str, most: int | None) -> DataError:
@@ -202,16 +281,13 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _fit(image: Image.Image, spec: InputSpec) -> np.ndarray:
-    image, mode = _eight_bit(image), "L" if spec.channels == 1 else "RGB"
+    image, mode = _eight_bit(image, spec.bits or 16), "L" if spec.channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
-    size = (spec.width, spec.height)
-    if image.size != size:
-        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-    return np.array(image, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
+    return np.array(frame(image, spec), dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """The high byte of 16-bit grey, which Pillow's own conversion would clip at 255."""
+def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
+    """The highest eight bits of grey with more, which Pillow's own conversion would clip at 255."""
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return Image.fromarray((np.asarray(image) >> (bits - 8)).clip(0, 255).astype(np.uint8))

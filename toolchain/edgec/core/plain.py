@@ -11,7 +11,7 @@ import re
 __all__ = ["in_json", "in_markdown", "plain", "visible"]
 
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Controls, ends of lines, what turns the direction of writing, and what is no character."""
+"""Controls, ends of lines, what turns the direction of writing, and codes that are no character."""
 _ORDER = re.compile(r"^(\s*)(?:::|##\[)")
 """How orders to GitHub's and Azure's runners begin."""
 _MARKS = re.compile(r"[\\`*_\[\]<>#!|~&@$]|:(?=\S)|(?<=www)\.", re.IGNORECASE)

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from edgec.core.digest import digest_value
 
-__all__ = ["Chosen", "Images", "Pixels", "Samples"]
+__all__ = ["Chosen", "Images", "Pixels", "Samples", "even_positions"]
 
 
 class Pixels(Protocol):
@@ -115,11 +115,7 @@ class Samples(Images):
 
     def evenly(self, count: int) -> Self:
         """The first images of every class in turn, at most so many, in the order in which they stand here."""
-        rank = np.empty(len(self), dtype=int)
-        for label in np.unique(self.labels):
-            members = np.flatnonzero(self.labels == label)
-            rank[members] = np.arange(len(members))
-        return self.take(np.sort(np.lexsort((self.labels, rank))[:count]))
+        return self.take(even_positions(self.labels, count))
 
     @property
     def counts(self) -> np.ndarray:
@@ -135,3 +131,12 @@ class Samples(Images):
         """As `take`, but decoded on demand."""
         groups = None if self.groups is None else tuple(self.groups[i] for i in indices)
         return replace(super().choose(indices), labels=self.labels[indices], groups=groups)
+
+
+def even_positions(labels: np.ndarray, count: int) -> np.ndarray:
+    """The first positions of every class in turn, at most so many, in ascending order."""
+    rank = np.empty(len(labels), dtype=int)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[members] = np.arange(len(members))
+    return np.sort(np.lexsort((labels, rank))[:count])

@@ -41,7 +41,7 @@ EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
 class Scheme(str, Enum):
-    """Number formats of the deployed graph (METHODS.md §5)."""
+    """Number formats of the deployed graph (docs/methods.md §5)."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -99,13 +99,13 @@ class Quantization(_Frozen):
     "When to use reduce-range and per-channel quantization?")."""
     weight_bits: Literal[4, 8] = 8
     """4 takes integers from -7 to 7, stored as int8: what weights in int4 would do to the classes."""
-    rest: Literal["float16", "float32"] = "float32"
+    float_type: Literal["float16", "float32"] = "float32"
     """What stays in floating point beside int8. TensorRT from 10 on takes it from the graph, older ones choose."""
 
     @property
     def computes_in_half(self) -> bool:
         """Whether anything computes in float16."""
-        return self.scheme is Scheme.FLOAT16 or (self.scheme.is_int8 and self.rest == "float16")
+        return self.scheme is Scheme.FLOAT16 or (self.scheme.is_int8 and self.float_type == "float16")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -171,7 +171,7 @@ class Target(_Frozen):
         scheme = self.quantization.scheme
         if self.runtime.engine == "tensorrt" and scheme is Scheme.U8S8:
             raise ValueError("scheme 'u8s8' with engine 'tensorrt', which takes zero-point 0 only; expected 's8s8'")
-        if self.quantization.rest == "float16" and self.runtime.engine != "tensorrt":
+        if self.quantization.float_type == "float16" and self.runtime.engine != "tensorrt":
             raise ValueError(f"rest 'float16' with engine '{self.runtime.engine}'; expected engine 'tensorrt'")
         if self.compute and scheme.is_int8 and self.compute.int8_tops is None:
             raise ValueError(f"scheme '{scheme.value}' needs compute.int8_tops")
@@ -236,7 +236,7 @@ def _read(path: Path) -> Target:
 def resolve(target: Target, host: Host) -> Target:
     """The profile of `any` machine completed for one: its name, its architecture, the scheme that is fast on its CPU.
 
-    x86 gets U8S8, in 7 bits unless the CPU has VNNI; Arm, and any other CPU, S8S8 (METHODS.md §5).
+    x86 gets U8S8, in 7 bits unless the CPU has VNNI; Arm, and any other CPU, S8S8 (docs/methods.md §5).
     """
     is_x86 = host.architecture == "x86_64"
     quantization = target.quantization.model_copy(

@@ -63,7 +63,7 @@ _TITLES = {
 }
 
 _UNITS = {"latency_ms": "ms", "memory_mb": "MB", "energy_j": "J", "speedup": "×"}
-"""Of what is no share, by a part of its name."""
+"""Units of measurements other than shares, by a part of the name."""
 
 
 def measure_title(name: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from edgec.data.digits import load_digits_splits
 from edgec.data.few import Profile, describe_draw, draw_few, imbalance_counts
+from edgec.data.folders import reframed
 from edgec.data.groups import Grouping
 from edgec.data.leaks import Leak, find_contradictions, find_leaks
 from edgec.data.loading import load_samples
 from edgec.data.ood import load_ood
 from edgec.data.purity import PurityReport, purify
-from edgec.data.splits import Split, check_samples, require_disjoint
+from edgec.data.splits import Split, check_samples, require_disjoint, untested
 
 __all__ = [
     "Grouping",
@@ -27,5 +28,7 @@ __all__ = [
     "load_ood",
     "load_samples",
     "purify",
+    "reframed",
     "require_disjoint",
+    "untested",
 ]

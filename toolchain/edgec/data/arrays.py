@@ -27,8 +27,8 @@ _DAMAGED = (OSError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, NotI
 def read_npz_samples(path: Path, spec: InputSpec, *, classes: tuple[str, ...] | None) -> Samples:
     """Labelled images from an `.npz`.
 
-    `images` is uint8 [n, height, width, 3], [n, height, width, 1] or [n, height, width]; `labels` are integers [n];
-    `names`, where given, are strings: what labels 0, 1, … mean.
+    `images` is uint8 [n, height, width, 3], [n, height, width, 1] or [n, height, width]; `labels` are integers [n],
+    class names [n], or one-hot [n, classes]; `names`, where given, are strings: what labels 0, 1, … mean.
 
     Args:
         path: The archive.
@@ -41,9 +41,10 @@ def read_npz_samples(path: Path, spec: InputSpec, *, classes: tuple[str, ...] | 
     """
     archive = _read(path)
     images = _checked_images(archive.images, path)
-    labels = _checked_labels(archive.labels, path, count=len(images))
-    names = _names(archive.names, path) or classes or _numbers(labels)
-    return array_samples(images, labels, spec, names=names, classes=classes, where=f"'{path}'")
+    labels, named = _labels(archive.labels, path, count=len(images))
+    given = _names(archive.names, path)
+    names = named or given or classes or _numbers(labels)
+    return array_samples(images, labels, spec, names=names, classes=classes or given or None, where=f"'{path}'")
 
 
 def read_npz_images(path: Path) -> np.ndarray:
@@ -119,7 +120,7 @@ def array_samples(
 def array_images(images: np.ndarray, spec: InputSpec, *, where: str) -> Images:
     """Unlabelled images from an array: uint8 [n, height, width] or [n, height, width, 1 or 3]."""
     shaped = images[..., None] if images.ndim == 3 else images
-    if shaped.shape[1:] != (spec.height, spec.width, spec.channels):
+    if not spec.keeps(*shaped.shape[1:]):
         shaped = np.stack([fit_pixels(image, spec) for image in shaped])
     return Images(pixels=shaped, digests=tuple(digest_image(image) for image in shaped), source=where)
 
@@ -165,8 +166,7 @@ def _member(value: object, key: str, path: Path) -> np.ndarray:
 def _checked_images(images: np.ndarray, path: Path) -> np.ndarray:
     if images.dtype != np.uint8:
         raise DataError(
-            f"'{path}': images are {images.dtype}, expected uint8 from 0 to 255",
-            hint="images in [0, 1] become (images * 255).round().astype('uint8')",
+            f"'{path}': images are {images.dtype}, expected uint8 from 0 to 255", hint=f"save {_as_levels(images)}"
         )
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
         last = images.ndim == 4 and images.shape[1] in (1, 3)
@@ -179,16 +179,38 @@ def _checked_images(images: np.ndarray, path: Path) -> np.ndarray:
     return images
 
 
-def _checked_labels(labels: np.ndarray | None, path: Path, *, count: int) -> np.ndarray:
+def _as_levels(images: np.ndarray) -> str:
+    """What makes levels from 0 to 255 of images of another type, in NumPy's words."""
+    most = images.max() if images.size and images.dtype.kind in "buif" else 255
+    if images.dtype.kind == "b" or most <= 1:
+        return "(images * 255).round().astype('uint8')"
+    if images.dtype.kind in "ui" and most > 255:
+        return f"(images >> {max(int(most).bit_length() - 8, 0)}).astype('uint8')"
+    return "images.round().clip(0, 255).astype('uint8')"
+
+
+def _labels(labels: np.ndarray | None, path: Path, *, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """int64 [n], and the names that they are positions in where they are names themselves."""
     if labels is None:
         raise DataError(f"'{path}' has no array 'labels'", hint=_SAVE)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"'{path}': labels are {labels.dtype}, expected integers", hint="labels.astype('int64')")
+    if _is_one_hot(labels):
+        labels = labels.argmax(axis=1)
     if labels.shape != (count,):
         raise DataError(
             f"'{path}': labels have shape {labels.shape}, expected one for each of {count} images", hint=_SAVE
         )
-    return labels.astype(np.int64)
+    if labels.dtype.kind == "U":
+        names, positions = np.unique(labels, return_inverse=True)
+        return positions.astype(np.int64), tuple(names.tolist())
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"'{path}': labels are {labels.dtype}, expected integers", hint="labels.astype('int64')")
+    return labels.astype(np.int64), ()
+
+
+def _is_one_hot(labels: np.ndarray) -> bool:
+    if labels.ndim != 2 or labels.dtype.kind not in "buif" or labels.shape[1] < 2:
+        return False
+    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
 
 
 def _names(names: np.ndarray | None, path: Path) -> tuple[str, ...]:

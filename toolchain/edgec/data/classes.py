@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from edgec.core.errors import DataError
 
-__all__ = ["class_positions"]
+__all__ = ["class_positions", "composed"]
 
 _SHOWN = 10
 """Names that an error lists before it says how many more there are."""
@@ -30,14 +31,19 @@ def class_positions(names: Sequence[str], classes: Sequence[str], *, where: str)
     Raises:
         DataError: A name is none of the labels, or stands there twice.
     """
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    twice = [name for name, count in Counter(map(composed, names)).items() if count > 1]
     if twice:
         raise DataError(f"{where}: class name '{twice[0]}' stands there twice", hint="give every class its own name")
-    known = {name: position for position, name in enumerate(classes)}
+    known = {composed(name): position for position, name in enumerate(classes)}
     for name in names:
-        if name not in known:
+        if composed(name) not in known:
             raise _unknown_class(name, classes, where)
-    return np.array([known[name] for name in names], dtype=np.int64)
+    return np.array([known[composed(name)] for name in names], dtype=np.int64)
+
+
+def composed(name: str) -> str:
+    """The name with its accents in one piece: macOS writes `é` as two letters, other systems as one (Unicode NFC)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _unknown_class(name: str, classes: Sequence[str], where: str) -> DataError:

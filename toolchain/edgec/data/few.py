@@ -1,6 +1,6 @@
 """A few labelled samples, unevenly spread over the classes: what a user of this tool has.
 
-Profiles of METHODS.md §1 and §2.
+Profiles of docs/methods.md §1 and §2.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def imbalance_counts(
     """Samples per class under an imbalance profile, the most frequent class first.
 
     Class i of K has a weight of ρ^(-i/(K-1)) for `exponential` and `linear`, and for `step` 1, or 1/ρ where it is one
-    of the minority, the last classes. `linear` is the name that the study of METHODS.md §2 gives the exponential
+    of the minority, the last classes. `linear` is the name that the study of docs/methods.md §2 gives the exponential
     profile (its eq. 3 with the sign put right); both are kept so that its grid can be written as it stands there.
 
     Shares of `total` by weight become whole numbers by largest remainder. A class whose share is below `at_least` gets

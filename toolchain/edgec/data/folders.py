@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgec.core.digest import digest_image
 from edgec.core.errors import DataError
-from edgec.core.images import decode_images, image_files
+from edgec.core.images import READ, decode_images, image_files, is_hidden, sample_bits
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
-from edgec.core.samples import Samples
-from edgec.data.classes import class_positions
+from edgec.core.samples import Chosen, Images, Samples
+from edgec.data.classes import class_positions, composed
+from edgec.data.split_names import are_splits
 
-__all__ = ["FolderPixels", "Readable", "find_images", "read_class_folders", "read_files"]
+__all__ = [
+    "FolderPixels",
+    "Readable",
+    "find_images",
+    "judge_unreadable",
+    "read_class_folders",
+    "read_files",
+    "reframed",
+]
 
 _BATCH = 256
 """Images held decoded at a time."""
 _NAMED = 10
 """Unreadable files that are named before the rest is only counted."""
-_SPLIT_NAMES = frozenset({"calibration", "test", "train", "training", "val", "valid", "validation"})
+_KINDS = 5
+"""Endings of other files that are counted by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +83,14 @@ class Readable:
     positions: np.ndarray
 
 
+def reframed(images: Images, spec: InputSpec) -> np.ndarray | None:
+    """The same files, brought to size in another way; None for images that are of no files."""
+    pixels, positions = images.pixels, np.arange(len(images))
+    while isinstance(pixels, Chosen):
+        pixels, positions = pixels.pixels, pixels.positions[positions]
+    return replace(pixels, spec=spec)[positions] if isinstance(pixels, FolderPixels) else None
+
+
 def read_class_folders(
     folder: Path, spec: InputSpec, *, classes: tuple[str, ...] | None, max_unreadable: float, progress: Progress
 ) -> Samples:
@@ -81,7 +100,7 @@ def read_class_folders(
         folder: Holds the class folders. Hidden files and folders are passed over.
         spec: What the model takes.
         classes: The model's labels; None takes the folders' names in sorted order.
-        max_unreadable: Share of files that may be unreadable, from 0 to 1.
+        max_unreadable: Share of files that may be unreadable, from 0 to 1; one file is, unless it is 0.
         progress: Told which files are left out.
 
     Returns:
@@ -97,8 +116,9 @@ def read_class_folders(
     files = [path for path in found if path.parent != folder]
     if len(files) < len(found):
         progress.note(f"'{folder}': {len(found) - len(files)} images outside the class folders are left out")
+    _tell_of_names(names, {composed(path.relative_to(folder).parts[0]) for path in files}, folder, classes, progress)
     readable = read_files(files, spec, where=folder, max_unreadable=max_unreadable, progress=progress)
-    labels = [position_of[path.relative_to(folder).parts[0]] for path in readable.pixels.paths]
+    labels = [position_of[composed(path.relative_to(folder).parts[0])] for path in readable.pixels.paths]
     return Samples(
         pixels=readable.pixels,
         digests=readable.digests,
@@ -110,12 +130,12 @@ def read_class_folders(
 
 def _class_names(folder: Path) -> list[str]:
     _, folders, _ = next(os.walk(folder, onerror=_refuse))
-    names = sorted(name for name in folders if not name.startswith("."))
+    names = sorted({composed(name) for name in folders if not is_hidden(name)})
     if not names:
         raise DataError(
             f"'{folder}' has no class folders", hint="put the images of each class into a folder of its name"
         )
-    if _SPLIT_NAMES.issuperset(name.lower() for name in names):
+    if are_splits(names):
         raise DataError(
             f"'{folder}' holds splits ({', '.join(names)}), not classes",
             hint=f"give the folder of one split, '{folder / names[0]}'",
@@ -127,8 +147,26 @@ def find_images(folder: Path, *, progress: Progress) -> list[Path]:
     """The images below a folder, sorted; `progress` is told of other files."""
     found, strays = image_files(folder)
     if strays:
-        progress.note(f"'{folder}': {len(strays)} files do not end like an image and are left out, as '{strays[0]}'")
+        endings = Counter(path.suffix.lower() or "without an ending" for path in strays)
+        kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(_KINDS))
+        more = f" and {len(endings) - _KINDS} other endings" if len(endings) > _KINDS else ""
+        what = f"{len(strays)} files do not end like an image and are left out ({kinds}{more})"
+        progress.note(f"'{folder}': {what}, as '{strays[0]}'")
     return found
+
+
+def _tell_of_names(
+    names: Sequence[str], filled: Collection[str], folder: Path, classes: tuple[str, ...] | None, progress: Progress
+) -> None:
+    empty = [name for name in names if name not in filled]
+    if empty and filled:
+        shown = ", ".join(f"'{name}'" for name in empty[:_NAMED])
+        progress.note(f"'{folder}': {len(empty)} of {len(names)} class folders hold no image: {shown}")
+    if classes is None and all(name.isdecimal() for name in names) and sorted(names, key=int) != list(names):
+        progress.note(
+            f"'{folder}': its classes are numbers and sort as text ({', '.join(names[:4])}, …), as torchvision sorts "
+            "them; for a model that counts 0, 1, 2 set model.labels"
+        )
 
 
 def _refuse(error: OSError) -> None:
@@ -158,7 +196,12 @@ def read_files(
             errors.append(image)
         else:
             digests[position] = digest_image(image)
-    _judge(errors, of=len(paths), where=where, max_unreadable=max_unreadable, progress=progress)
+    judge_unreadable(errors, of=len(paths), where=where, max_unreadable=max_unreadable, progress=progress)
+    if spec.bits is None and (bits := sample_bits(paths[position] for position in digests)) not in (None, 16):
+        raise DataError(
+            f"'{where}': its 16-bit files use {bits} bits at most, so that they would be nearly black",
+            hint=f"--set model.input.bits={bits}, or 16 if they are meant to be so dark",
+        )
     return Readable(
         pixels=FolderPixels(paths=tuple(paths[position] for position in digests), spec=spec),
         digests=tuple(digests.values()),
@@ -171,11 +214,18 @@ def _decoded(paths: Sequence[Path], spec: InputSpec) -> Iterator[np.ndarray | Da
         yield from decode_images(paths[start : start + _BATCH], spec)
 
 
-def _judge(errors: Sequence[DataError], *, of: int, where: Path, max_unreadable: float, progress: Progress) -> None:
+def judge_unreadable(
+    errors: Sequence[DataError], *, of: int, where: Path, max_unreadable: float, progress: Progress
+) -> None:
+    """Names the pictures that cannot be read; one is left out, and no more than the share that is allowed.
+
+    Raises:
+        DataError: None can be read, or too many cannot.
+    """
     if len(errors) == of:
         first = f"; first: {errors[0]}" if errors else ""
-        raise DataError(f"'{where}' has no readable image{first}", hint="JPEG, PNG, WebP and BMP files are read")
-    if len(errors) > max_unreadable * of:
+        raise DataError(f"'{where}' has no readable image{first}", hint=f"{READ} files are read")
+    if len(errors) > (max(1, max_unreadable * of) if max_unreadable else 0):
         raise DataError(
             f"'{where}': {len(errors)} of {of} images cannot be read ({len(errors) / of:.1%}, allowed are "
             f"{max_unreadable:.1%}); first: {errors[0]}",

@@ -1,4 +1,4 @@
-"""The pool of out-of-distribution images: from a folder, an `.npz`, a CIFAR set, or made here (METHODS.md §1)."""
+"""The pool of out-of-distribution images: from a folder, an `.npz`, a CIFAR set, or made here (docs/methods.md §1)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgec.core.errors import DataError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
 from edgec.core.samples import Images
@@ -51,6 +52,8 @@ def load_ood(
     if source is None:
         return _built_in(spec, count=count, generator=generator, progress=progress)
     path = require_source(source)
+    if path.is_file() and path.suffix.lower() != ".npz":
+        raise DataError(f"'{path}' is a source of labelled images", hint="give unlabelled ones as a folder or an .npz")
     where = f"{what} of '{path}'"
     cifar = find_cifar(path) if path.is_dir() else None
     if cifar is not None or path.is_file():

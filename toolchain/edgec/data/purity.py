@@ -1,6 +1,6 @@
 """Purity of the out-of-distribution pool: no copy of a few-sample or test image in it, and none of its own.
 
-METHODS.md §1; the paper (arXiv 2502.05832, "OOD Set Handling") asks for it and does not say how. Exact copies are
+docs/methods.md §1; the paper (arXiv 2502.05832, "OOD Set Handling") asks for it and does not say how. Exact copies are
 found by digest, altered ones by `data.resemblance`.
 """
 

@@ -11,7 +11,7 @@ from edgec.core.errors import DataError
 from edgec.core.samples import Chosen, Images, Samples
 from edgec.data.folders import FolderPixels
 
-__all__ = ["Split", "check_samples", "name_image", "require_disjoint"]
+__all__ = ["Split", "check_samples", "name_image", "require_disjoint", "untested"]
 
 Split = Literal["train", "test", "calibration"]
 
@@ -23,21 +23,25 @@ def check_samples(samples: Samples, *, split: Split) -> None:
     """Refuses labelled images that a stage could not work with.
 
     Raises:
-        DataError: All images are of one class; or a class has no image to test on, so that its accuracy, which is
-            what the whole build is about, could not be shown.
+        DataError: All images are of one class.
     """
     counts = samples.counts
     present = np.flatnonzero(counts)
     if len(present) < 2:
         only = f"images of one class only ('{samples.classes[present[0]]}')" if len(present) else "no images"
         raise DataError(f"{samples.source}: {only}, expected two classes or more", hint=f"add to the {split} images")
-    missing = [samples.classes[position] for position in np.flatnonzero(counts == 0)]
-    if split == "test" and missing:
-        named = ", ".join(f"'{name}'" for name in missing[:_SHOWN]) + (" and others" if len(missing) > _SHOWN else "")
-        raise DataError(
-            f"{samples.source}: no test image of {len(missing)} of {len(counts)} classes: {named}",
-            hint="add test images of every class: accuracy per class cannot be shown without them",
-        )
+
+
+def untested(samples: Samples) -> str | None:
+    """Which classes have no image here, so that nothing can be said of them; None where every class has one."""
+    missing = [samples.classes[position] for position in np.flatnonzero(samples.counts == 0)]
+    if not missing:
+        return None
+    named = ", ".join(f"'{name}'" for name in missing[:_SHOWN]) + (" and others" if len(missing) > _SHOWN else "")
+    return (
+        f"{samples.source}: no test image of {len(missing)} of {len(samples.classes)} classes: {named}; "
+        "their accuracy is n/a"
+    )
 
 
 def require_disjoint(*splits: Images) -> None:

@@ -93,7 +93,7 @@ class Agent:
         keep: Versions that stay installed.
         allow_downgrade: Whether a lower release may run.
         restart: A command for after the switch; where it fails, the version before is switched back to.
-        health: Likewise, after the restart.
+        health: A command for after the restart; where it fails, the version before is switched back to.
         insecure: Speak HTTP without TLS.
         report: Told of what was done.
         now: The clock.

@@ -32,7 +32,7 @@ class Defaults(_Frozen):
         known_hosts: Here: the file of host keys. Default: ~/.ssh/known_hosts.
         signed_by: On the device: the public key, PEM, by which a bundle must be signed there.
         restart: On the device, in ROOT: a command after the switch.
-        health: Likewise, after that: where it fails, the device goes back to the version before.
+        health: On the device, after the restart: a command; where it fails, the device goes back to the version before.
     """
 
     target: _Text | None = None

@@ -35,7 +35,7 @@ class _Hop:
     Attributes:
         host: Name, address or alias.
         user: None leaves it to the config.
-        port: Likewise.
+        port: Where the device listens.
         device: The device whose way this is a part of.
         last: Whether it is the device itself.
         connect_s: How long its login may take.

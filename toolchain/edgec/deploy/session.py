@@ -54,7 +54,7 @@ class Request(_Line):
             `install` the upload; `activate`; `settle`, once commands went well; `rollback`.
         needs_bytes: With `part`: what the upload and the installation will take.
         key: With `install`, `activate` and `rollback`: a PEM file on the device; the version must be signed by it.
-        certificate: Likewise, authorities.
+        certificate: As `key`, but a PEM file of authorities.
     """
 
     do: Literal["status", "part", "receive", "install", "activate", "settle", "rollback"]

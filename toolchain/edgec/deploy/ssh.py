@@ -261,7 +261,7 @@ class Dialogue:
             raise await self.ending() from error
         except ValueError as error:
             raise TransportError(
-                "the device answers what is no answer", hint="same edgec on both sides? a shell that prints at login?"
+                "the device gave no valid answer", hint="same edgec on both sides? a shell that prints at login?"
             ) from error
 
     async def answer(self) -> Answer:

@@ -159,9 +159,9 @@ def receive(
         repository: Where from.
         artifact: What.
         output: As in `pull_bundle`.
-        trust: Likewise.
-        progress: Likewise.
-        reuse: Likewise.
+        trust: As in `pull_bundle`.
+        progress: As in `pull_bundle`.
+        reuse: As in `pull_bundle`.
         admit: Raises what speaks against a bundle, by its manifest.
     """
     require_replaceable(output)
@@ -286,7 +286,7 @@ def _disk(folder: Path) -> Iterator[None]:
 
 
 def _clear(parts: Path, wanted: set[str]) -> None:
-    """Removes what belongs to another version, and what is no plain file."""
+    """Removes what belongs to another version, and anything but a plain file."""
     for entry in os.scandir(parts):
         if entry.name not in wanted or not entry.is_file(follow_symlinks=False):
             shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()

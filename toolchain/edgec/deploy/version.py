@@ -24,7 +24,7 @@ class Version:
     Attributes:
         digest: The bundle's identity, SHA-256 of its manifest.
         name: As the manifest has it.
-        release: Likewise; a lower one than what runs is refused.
+        release: What the manifest counts; a lower one than what runs is refused.
         target: The device profile that it was built for.
         size_bytes: Of all its files.
         signature: SHA-256 of its signature; None where it has none.

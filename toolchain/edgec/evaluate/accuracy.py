@@ -206,7 +206,7 @@ class ClassGroups:
 
 
 def group_classes(train_counts: Int[np.ndarray, " class"]) -> ClassGroups:
-    """Classes by falling count: 33 % head, 34 % medium, 33 % tail (METHODS.md §3); equal counts keep their order.
+    """Classes by falling count: 33 % head, 34 % medium, 33 % tail (docs/methods.md §3); equal counts keep their order.
 
     Head and tail are rounded to whole classes, at least one each when there are two or more.
     """

@@ -50,10 +50,10 @@ class Gates(BaseModel):
     Attributes:
         min_class_accuracy: Floors for single classes, by name; `min_worst_class_accuracy` is one for all.
         min_corrupted_accuracy: On corrupted images; needs `[evaluate]` to have asked for them.
-        min_ood_auroc: How well confidence tells test images from others; likewise.
+        min_ood_auroc: How well confidence tells test images from others; needs `[evaluate]` to have asked.
         max_class_drop: Bounds `accuracy_drop` of every class.
         max_class_regression: Bounds `regression` of every class.
-        max_tail_drop: Of the mean over the rarest third of the classes; `max_tail_regression` likewise.
+        max_tail_drop: Of the mean over the rarest third of the classes; `max_tail_regression` is of the same mean.
         max_energy_j: Of one image, where the machine tells it.
         policy: Of all gates; None is `strict`, and `confident` for regressions.
         policies: Of single gates, by name.

@@ -103,8 +103,8 @@ def check_gates(
 
     A gate is inconclusive, and blocks, under any policy where there is no such number for the artifact; where a class
     that it speaks of has no test image; and where a latency, memory or energy was not measured on the target: that of
-    another machine never decides, a predicted one does while `allow_predicted` is on. What is no number (NaN) fails. A
-    gate over classes gives a result per class, so a class without test images shows.
+    another machine never decides, a predicted one does while `allow_predicted` is on. A value that is not a number
+    (NaN) fails. A gate over classes gives a result per class, so a class without test images shows.
 
     Args:
         report: What was measured.

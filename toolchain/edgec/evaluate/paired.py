@@ -28,8 +28,8 @@ class Pairs:
 
     Attributes:
         truth: [n], positions in `classes`.
-        first: [n], likewise; -1 stands for a class that is not among them.
-        second: [n], likewise.
+        first: [n], the class that the first gives; -1 stands for a class that is not among them.
+        second: [n], the class that the second gives.
         classes: Names.
     """
 

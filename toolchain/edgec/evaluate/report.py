@@ -25,6 +25,7 @@ from edgec.core.facts import (
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.loss import Loss
+from edgec.evaluate.teacher import TeacherCheck
 
 __all__ = [
     "LineageStep",
@@ -67,6 +68,7 @@ class Report(Frozen):
         effects: What refined the int8 model, in the order in which it was done.
         tensorrt: What is known of the graph without the device, where that runs TensorRT.
         loss: What the file that ships lost of what its FP32 graph had; None where it kept it.
+        teacher: How well the teacher does on labelled images as it was given, and what would mend it.
         gates: What `edgec check` asks when it is given no gates.
         notes: What was not done, and what the reader should know.
         tools: Versions of what took part.
@@ -90,6 +92,7 @@ class Report(Frozen):
     effects: tuple[Effect, ...] = ()
     tensorrt: TensorRTCheck | None = None
     loss: Loss | None = None
+    teacher: TeacherCheck | None = None
     data: DataFacts = DataFacts()
     calibration: CalibrationFacts | None = None
     lineage: tuple[LineageStep, ...] = ()

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from edgec.core.errors import UnsupportedError
 from edgec.core.facts import Finding
 from edgec.export.rules import RULES, Case
-from edgec.graph.quantized import Graph
+from edgec.graph.quantized import QuantizedGraph
+from edgec.graph.view import WEIGHTED
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from edgec.core.target import Target
 
-__all__ = ["lint", "require_clean"]
+__all__ = ["lint", "require_clean", "weighted_names"]
 
 
 def lint(model: ModelProto, target: Target, *, kept: Collection[str] = ()) -> tuple[Finding, ...]:
@@ -29,7 +30,7 @@ def lint(model: ModelProto, target: Target, *, kept: Collection[str] = ()) -> tu
         target: Its scheme, the version of its TensorRT, and whether its accelerator is to be used.
         kept: Names of operators that stay in floating point on purpose.
     """
-    case = Case(graph=Graph(model), target=target, kept=frozenset(kept))
+    case = Case(graph=QuantizedGraph(model), target=target, kept=frozenset(kept))
     found = [finding for rule in RULES for finding in rule(case)]
     return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
 
@@ -47,3 +48,8 @@ def require_clean(findings: Sequence[Finding]) -> None:
         raise UnsupportedError(
             f"TensorRT cannot take this graph: {first.node}: {first.what} [{first.rule}]{more}", hint=first.fix
         )
+
+
+def weighted_names(model: ModelProto) -> frozenset[str]:
+    """Names of all operators with weights: what is kept as it is where a graph is not quantised, or was before."""
+    return frozenset(node.name for node in model.graph.node if node.op_type in WEIGHTED)

@@ -13,7 +13,6 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -22,17 +21,18 @@ from edgec.core.classifier import Classifier
 from edgec.core.errors import UnsupportedError
 from edgec.core.files import write_bytes
 from edgec.core.inputs import InputSpec
+from edgec.graph.opset import to_opset
+from edgec.graph.view import WEIGHTED
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "require_exportable", "to_opset"]
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "require_exportable"]
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 DYNAMO_OPSET = 18
 """The lowest opset that the exporter writes by itself; lower ones are converted."""
-REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2"})
 
 
 def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_in_graph: bool = False) -> None:
@@ -75,6 +75,7 @@ def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_
             "the exporter cannot write this model for batches of any size: its code depends on their size",
             hint="write the model without loops over the batch and without a batch size in its shapes",
         )
+    _name_by_modules_(model.graph)
     _anonymise_(model)
     write_bytes(output, to_opset(model, opset).SerializeToString(deterministic=True))
 
@@ -114,68 +115,27 @@ def _branch_named(error: BaseException, refusal: UnsupportedError) -> Unsupporte
 
 
 class Preprocessed(nn.Module):
-    """A module behind (x / 255 - mean) / std."""
+    """A module behind the normalisation of pixels from 0 to 255."""
 
     def __init__(self, module: nn.Module, spec: InputSpec) -> None:
         super().__init__()
         self.module = module
-        scale = 1 / (255 * np.asarray(spec.std))
-        shift = -np.asarray(spec.mean) / np.asarray(spec.std)
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32)[:, None, None])
-        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32)[:, None, None])
+        self.register_buffer("scale", torch.tensor(spec.scale, dtype=torch.float32)[:, None, None])
+        self.register_buffer("shift", torch.tensor(spec.shift, dtype=torch.float32)[:, None, None])
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.module(pixels * self.get_buffer("scale") + self.get_buffer("shift"))
 
 
-def to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model in another opset; itself where it has that already.
-
-    Downwards, onnx's own converter knows neither Pad nor ReduceMean with axes in an initialiser. The operators of
-    classifiers changed little: reductions took their axes as an attribute before opset 18, Reshape had no `allowzero`
-    before opset 14, and the rest must fit the older schema as it is, which onnx's checker decides.
-
-    Raises:
-        UnsupportedError: An operator cannot be written in that opset.
-    """
-    if model.opset_import[0].version == opset:
-        return model
-    lowered = copy.deepcopy(model)
-    for node in lowered.graph.node:
-        if node.op_type in REDUCTIONS and len(node.input) == 2:
-            _axes_to_attribute_(node, lowered.graph)
-        if node.op_type == "Reshape" and opset < 14:
-            _drop_allowzero_(node, lowered.graph)
-    lowered.opset_import[0].version = opset
-    lowered.ir_version = onnx.helper.find_min_ir_version_for(lowered.opset_import)
-    try:
-        onnx.checker.check_model(lowered, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise UnsupportedError(
-            f"the model cannot be written in opset {opset}: {_first_line(error)}",
-            hint="choose a target with a newer runtime, or set runtime.opset in a profile of your own",
-        ) from error
-    return lowered
-
-
-def _axes_to_attribute_(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
-    axes = next((t for t in graph.initializer if t.name == node.input[1]), None)
-    if axes is None:
-        raise UnsupportedError(f"node '{node.name}': its axes are computed at run time", hint="use opset 18 or newer")
-    keep = [attribute for attribute in node.attribute if attribute.name != "noop_with_empty_axes"]
-    del node.attribute[:]
-    node.attribute.extend(keep)
-    node.attribute.append(onnx.helper.make_attribute("axes", onnx.numpy_helper.to_array(axes).tolist()))
-    del node.input[1]
-    if not any(axes.name in other.input for other in graph.node):
-        graph.initializer.remove(axes)
-
-
-def _drop_allowzero_(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
-    """`allowzero` says what a 0 in the shape means; without a 0 it says nothing."""
-    shape = next((t for t in graph.initializer if t.name == node.input[1]), None)
-    if shape is not None and onnx.numpy_helper.to_array(shape).all():
-        del node.attribute[:]
+def _name_by_modules_(graph: onnx.GraphProto) -> None:
+    """Gives a layer the name of its module, which its weight has too: people find in their code what reports name."""
+    taken = {node.name for node in graph.node}
+    for node in graph.node:
+        weight = node.input[1] if node.op_type in WEIGHTED and len(node.input) > 1 else ""
+        name = weight.removesuffix(".weight").removeprefix("module.")
+        if weight.endswith(".weight") and name not in taken:
+            node.name = name
+            taken.add(name)
 
 
 def _anonymise_(model: onnx.ModelProto) -> None:

@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from edgec.core.facts import Finding
 from edgec.export.limits import DLA_OPERATORS, builds_for_dla, newest_opset, refused_operators, version_of
-from edgec.graph.quantized import Graph
+from edgec.graph.quantized import QuantizedGraph
 from edgec.graph.view import attribute
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _ROUNDINGS = ("QuantizeLinear", "DequantizeLinear")
 class Case:
     """A graph for a target; `kept` names operators that stay in floating point on purpose."""
 
-    graph: Graph
+    graph: QuantizedGraph
     target: Target
     kept: frozenset[str]
 
@@ -285,7 +285,7 @@ def _list_attribute(node: NodeProto, name: str) -> list[int]:
     return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
 
 
-def _integer_of(graph: Graph, node: NodeProto) -> str | None:
+def _integer_of(graph: QuantizedGraph, node: NodeProto) -> str | None:
     """The integer type on the quantised side of a rounding; None where it is known from nothing here."""
     names = [node.input[2]] if len(node.input) > 2 and node.input[2] else []
     if node.op_type == "DequantizeLinear":
@@ -299,16 +299,16 @@ def _integer_of(graph: Graph, node: NodeProto) -> str | None:
     return None
 
 
-def _same(graph: Graph, one: NodeProto, other: NodeProto) -> bool:
+def _same(graph: QuantizedGraph, one: NodeProto, other: NodeProto) -> bool:
     first, second = graph.value(one.input[1]), graph.value(other.input[1])
     return first is None or second is None or np.array_equal(first, second)
 
 
-def _is_made_by(graph: Graph, name: str, *types: str) -> bool:
+def _is_made_by(graph: QuantizedGraph, name: str, *types: str) -> bool:
     maker = graph.maker(name)
     return maker is not None and maker.op_type in types
 
 
-def _in_int8(graph: Graph, name: str) -> bool:
+def _in_int8(graph: QuantizedGraph, name: str) -> bool:
     maker = graph.maker(name)
     return maker is not None and all(graph.dequantizer(each) is not None for each in maker.input[:2])

@@ -1,18 +1,18 @@
-"""A quantised graph as the linter asks about it: who makes what, what is constant, what passes through int8."""
+"""A quantised graph as the linter asks about it: what is constant, what passes through int8."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from edgec.graph.view import WEIGHTED, producers, readers
+from edgec.graph.view import WEIGHTED, Graph
 
-__all__ = ["Graph"]
+__all__ = ["QuantizedGraph"]
 
 
-class Graph:
+class QuantizedGraph(Graph):
     """Questions about a graph with Q/DQ.
 
     Attributes:
@@ -21,38 +21,22 @@ class Graph:
     """
 
     def __init__(self, model: ModelProto) -> None:
+        super().__init__(model.graph)
         self.model = model
         self.nodes: list[NodeProto] = list(model.graph.node)
 
-    @property
-    def proto(self) -> GraphProto:
-        """The main graph."""
-        return self.model.graph
-
-    def of_type(self, *types: str) -> list[NodeProto]:
-        """Nodes of these types, in order."""
-        return [node for node in self.nodes if node.op_type in types]
-
-    def maker(self, name: str) -> NodeProto | None:
-        """The node that makes a tensor; None for inputs and constants."""
-        return self._makers.get(name)
-
-    def readers(self, name: str) -> list[NodeProto]:
-        """The nodes that take a tensor."""
-        return self._readers.get(name, [])
-
     def constant(self, name: str) -> TensorProto | None:
         """A tensor that is known before anything runs."""
-        return self._constants.get(name)
+        return self._tensors_known.get(name)
 
     def value(self, name: str) -> np.ndarray | None:
         """The numbers of a constant."""
-        found = self._constants.get(name)
+        found = self._tensors_known.get(name)
         return None if found is None else numpy_helper.to_array(found)
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is a constant, or one behind a cast, a transposition or Q/DQ: whether it is a weight."""
-        if name in self._constants:
+        if name in self._tensors_known:
             return True
         maker = self.maker(name)
         moves = {"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Identity"}
@@ -85,15 +69,7 @@ class Graph:
         return node.name or f"the {node.op_type} that makes {node.output[0]}"
 
     @cached_property
-    def _makers(self) -> dict[str, NodeProto]:
-        return producers(self.proto)
-
-    @cached_property
-    def _readers(self) -> dict[str, list[NodeProto]]:
-        return readers(self.proto)
-
-    @cached_property
-    def _constants(self) -> dict[str, TensorProto]:
+    def _tensors_known(self) -> dict[str, TensorProto]:
         found = {tensor.name: tensor for tensor in self.proto.initializer}
         for node in self.of_type("Constant"):
             found.update((node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value")

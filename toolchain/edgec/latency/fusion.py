@@ -16,8 +16,8 @@ from functools import cached_property
 
 import onnx
 
-from edgec.graph.view import WEIGHTED
-from edgec.graph.wiring import BYTE, HALF, SINGLE, VIEWS, Wiring
+from edgec.graph.kernels import CLAMPS, INTEGER
+from edgec.graph.view import BYTE, HALF, SINGLE, VIEWS, WEIGHTED, Graph
 
 __all__ = ["ACTIVATIONS", "OnnxruntimeFusion", "TensorrtFusion"]
 
@@ -30,35 +30,29 @@ _POINTWISE = frozenset(
     }
 )
 _FOLDED = VIEWS | ACTIVATIONS | {"BatchNormalization"}
-_INTEGER = WEIGHTED | {
-    *("Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Resize", "Sigmoid"),
-    *("Slice", "Softmax", "Split", "Transpose"),
-}
-"""Operators of which onnxruntime's CPU provider has kernels for integers."""
-_CLAMPS = frozenset({"Clip", "Relu"})
 
 
 @dataclass(frozen=True)
 class _Fusion:
     """What both runtimes do."""
 
-    wiring: Wiring
+    graph: Graph
 
     def joins_product(self, node: onnx.NodeProto, products: frozenset[str]) -> str | None:
         """The operand of an Add whose producer, of these types, takes the addition along, if there is one."""
         if node.op_type != "Add":
             return None
         for name in node.input:
-            producer = self.wiring.producers.get(name)
-            if producer and producer.op_type in products and self.wiring.only_reader(name):
+            producer = self.graph.maker(name)
+            if producer and producer.op_type in products and self.graph.only_reader(name):
                 return name
         return None
 
     def is_folded_scale(self, node: onnx.NodeProto) -> bool:
         """Whether a normalisation becomes part of the weights before it."""
-        producer = self.wiring.producers.get(node.input[0])
+        producer = self.graph.maker(node.input[0])
         return (
-            producer is not None and producer.op_type in WEIGHTED and self.wiring.only_reader(node.input[0]) is not None
+            producer is not None and producer.op_type in WEIGHTED and self.graph.only_reader(node.input[0]) is not None
         )
 
 
@@ -70,9 +64,9 @@ class TensorrtFusion(_Fusion):
         if node.op_type == "BatchNormalization":
             return self.is_folded_scale(node)
         if node.op_type == "Cast":
-            return self.wiring.element_type(node.input[0]) in SINGLE | HALF
+            return self.graph.element_type(node.input[0]) in SINGLE | HALF
         if node.op_type == "Concat":
-            return all(self.wiring.only_reader(name) and self.wiring.source(name) for name in node.input)
+            return all(self.graph.only_reader(name) and self.graph.source(name) for name in node.input)
         return node.op_type in ACTIVATIONS | {"DequantizeLinear", "QuantizeLinear", "Transpose"}
 
     def joined(self, node: onnx.NodeProto) -> str | None:
@@ -81,8 +75,8 @@ class TensorrtFusion(_Fusion):
         if absorber or node.op_type not in _POINTWISE:
             return absorber
         for name in node.input:
-            producer = self.wiring.source(name, past=ACTIVATIONS)
-            if producer and producer.op_type in _POINTWISE and self.wiring.only_reader(name):
+            producer = self.graph.source(name, past=ACTIVATIONS)
+            if producer and producer.op_type in _POINTWISE and self.graph.only_reader(name):
                 return name
         return None
 
@@ -96,11 +90,11 @@ class OnnxruntimeFusion(_Fusion):
             case "BatchNormalization":
                 free = self.is_folded_scale(node)
             case "QuantizeLinear":
-                source = self.wiring.source(node.input[0], past=_CLAMPS)
+                source = self.graph.source(node.input[0], past=CLAMPS)
                 free = source is not None and self._is_integer(source)
             case "DequantizeLinear":
-                readers = self.wiring.consumers[node.output[0]]
-                free = node.input[0] in self.wiring.constants or (bool(readers) and all(map(self._is_integer, readers)))
+                readers = self.graph.readers(node.output[0])
+                free = node.input[0] in self.graph.constants or (bool(readers) and all(map(self._is_integer, readers)))
             case "Add":
                 free = self._is_bias_of_gelu(node) or node.output[0] in self._in_gelu
             case "Mul":
@@ -124,34 +118,33 @@ class OnnxruntimeFusion(_Fusion):
         """
         factors = {"Add": 2, "Concat": len(node.input), "Mul": 2} | dict.fromkeys(WEIGHTED, 2)
         read = node.input[: factors.get(node.op_type, 1)]
-        if node.op_type not in _INTEGER | VIEWS or not all(map(self._is_dequantized, read)):
+        if node.op_type not in INTEGER | VIEWS or not all(map(self._is_dequantized, read)):
             return False
         return node.op_type in ("Gemm", "MatMul") or all(map(self._is_rounded_next, node.output))
 
     def _is_dequantized(self, name: str) -> bool:
-        source = self.wiring.producers.get(name)
+        source = self.graph.maker(name)
         return source is not None and source.op_type == "DequantizeLinear" and self._is_byte(source.input[0])
 
     def _is_rounded_next(self, name: str) -> bool:
-        readers = self.wiring.consumers[name]
+        readers = self.graph.readers(name)
         return bool(readers) and all(
-            reader.op_type == "QuantizeLinear"
-            or (reader.op_type in _CLAMPS and self._is_rounded_next(reader.output[0]))
+            reader.op_type == "QuantizeLinear" or (reader.op_type in CLAMPS and self._is_rounded_next(reader.output[0]))
             for reader in readers
         )
 
     def _is_byte(self, name: str) -> bool:
-        return self.wiring.element_type(name) in BYTE
+        return self.graph.element_type(name) in BYTE
 
     def _is_clamp(self, node: onnx.NodeProto) -> bool:
         """Whether rounding to a range that starts at zero does the same."""
-        return node.op_type in _CLAMPS and self._is_rounded_next(node.output[0])
+        return node.op_type in CLAMPS and self._is_rounded_next(node.output[0])
 
     def _follows_product(self, node: onnx.NodeProto) -> bool:
         """Whether a convolution or matrix product, or a normalisation that is one of single channels, is before it."""
         name = node.input[0]
-        while self.wiring.only_reader(name):
-            producer = self.wiring.producers.get(name)
+        while self.graph.only_reader(name):
+            producer = self.graph.maker(name)
             if producer is None:
                 return False
             if producer.op_type in WEIGHTED | {"BatchNormalization"} or self.joined(producer):
@@ -163,19 +156,19 @@ class OnnxruntimeFusion(_Fusion):
 
     def _is_scale_of_product(self, node: onnx.NodeProto) -> bool:
         """Whether a node scales a factor of a matrix product by a constant."""
-        reader = self.wiring.only_reader(node.output[0])
-        single = all(self.wiring.size(name) == 1 for name in node.input if name in self.wiring.constants)
+        reader = self.graph.only_reader(node.output[0])
+        single = all(self.graph.size(name) == 1 for name in node.input if name in self.graph.constants)
         return self._scales(node) and single and reader is not None and reader.op_type == "MatMul"
 
     def _is_bias_of_gelu(self, node: onnx.NodeProto) -> bool:
-        reader = self.wiring.only_reader(node.output[0])
-        biased = any(name in self.wiring.constants for name in node.input)
+        reader = self.graph.only_reader(node.output[0])
+        biased = any(name in self.graph.constants for name in node.input)
         return biased and reader is not None and reader.op_type == "Gelu"
 
     def _is_in_silu(self, node: onnx.NodeProto) -> bool:
         """Whether a node is the product in x * sigmoid(x), in floating point; the Sigmoid stands for both."""
         for gate, other in (node.input, reversed(node.input)):
-            producer = self.wiring.producers.get(gate)
+            producer = self.graph.maker(gate)
             if producer and producer.op_type == "Sigmoid" and producer.input[0] == other:
                 return True
         return False
@@ -187,21 +180,21 @@ class OnnxruntimeFusion(_Fusion):
         Where the sum is halved before x is multiplied, as PyTorch writes it below opset 20, onnxruntime sees none.
         """
         found: set[str] = set()
-        for erf in (node for node in self.wiring.proto.node if node.op_type == "Erf"):
-            root = self.wiring.producers.get(erf.input[0])
-            total = self.wiring.only_reader(erf.output[0])
-            whole = self.wiring.only_reader(total.output[0]) if total else None
+        for erf in (node for node in self.graph.proto.node if node.op_type == "Erf"):
+            root = self.graph.maker(erf.input[0])
+            total = self.graph.only_reader(erf.output[0])
+            whole = self.graph.only_reader(total.output[0]) if total else None
             if (
                 not (root and total and whole)
                 or self._scales(whole)
                 or (total.op_type, whole.op_type) != ("Add", "Mul")
             ):
                 continue
-            halves = (self.wiring.only_reader(whole.output[0]), *map(self.wiring.producers.get, whole.input))
+            halves = (self.graph.only_reader(whole.output[0]), *map(self.graph.maker, whole.input))
             inside = (root, total, whole, *(half for half in halves if half and self._scales(half)))
             found.update(node.output[0] for node in inside)
         return frozenset(found)
 
     def _scales(self, node: onnx.NodeProto) -> bool:
         """Whether a node multiplies by a constant."""
-        return node.op_type in ("Div", "Mul") and not self.wiring.constants.isdisjoint(node.input)
+        return node.op_type in ("Div", "Mul") and not self.graph.constants.isdisjoint(node.input)

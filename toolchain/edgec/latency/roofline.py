@@ -135,9 +135,9 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
 
     For a product of M rows, N outputs and K terms, operations = 2 (MNK + waste), channels padded to the step of the
     number format (`core.compute.Waste`, `Fill`); for other operators, their elements times an effort. The peak is that
-    of the number format, or of the vector units for what is no matrix product; the efficiency that of its class. Where
-    the profile knows a cache, weights / bandwidth is added, and only the other bytes count in the maximum; weights of
-    small nets may come faster (`core.target.Resident`). A product is int8 when both factors come out of a
+    of the number format, or of the vector units for everything but matrix products; the efficiency that of its class.
+    Where the profile knows a cache, weights / bandwidth is added, and only the other bytes count in the maximum;
+    weights of small nets may come faster (`core.target.Resident`). A product is int8 when both factors come out of a
     DequantizeLinear and the device has int8; else 16-bit when the graph or the target's scheme says so; else float32.
     What a runtime fuses costs neither operations nor a floor (`fusion`).
 

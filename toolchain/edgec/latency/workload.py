@@ -13,8 +13,7 @@ import onnx.shape_inference
 from google.protobuf.message import DecodeError
 
 from edgec.core.errors import DataError, UnsupportedError
-from edgec.graph.view import WEIGHTED, attribute
-from edgec.graph.wiring import BYTE, HALF, SINGLE, VIEWS, Wiring
+from edgec.graph.view import BYTE, HALF, SINGLE, VIEWS, WEIGHTED, Graph, attribute
 from edgec.latency.folding import fold_shapes_
 from edgec.latency.fusion import ACTIVATIONS, OnnxruntimeFusion, TensorrtFusion
 
@@ -31,7 +30,7 @@ _UNCOUNTED = frozenset(
 _EFFORT = {"Erf": 8, "Gelu": 8, "HardSwish": 4, "LayerNormalization": 6, "Sigmoid": 4, "Softmax": 8, "Tanh": 4}
 """Arithmetic operations on an element, estimated; an operator that is not here needs one, a pooling half its window."""
 LANES = 16
-"""Bytes that a vector register of SSE or NEON holds: MLAS has other code for what is no multiple of that."""
+"""Bytes that a vector register of SSE or NEON holds: MLAS has other code for other multiples."""
 _IMAGE_CHANNELS = 4
 
 
@@ -145,9 +144,9 @@ def read_workload(model: Path, *, batch: int, engine: str = "tensorrt") -> tuple
         raise DataError(f"'{model}' holds no operators", hint="export the model again")
     for node in proto.graph.node:
         _check_countable(node)
-    wiring = Wiring(_with_shapes(proto, model, batch=batch))
-    fusion = TensorrtFusion(wiring) if engine == "tensorrt" else OnnxruntimeFusion(wiring)
-    return tuple(_Operators(wiring, fusion).work())
+    graph = Graph(_with_shapes(proto, model, batch=batch))
+    fusion = TensorrtFusion(graph) if engine == "tensorrt" else OnnxruntimeFusion(graph)
+    return tuple(_Operators(graph, fusion).work())
 
 
 def _check_countable(node: onnx.NodeProto) -> None:
@@ -179,8 +178,8 @@ def _with_shapes(proto: onnx.ModelProto, model: Path, *, batch: int) -> onnx.Gra
 
 def _lacks_shapes(graph: onnx.GraphProto) -> bool:
     """Whether a tensor of numbers has a dimension that is not known."""
-    wiring = Wiring(graph)
-    return not all(wiring.has_shape(name) for node in graph.node for name in node.output if wiring.holds_numbers(name))
+    read = Graph(graph)
+    return not all(read.has_shape(name) for node in graph.node for name in node.output if read.holds_numbers(name))
 
 
 def _bind_batch_(tensor: onnx.ValueInfoProto, batch: int) -> None:
@@ -205,18 +204,18 @@ def _bind_batch_(tensor: onnx.ValueInfoProto, batch: int) -> None:
 class _Operators:
     """What the nodes of a graph ask of a device."""
 
-    wiring: Wiring
+    graph: Graph
     fusion: TensorrtFusion | OnnxruntimeFusion
 
     def work(self) -> Iterator[Work]:
         """The operators that a device has to launch."""
-        for node in self.wiring.proto.node:
+        for node in self.graph.proto.node:
             if not self._is_free(node):
                 yield self._work_of(node)
 
     def _is_free(self, node: onnx.NodeProto) -> bool:
         """Whether no device spends time on this node."""
-        return node.op_type in VIEWS or not self.wiring.holds_numbers(node.output[0]) or self.fusion.is_free(node)
+        return node.op_type in VIEWS or not self.graph.holds_numbers(node.output[0]) or self.fusion.is_free(node)
 
     def _work_of(self, node: onnx.NodeProto) -> Work:
         read = [name for name in node.input if name]
@@ -230,9 +229,9 @@ class _Operators:
             **product,
             effort=0 if product else self._effort(node),
             traffic=reads if joined else reads + self._written(node.output[0]),
-            weights=sum((self._read(name) for name in read if name in self.wiring.constants), Traffic()),
+            weights=sum((self._read(name) for name in read if name in self.graph.constants), Traffic()),
             quantized=node.op_type in WEIGHTED and all(self._is_dequantized(name) for name in read[:2]),
-            half=self.wiring.element_type(node.output[0]) in HALF,
+            half=self.graph.element_type(node.output[0]) in HALF,
             fused=joined is not None,
         )
 
@@ -241,7 +240,7 @@ class _Operators:
             return OperatorClass.ELEMENTWISE
         if node.op_type in ("Gemm", "MatMul"):
             return OperatorClass.MATMUL
-        channels, *kernel = self.wiring.shape(node.input[1])[1:]
+        channels, *kernel = self.graph.shape(node.input[1])[1:]
         groups = attribute(node, "group", 1)
         if groups > 1:
             return _kind_of_groups(groups, channels)
@@ -260,7 +259,7 @@ class _Operators:
         """`rows`, `outputs`, `channels` and `window` of a convolution or matrix product; empty for what is neither."""
         if node.op_type not in WEIGHTED:
             return {}
-        size, shape = self.wiring.size, self.wiring.shape
+        size, shape = self.graph.size, self.graph.shape
         made = size(node.output[0])
         if node.op_type in ("Gemm", "MatMul"):
             transposed = node.op_type == "Gemm" and attribute(node, "transA", 0)
@@ -279,39 +278,39 @@ class _Operators:
     def _effort(self, node: onnx.NodeProto) -> int:
         if node.op_type in ("AveragePool", "MaxPool"):
             window = next((math.prod(a.ints) for a in node.attribute if a.name == "kernel_shape"), 1)
-            return self.wiring.size(node.output[0]) * max(1, window // 2)
-        tensors = [name for name in (*node.input, *node.output) if name not in self.wiring.constants]
-        return max(map(self.wiring.size, tensors)) * _EFFORT.get(node.op_type, 1)
+            return self.graph.size(node.output[0]) * max(1, window // 2)
+        tensors = [name for name in (*node.input, *node.output) if name not in self.graph.constants]
+        return max(map(self.graph.size, tensors)) * _EFFORT.get(node.op_type, 1)
 
     def _read(self, name: str) -> Traffic:
         """What reading an operand moves: 8 bits an element where a DequantizeLinear hands it on."""
         if self._is_dequantized(name):
-            return Traffic(byte=self.wiring.size(name))
+            return Traffic(byte=self.graph.size(name))
         return self._plain(name)
 
     def _written(self, name: str) -> Traffic:
         """What writing a result moves: 8 bits an element where everything that follows quantises it first."""
         if self._is_quantized_next(name):
-            return Traffic(byte=self.wiring.size(name))
+            return Traffic(byte=self.graph.size(name))
         return self._plain(name)
 
     def _plain(self, name: str) -> Traffic:
-        kind = self.wiring.element_type(name)
+        kind = self.graph.element_type(name)
         if kind not in SINGLE | HALF | BYTE:
             return Traffic()
-        size = self.wiring.size(name)
+        size = self.graph.size(name)
         return Traffic(byte=size * (kind in BYTE), half=size * (kind in HALF), single=size * (kind in SINGLE))
 
     def _is_dequantized(self, name: str) -> bool:
-        source = self.wiring.source(name, past=_FOLDED)
+        source = self.graph.source(name, past=_FOLDED)
         return bool(
-            source and source.op_type == "DequantizeLinear" and self.wiring.element_type(source.input[0]) in BYTE
+            source and source.op_type == "DequantizeLinear" and self.graph.element_type(source.input[0]) in BYTE
         )
 
     def _is_quantized_next(self, name: str) -> bool:
-        consumers = self.wiring.consumers[name]
+        consumers = self.graph.readers(name)
         return bool(consumers) and all(
-            self.wiring.element_type(node.output[0]) in BYTE
+            self.graph.element_type(node.output[0]) in BYTE
             if node.op_type == "QuantizeLinear"
             else (node.op_type in _FOLDED or self.fusion.joined(node) == name)
             and self._is_quantized_next(node.output[0])

@@ -43,7 +43,7 @@ class MimicConfig(BaseModel):
             from these values to nothing in the last step, few samples in its place.
         between_weight: Weight of the mean error of the maps on the way to the features, wherever student and teacher
             have them in the same shape, beside the features' error of weight 1.
-        logit_weight: Weight of the logits' divergence, likewise.
+        logit_weight: Weight of the logits' divergence, beside the features' error of weight 1.
         temperature: Of the logits' divergence.
         error: `relative` divides squared errors by the teacher's mean square, so that one learning rate serves nets of
             any scale; `squared` leaves them bare, as MiR and PRACTISE have them.

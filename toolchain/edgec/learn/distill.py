@@ -194,7 +194,7 @@ def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, c
 
     Args:
         student: What it shows.
-        teacher: Likewise.
+        teacher: What the teacher shows, for the same batch.
         share: What each image counts for, summing to 1 over the batch: lambda over the few samples, 1 - lambda
             over the OOD images.
         config: Weights and temperature.

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from edgec.core.inputs import InputSpec
+from edgec.models.presets import Preset, find_preset
 
-__all__ = ["ZOOS", "ModelConfig", "is_onnx_file"]
+__all__ = ["ZOOS", "ModelConfig", "Opsets", "is_onnx_file"]
 
 ZOOS = ("timm", "transformers")
 """Libraries of models, whose folders on disk can be named."""
+
+
+class Opsets(NamedTuple):
+    """Operator sets of ONNX: the oldest that a build works on, and the newest that its target reads; None for any."""
+
+    least: int = 13
+    most: int | None = None
 
 
 class ModelConfig(BaseModel):
@@ -21,12 +29,16 @@ class ModelConfig(BaseModel):
     Attributes:
         name: `torchvision:NAME` (or the bare name), `timm:NAME` or `timm:FOLDER`, `transformers:FOLDER`,
             `package.module:factory`, or the path of an `.onnx` file.
-        weights: A `.safetensors` or `.pt` file; not for ONNX, which carries its own, nor for a folder that holds them.
+        weights: A `.safetensors` or `.pt` file, or a torchvision weights enum such as `ResNet18_Weights.IMAGENET1K_V1`;
+            not for ONNX, which carries its own, nor for a folder that holds them.
         checkpoint: Which of several states in the weights file is meant, as in `state_dict_ema`.
-        output: Which of several outputs holds the logits: keys and positions with dots between.
         arguments: Keyword arguments for the architecture's function.
+        output: Of several outputs, the name of the classes', for modules with dots between keys and positions; where
+            it is not given, the only one with a number for each class.
         labels: Class names in the order of the outputs; the training data's classes where they are not given.
-        input: Image size and normalisation.
+        preset: What fills in `model.input` where that says nothing: a torchvision weights enum, transformers'
+            `preprocessor_config.json`, or timm's `config.json`; where it is not given, such a file beside the weights.
+        input: Image size, what is done to pictures, and normalisation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,9 +46,10 @@ class ModelConfig(BaseModel):
     name: str
     weights: Path | None = None
     checkpoint: str | None = None
-    output: str | None = None
     arguments: dict[str, Any] = {}
+    output: str | None = None
     labels: tuple[str, ...] | None = None
+    preset: str | None = None
     input: InputSpec
 
     @field_validator("output", mode="before")
@@ -44,6 +57,21 @@ class ModelConfig(BaseModel):
     def _position(cls, value: object) -> object:
         """A position may be given as a number."""
         return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, values: Any) -> Any:
+        """What the config says goes before what a preset says."""
+        given = values.get("input", {}) if isinstance(values, dict) else None
+        if not isinstance(given, dict) or not isinstance(values.get("name"), str):
+            return values
+        preset = _preset_of(values.get("name"), values.get("weights"), values.get("preset"))
+        return values if preset is None else {**values, "input": {**preset.fields, **given}}
+
+    @property
+    def found_preset(self) -> Preset | None:
+        """What filled in `input`, where it was found."""
+        return _preset_of(self.name, self.weights, self.preset)
 
     @property
     def is_onnx(self) -> bool:
@@ -65,6 +93,15 @@ class ModelConfig(BaseModel):
         return next((path for path in found if path.is_file()), None)
 
 
+def _preset_of(name: str, weights: Any, preset: Any) -> Preset | None:
+    """Beside the weights, or in the folder that `transformers:FOLDER` and the like name."""
+    folder = name.partition(":")[2] or name
+    places = [Path(weights) if isinstance(weights, str | Path) else None]
+    if is_onnx_file(name) or name.startswith(tuple(f"{zoo}:" for zoo in ZOOS)):
+        places.append(Path(folder))
+    return find_preset(preset if isinstance(preset, str) else None, places)
+
+
 def is_onnx_file(name: str) -> bool:
     """Whether a model's name is that of an exported graph."""
-    return name.endswith(".onnx")
+    return name.lower().endswith(".onnx")

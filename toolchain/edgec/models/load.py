@@ -1,38 +1,28 @@
-"""A teacher from its name and its weights: torchvision, timm, transformers, `module:factory`, or an ONNX file."""
+"""A teacher from its name and its weights: torchvision, timm, transformers or `module:factory`."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.core.classifier import Classifier, Step
-from edgec.core.errors import ConfigError, DataError, unknown_name
-from edgec.core.inputs import InputSpec
+from edgec.core.errors import ConfigError, unknown_name
 from edgec.models.config import ModelConfig
+from edgec.models.onnx.kinds import refuse_file
 from edgec.models.weights import load_weights_, names_of, read_weights
 from edgec.models.zoos import timm_factory, transformers_factory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["OnnxModel", "build_module", "load_classifier", "load_onnx", "search_current_folder"]
+__all__ = ["build_module", "load_classifier", "search_current_folder"]
 
 SAME = 1e-5
 """Share of the largest logit by which two runs on the same images may differ; sums in another order give 1e-6."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnnxModel:
-    """An exported teacher: float32 [n, channels, height, width], normalised, to logits [n, classes]."""
-
-    path: Path
-    input: InputSpec
-    labels: tuple[str, ...]
 
 
 def load_classifier(
@@ -48,10 +38,11 @@ def load_classifier(
     Raises:
         ConfigError: No such architecture, it cannot be called that way, it does not give one logit per label, or not
             the same ones twice.
-        DataError: The weights do not fit, or are no numbers.
+        DataError: The weights do not fit, or are no numbers; or the name is that of a file of another kind.
     """
     from edgec.models.outputs import chosen_output
 
+    refuse_file(config.name)
     notes: list[str] = []
     if (weights := config.weights_file) is None:
         place = f": '{config.folder}' holds none" if config.folder else ""
@@ -131,8 +122,6 @@ def build_module(config: ModelConfig, labels: tuple[str, ...]) -> nn.Module:
         import torchvision
 
         known = torchvision.models.list_models(module=torchvision.models)
-        if Path(config.name).is_file():
-            raise _file_as_model(config.name)
         if name not in known:
             raise unknown_name("torchvision model", name, known)
         factory = partial(torchvision.models.get_model, name, weights=None)
@@ -153,13 +142,6 @@ def build_module(config: ModelConfig, labels: tuple[str, ...]) -> nn.Module:
             hint="name a function that makes the module",
         )
     return module
-
-
-def _file_as_model(name: str) -> ConfigError:
-    return ConfigError(
-        f"model '{name}' is a file, and no .onnx file",
-        hint=f"name the architecture with --model, and give the file with --weights {name}",
-    )
 
 
 def _factory(source: str, name: str) -> Any:
@@ -185,41 +167,3 @@ def search_current_folder() -> None:
     """Lets a `module:factory` lie in the current folder, also where a console script runs."""
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
-
-
-def load_onnx(config: ModelConfig, labels: tuple[str, ...]) -> OnnxModel:
-    """The exported teacher, checked: one float32 image batch in, a logit per label out.
-
-    Raises:
-        DataError: No such file, or not an ONNX model.
-        ConfigError: Other inputs or outputs than expected.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    path = Path(config.name)
-    if not path.is_file():
-        raise DataError(f"no model file '{path}'", hint="give the path of an .onnx file")
-    try:
-        graph = onnx.load(path).graph
-        onnx.checker.check_model(path)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise DataError(f"model '{path}': not a valid ONNX file", hint="export it again") from error
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise ConfigError(
-            f"model '{path}': {len(inputs)} inputs and {len(graph.output)} outputs, expected one each",
-            hint="export it with one batch of images in and their logits out",
-        )
-    taken, given = inputs[0].type.tensor_type, graph.output[0].type.tensor_type
-    shape, logits = ([d.dim_value for d in value.shape.dim] for value in (taken, given))
-    kind = onnx.TensorProto.DataType.Name(taken.elem_type).lower()
-    fits = tuple(shape[1:]) == config.input.shape and len(logits) == 2 and logits[1] in (0, len(labels))
-    if kind != "float" or not fits:
-        raise ConfigError(
-            f"model '{path}': takes {kind} {shape[1:]} and gives {logits[1:]} an image, "
-            f"expected float {list(config.input.shape)} and [{len(labels)}]",
-            hint="set model.input and model.labels to what it was exported with",
-        )
-    return OnnxModel(path=path, input=config.input, labels=labels)

@@ -68,7 +68,7 @@ def _describe_(layer: nn.Module, own: Mapping[str, Tensor], name: str) -> None:
         layer.out_channels, layer.in_channels = outs, ins * layer.groups
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = own["weight"].shape
-    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  likewise
+    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  torch has no public base class of batch norms
         layer.num_features = len(own["weight"])
     elif isinstance(layer, nn.LayerNorm):
         layer.normalized_shape = tuple(own["weight"].shape)

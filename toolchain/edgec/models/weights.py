@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import DataError
+from edgec.models.presets import is_weights_enum
 from edgec.models.recognise import is_safetensors, refuse_other_kinds
 from edgec.models.unwrap import find_state, states_in
 
@@ -30,7 +31,7 @@ def read_weights(
     checkpoint: str | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a torch checkpoint read with `weights_only=True`.
+    """The tensors of a safetensors file, of a torch checkpoint read with `weights_only=True`, or torchvision's own.
 
     Args:
         path: The file; its content says what it is, whatever its name ends with.
@@ -44,6 +45,8 @@ def read_weights(
     """
     import torch
 
+    if is_weights_enum(path):
+        return _torchvision_weights(str(path))
     if not path.is_file():
         raise DataError(f"no weights file '{path}'", hint="give the path of a .safetensors or .pt file")
     refuse_other_kinds(path)
@@ -62,6 +65,20 @@ def read_weights(
 def names_of(module: nn.Module) -> frozenset[str]:
     """Names of the tensors that a module does not work without; old checkpoints have no counters of batches."""
     return frozenset(name for name in module.state_dict() if not name.endswith("num_batches_tracked"))
+
+
+def _torchvision_weights(name: str) -> dict[str, Tensor]:
+    """From torch's cache, or from where torchvision keeps them; their file's name ends in its digest."""
+    import torchvision
+
+    try:
+        weights = torchvision.models.get_weight(name.removeprefix("torchvision:"))
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"torchvision weights '{name}' cannot be fetched: {error}",
+            hint="connect to the network once, or save them elsewhere and give their file with --weights",
+        ) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

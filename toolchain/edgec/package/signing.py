@@ -112,8 +112,8 @@ def read_signed_manifest(manifest: bytes, signature: bytes | None, trust: Trust,
 
     Raises:
         ConfigError: See `verify_signature`.
-        IntegrityError: Likewise, or what was signed is no manifest.
-        MissingDependencyError: Likewise.
+        IntegrityError: See `verify_signature`, or what was signed is not a manifest.
+        MissingDependencyError: See `verify_signature`.
     """
     if signature is None:
         raise _unsigned(where)

@@ -19,7 +19,7 @@ from edgec.package import Manifest, open_bundle, require_replaceable, write_arch
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, package, prove, quantize
+from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, package, prove, quantize, teacher
 from edgec.pipeline.store import Output, StageKey, Store
 
 __all__ = ["Built", "build", "require_build_extra", "stage_keys"]
@@ -81,14 +81,14 @@ def stage_keys(plan: Plan) -> tuple[StageKey, ...]:
     """The key of every stage, in order."""
     students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
     keys = (
-        *(data.key(plan), *students, export.key(plan), calibrate.key(plan), quantize.key(plan)),
+        *(data.key(plan), teacher.key(plan), *students, export.key(plan), calibrate.key(plan), quantize.key(plan)),
         *(prove.key(plan), evaluate.key(plan), package.key(plan)),
     )
     return tuple(key for key in keys if key is not None)
 
 
 def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel], ...]:
-    """The flow: images → compression and its controls → graph → ranges → int8 → proof → measurements → bundle."""
+    """The flow: images → teacher → compression and its controls → graph → ranges → int8 → proof → measures → bundle."""
     require_build_extra()
     sources = Sources(plan, progress)
     sources.require_bound()
@@ -101,6 +101,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
     drawn = run(data.key(plan), data.Facts, data.run)
     images = data.read(drawn.folder)
     run.sources = sources.tested_on(drawn.facts.tested)
+    checked = run(teacher.key(plan), teacher.Facts, teacher.run)
     student = partial(compress.run, images=images)
     plain = run.maybe(compress.plain_key(plan), compress.Facts, partial(student, variant="plain"))
     few = run.maybe(compress.few_key(plan), compress.Facts, partial(student, variant="few"))
@@ -126,6 +127,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
     measured = run(evaluate.key(plan), evaluate.Facts, measure)
     made = package.Made(
         data=drawn,
+        teacher=checked,
         baseline=plain,
         few=few,
         compress=ours,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["match_teacher", "temperature_note", "unknown_rates", "unknown_threshold"]
 
 _BATCH = 256
-_STRANGERS = 200
+_UNSEEN = 200
 """Out-of-distribution images that the threshold is measured on, where the config asks for no number of them."""
 
 
@@ -72,8 +72,8 @@ def unknown_rates(
     sources: Sources, images: Prepared, shipped: Session, logits: np.ndarray, threshold: float, *, where: str
 ) -> tuple[list[Measurement], list[str]]:
     """What the threshold does to test images, class by class, and to out-of-distribution images; notes on it."""
-    strangers, trained_on = _strangers(sources, images)
-    others = np.concatenate([shipped.logits(batch) for batch in strangers.batches(_BATCH)])
+    unseen_ood, trained_on = _unseen_ood(sources, images)
+    others = np.concatenate([shipped.logits(batch) for batch in unseen_ood.batches(_BATCH)])
     test = sources.test
     rows = list(unknown_measurements(logits, test.labels, others, sources.labels, threshold=threshold, where=where))
     most, foreign = sources.plan.config.evaluate.unknown, rows[-1]
@@ -93,11 +93,11 @@ def unknown_rates(
     return rows, notes
 
 
-def _strangers(sources: Sources, images: Prepared) -> tuple[Images, bool]:
+def _unseen_ood(sources: Sources, images: Prepared) -> tuple[Images, bool]:
     """Out-of-distribution images that nothing learned from; the pool where there are none, and whether it is that."""
-    from edgec.pipeline.robustness import strangers
+    from edgec.pipeline.robustness import unseen_ood
 
-    found = strangers(sources, images, sources.plan.config.evaluate.strangers or _STRANGERS)
+    found = unseen_ood(sources, images, sources.plan.config.evaluate.unseen_ood or _UNSEEN)
     return (found, False) if len(found) else (images.ood, True)
 
 
@@ -123,11 +123,11 @@ def _graph(sources: Sources, session: Session) -> Run:
     import torch
 
     spec = sources.plan.model.input
-    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
-    raw = sources.plan.config.export.preprocess_in_graph
+    scale, shift = (torch.tensor(values)[:, None, None] for values in (spec.scale, spec.shift))
+    raw = sources.raw
 
     def run(batch: Tensor) -> np.ndarray:
-        return session.logits((255 * (batch * std + mean) if raw else batch).float().numpy())
+        return session.logits(((batch - shift) / scale if raw else batch).float().numpy())
 
     return run
 

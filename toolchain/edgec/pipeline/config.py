@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.compress.config import OefsmcConfig, Variant
@@ -19,6 +19,7 @@ from edgec.data.groups import Grouping
 from edgec.evaluate.gate_settings import Gates
 from edgec.learn.config import Budget
 from edgec.models.config import ZOOS, ModelConfig, is_onnx_file
+from edgec.models.presets import is_weights_enum
 from edgec.pipeline.embedded import EMBEDDED
 from edgec.quantize.config import QuantizeConfig
 
@@ -54,8 +55,8 @@ class DataConfig(_Frozen):
     """Where the images are.
 
     Attributes:
-        train: Labelled samples: a folder of class folders, an `.npz`, or torchvision's CIFAR layout. Where neither
-            train nor test is given, scikit-learn's handwritten digits.
+        train: Labelled samples: a folder of class folders, an `.npz`, a table of paths and labels, or another of the
+            sources in docs/pictures.md. Where neither train nor test is given, scikit-learn's handwritten digits.
         test: Labelled images that nothing else has seen.
         calibration: Labelled images for the ranges alone; the training samples serve where there are none.
         unlabelled: Unlabelled images of the classes, from the device's own camera for instance, a folder or an `.npz`:
@@ -64,7 +65,7 @@ class DataConfig(_Frozen):
         ood: Unlabelled images of anything, a folder or an `.npz`; built-in ones where there are none.
         ood_count: How many of them are drawn.
         few: Draw few, imbalanced samples from `train`; all of it where this is not given.
-        max_unreadable: Share of unreadable files that is passed over.
+        max_unreadable: Share of unreadable files that is passed over; one always is, unless this is 0.
         leaks: What becomes of test images that are nearly one of the training or calibration images, or of a group with
             one: `leave-out` takes them out of the test set, `refuse` ends the build, `keep` only names them. Equal
             images are refused in any case.
@@ -90,6 +91,13 @@ class DataConfig(_Frozen):
             missing = "train" if self.train is None else "test"
             raise ValueError(f"'{missing}' is missing: training and test images are given together")
         return self
+
+    @field_validator("train", "test", "calibration", "unlabelled", "ood", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("got no path: an empty text would stand for the current folder")
+        return value
 
     @property
     def embedded(self) -> bool:
@@ -151,14 +159,14 @@ class EvaluateConfig(_Frozen):
 
     Attributes:
         corrupted: Test images to corrupt, of every class alike; each is run 75 times: 15 kinds at five severities.
-        strangers: Out-of-distribution images that nothing learned from, drawn from `data.ood`: how well confidence
+        unseen_ood: Out-of-distribution images that nothing learned from, drawn from `data.ood`: how well confidence
             tells test images from them.
         unknown: Largest share of any class's images that may be called unknown: it sets the confidence below which
             `edgec predict --unknown` and `edgec serve --unknown` answer so.
     """
 
     corrupted: int = Field(default=0, ge=0)
-    strangers: int = Field(default=0, ge=0)
+    unseen_ood: int = Field(default=0, ge=0)
     unknown: float = Field(default=0.05, ge=0, lt=1)
 
 
@@ -282,13 +290,14 @@ def _read(path: Path) -> dict[str, Any]:
         (data, "calibration"),
         (data, "unlabelled"),
         (data, "ood"),
-        (model, "weights"),
     ):
         _resolve(section, key, path.parent)
     for section, key, is_file in (
         (table, "target", is_file_name),
         (calibrate, "recipe", is_file_name),
         (model, "name", is_onnx_file),
+        (model, "weights", _is_path),
+        (model, "preset", _is_path),
     ):
         _resolve(section, key, path.parent, when=is_file)
     _resolve_zoo(model, path.parent)
@@ -306,6 +315,10 @@ def _expanded(text: str, path: Path) -> str:
         return default
 
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+
+
+def _is_path(value: str) -> bool:
+    return bool(value) and not is_weights_enum(value)
 
 
 def _resolve(section: Any, key: str, folder: Path, *, when: Callable[[str], bool] = bool) -> None:

@@ -14,8 +14,11 @@ from edgec.core.digest import digest_tree, digest_value
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
-from edgec.models.config import ZOOS, ModelConfig
+from edgec.models.config import ZOOS, ModelConfig, Opsets
 from edgec.models.load import search_current_folder
+from edgec.models.onnx.kinds import require_onnx
+from edgec.models.onnx.outline import data_file, outline_of
+from edgec.models.presets import is_weights_enum
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
 from edgec.pipeline.store import StageKey
@@ -23,9 +26,14 @@ from edgec.quantize.config import QuantizeConfig
 
 __all__ = ["IMAGES", "MODEL_SETTINGS", "Plan", "plan_build"]
 
+FLOAT16_FROM = 18
+"""The opset from which float16 beside int8 changes no operator but those that round."""
 IMAGES = ("train", "test", "calibration", "unlabelled", "ood")
 """Sources of images, as `[data]` names them."""
-MODEL_SETTINGS = ("model.input", "model.labels", "model.arguments", "model.checkpoint", "model.output", "model.is_onnx")
+MODEL_SETTINGS = (
+    *("model.input", "model.labels", "model.output", "model.arguments", "model.checkpoint", "model.is_onnx"),
+    *("as_given", "opsets"),
+)
 """What is said of the model, beside its name and its weights, of which a key holds digests."""
 
 
@@ -41,6 +49,7 @@ class Plan:
         calibration: The calibration recipe.
         device: Where training runs.
         digests: SHA-256 of all that comes from outside: weights, images, tools.
+        as_given: Whether the model is a file that ships as it is: it is quantised already, or no net that could be.
     """
 
     config: BuildConfig
@@ -50,11 +59,19 @@ class Plan:
     calibration: Recipe
     device: Device
     digests: Mapping[str, str]
+    as_given: bool = False
 
     @property
     def compresses(self) -> bool:
         """Whether the teacher is pruned."""
         return self.config.compress.method != "none" and not self.model.is_onnx
+
+    @property
+    def opsets(self) -> Opsets:
+        """What a graph that is given is brought into."""
+        most = self.target.runtime.opset
+        raised = min(FLOAT16_FROM, most) if self.target.quantization.computes_in_half else Opsets().least
+        return Opsets(raised, most) if self.model.is_onnx else Opsets()
 
     def key(
         self,
@@ -87,6 +104,11 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
     """
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
+    digests = _digests(config.model, config.data)
+    given = _given_scheme(config)
+    if given is not None:
+        formats = target.quantization.model_copy(update={"scheme": given, "float_type": "float32"})
+        target = target.model_copy(update={"quantization": formats})
     if config.model.is_onnx and config.export.preprocess_in_graph:
         raise ConfigError(
             f"export.preprocess_in_graph: the model '{config.model.name}' is a finished graph",
@@ -99,8 +121,21 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
         target=target,
         calibration=load_recipe(config.calibrate.recipe),
         device=device,
-        digests=_digests(config.model, config.data),
+        digests=digests,
+        as_given=given is not None,
     )
+
+
+def _given_scheme(config: BuildConfig) -> Scheme | None:
+    """The number format of a file that ships as it is; None for a net in floating point."""
+    scheme = outline_of(Path(config.model.name)).given_scheme if config.model.is_onnx else None
+    if scheme is not None and config.quantize != QuantizeConfig():
+        what = "quantised already" if scheme.is_int8 else "no net of matrix products"
+        raise ConfigError(
+            f"[quantize]: the model '{config.model.name}' is {what}, so it ships as it is",
+            hint="leave [quantize] out, or give the model in float32 as it was before it was quantised",
+        )
+    return scheme
 
 
 def _overridden(target: Target, given: QuantizeConfig) -> Target:
@@ -108,7 +143,7 @@ def _overridden(target: Target, given: QuantizeConfig) -> Target:
     formats = {
         "scheme": None if given.scheme is None else Scheme(given.scheme),
         "weight_bits": given.weight_bits,
-        "rest": given.rest,
+        "float_type": given.float_type,
     }
     wanted = {name: value for name, value in formats.items() if value is not None}
     target = target.model_copy(update={"quantization": target.quantization.model_copy(update=wanted)})
@@ -126,20 +161,37 @@ def _digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
             [
                 None if model.is_onnx else model.name,
                 _architecture(model),
-                _path(model.weights, "weights") if model.weights else None,
+                _weights(model.weights) if model.weights else None,
             ]
         ),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
-    given = {name: _path(path, name) for name, path in paths.items() if path is not None}
+    given = {name: _images(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
 
 
+def _images(path: Path, what: str) -> str:
+    """Digest of a source; where it is a table, of the pictures too that it names."""
+    from edgec.data.loading import named_files
+
+    own = _path(path, what)
+    named = named_files(path)
+    return digest_value([own, *map(digest_tree, named)]) if named else own
+
+
+def _weights(given: Path) -> str:
+    """Digest of a weights file; of torchvision's own, the name, since they never change."""
+    return str(given) if is_weights_enum(given) else _path(given, "weights")
+
+
 def _architecture(model: ModelConfig) -> str:
-    """Digest of an ONNX file, or of the source file that a `module:factory` comes from; else the name itself."""
+    """Digest of an ONNX file with its data, or of the file that a `module:factory` comes from; else the name itself."""
     if model.is_onnx:
-        return _path(Path(model.name), "model")
+        path = Path(model.name)
+        digest = _path(path, "model")
+        require_onnx(path)
+        return digest_value([digest, *(_path(data_file(path, name), "model") for name in outline_of(path).locations)])
     if model.folder is not None:
         return _path(model.folder, "model")
     module = model.name.rpartition(":")[0]

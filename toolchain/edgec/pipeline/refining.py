@@ -105,13 +105,13 @@ def _teacher(sources: Sources, session: Session) -> Iterator[Callable[[Tensor], 
         yield lambda batch: torch.from_numpy(session.logits(batch.cpu().numpy())).to(batch.device)
         return
     spec, device = sources.plan.model.input, sources.fabric.device
-    raw = sources.plan.config.export.preprocess_in_graph
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (spec.mean, spec.std))
+    raw = sources.raw
+    scale, shift = (torch.tensor(values, device=device)[:, None, None] for values in (spec.scale, spec.shift))
     with placed(sources.classifier.module, device) as module:
 
         def run(batch: Tensor) -> Tensor:
             inputs = batch.to(device)
-            return module((inputs / 255 - mean) / std if raw else inputs)
+            return module(inputs * scale + shift if raw else inputs)
 
         yield run
 
@@ -168,7 +168,7 @@ def _require_bound(sources: Sources, result: Refined, logits: np.ndarray) -> Non
     raise UnsupportedError(
         f"quantize.mixed_precision = {allowed:g} cannot be met: with all {len(result.costs)} layers and activations in "
         f"floating point, {changed[worst]:.1%} of the images of class '{sources.labels[worst]}' get another class",
-        hint="set quantize.rest = 'float32'" if in_half else "raise the bound, or report it with the model",
+        hint="set quantize.float_type = 'float32'" if in_half else "raise the bound, or report it with the model",
     )
 
 

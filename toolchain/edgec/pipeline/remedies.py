@@ -80,8 +80,8 @@ def remedies_of(plan: Plan) -> Iterator[tuple[str, Plan]]:
         return
     if formats.weight_bits == 4:
         yield "quantize.weight_bits=8", _with_formats(plan, weight_bits=8)
-    if formats.rest == "float16":
-        yield 'quantize.rest="float32"', _with_formats(plan, rest="float32")
+    if formats.float_type == "float16":
+        yield 'quantize.float_type="float32"', _with_formats(plan, float_type="float32")
     for observer in _OBSERVERS:
         if plan.calibration.observer != observer:
             yield f'calibrate.recipe="{observer}"', replace(plan, calibration=load_recipe(observer))

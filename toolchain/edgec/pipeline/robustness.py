@@ -19,7 +19,7 @@ from edgec.pipeline.stages.data import Prepared
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-__all__ = ["RunningModel", "robustness_measurements", "strangers"]
+__all__ = ["RunningModel", "robustness_measurements", "unseen_ood"]
 
 _BATCH = 256
 
@@ -44,24 +44,24 @@ def robustness_measurements(
 
     Args:
         sources: Settings and test images.
-        images: The few samples and the pool, which strangers must not be of.
+        images: The few samples and the pool, which unseen_ood must not be of.
         models: Opens the models; not called where nothing is asked for.
 
     Raises:
         DataError: The out-of-distribution images cannot be read.
     """
     wanted, rows, notes = sources.plan.config.evaluate, list[Measurement](), list[str]()
-    runners = models() if wanted.corrupted or wanted.strangers else {}
+    runners = models() if wanted.corrupted or wanted.unseen_ood else {}
     if wanted.corrupted:
         chosen = sources.test.evenly(wanted.corrupted)
         for stage, model in runners.items():
             common = {"stage": stage, "where": model.where, "progress": sources.progress}
             rows += corruption_measurements(model.run, chosen, chosen.labels, sources.labels, **common)
-    if wanted.strangers:
-        foreign = strangers(sources, images, wanted.strangers)
-        if len(foreign) < wanted.strangers:
+    if wanted.unseen_ood:
+        foreign = unseen_ood(sources, images, wanted.unseen_ood)
+        if len(foreign) < wanted.unseen_ood:
             notes.append(
-                f"{len(foreign)} of {wanted.strangers} out-of-distribution images were left that nothing learned "
+                f"{len(foreign)} of {wanted.unseen_ood} out-of-distribution images were left that nothing learned "
                 "from: whether confidence tells them apart was measured on those"
             )
         for stage, model in runners.items() if len(foreign) else ():
@@ -70,7 +70,7 @@ def robustness_measurements(
     return rows, notes
 
 
-def strangers(sources: Sources, images: Prepared, count: int) -> Images:
+def unseen_ood(sources: Sources, images: Prepared, count: int) -> Images:
     """Out-of-distribution images that neither recovery nor calibration saw, and that are no copies of test images."""
     from edgec.data import load_ood, purify
 

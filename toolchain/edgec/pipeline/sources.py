@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgec.core.classifier import Classifier
     from edgec.core.registry import Registered
     from edgec.core.target import EngineName
-    from edgec.models.load import OnnxModel
+    from edgec.models.onnx.load import OnnxModel
     from edgec.runtime import Session
 
 __all__ = ["Sources"]
@@ -48,19 +48,44 @@ class Sources:
         """
         if self.stand_in is not None:
             self.progress.note(self.stand_in)
+        if (preset := self.plan.model.found_preset) is not None:
+            self.progress.note(f"model.input: what the config does not say is from '{preset.source}'")
         self.plan.config.gates.require_classes(self.labels)
         if self.plan.model.is_onnx:
-            self.progress.note("the model is an ONNX file: compression is skipped, it is quantised as it is")
+            self._require_onnx()
             return
         if self.plan.compresses:
             _ = self.method
         _ = self.fabric, self.classifier
         self.plan.calibration.say_of(self.labels)
 
+    def _require_onnx(self) -> None:
+        """Loads the graph, and asks for a target with a linter whether it takes its operators.
+
+        Raises:
+            EdgecError: As `load_onnx`.
+            UnsupportedError: The target does not run it.
+        """
+        what = "it ships with the numbers that it has" if self.plan.as_given else "it is quantised as it is"
+        self.progress.note(f"the model is an ONNX file: compression is skipped, {what}")
+        told = self.onnx.told
+        if told:
+            self.progress.note(f"the graph as given: {'; '.join(told)}")
+        if self.plan.target.runtime.engine == "tensorrt":
+            from edgec.export.lint import lint, require_clean, weighted_names
+
+            proto = self.onnx.proto
+            require_clean(lint(proto, self.plan.target, kept=weighted_names(proto)))
+
+    @property
+    def raw(self) -> bool:
+        """Whether the graphs of this build take pixels from 0 to 255 and normalise them themselves."""
+        return self.onnx.raw if self.plan.model.is_onnx else self.plan.config.export.preprocess_in_graph
+
     def varied(self, plan: Plan) -> Sources:
         """Sources of another plan over the same model, images and device; what is open here stays open there."""
         other = Sources(plan, self.progress)
-        shared = ("fabric", "labels", "classifier", "train", "test", "calibration")
+        shared = ("fabric", "labels", "classifier", "onnx", "train", "test", "calibration")
         vars(other).update({name: value for name, value in vars(self).items() if name in shared})
         return other
 
@@ -101,9 +126,9 @@ class Sources:
     @cached_property
     def onnx(self) -> OnnxModel:
         """The teacher, where it is an exported graph."""
-        from edgec.models.load import load_onnx
+        from edgec.models.onnx.load import load_onnx
 
-        return load_onnx(self.plan.model, self.labels)
+        return load_onnx(self.plan.model, self.labels, opsets=self.plan.opsets)
 
     @cached_property
     def method(self) -> tuple[Registered, BaseModel]:
@@ -142,8 +167,7 @@ class Sources:
         """A graph of this build in the runtime, on this machine's CPU."""
         from edgec.runtime import Session
 
-        raw = self.plan.config.export.preprocess_in_graph
-        return Session(model, self.plan.model.input, preprocessing_in_graph=raw, engine=self.engine)
+        return Session(model, self.plan.model.input, preprocessing_in_graph=self.raw, engine=self.engine)
 
     def shipped_session(self, model: Path) -> Session:
         """The graph that ships as its target will run it, as nearly as this machine can.
@@ -155,8 +179,7 @@ class Sources:
         from edgec.graph.float16 import as_computed_in_float16
         from edgec.runtime import Session
 
-        raw = self.plan.config.export.preprocess_in_graph
-        return Session(as_computed_in_float16(model), self.plan.model.input, preprocessing_in_graph=raw)
+        return Session(as_computed_in_float16(model), self.plan.model.input, preprocessing_in_graph=self.raw)
 
     @property
     def emulates_half(self) -> bool:

@@ -20,7 +20,7 @@ class TrainConfig(MimicConfig):
         learning_rate: Peak of the one-cycle schedule, of Adam, relative to the size of each parameter.
         steps_learn: Whether the step sizes of weights and activations learn as well (LSQ).
         shift: As in `[compress]`.
-        flip: Likewise.
+        flip: As in `[compress]`.
     """
 
     steps: int = Field(default=300, ge=1)
@@ -36,7 +36,7 @@ class QuantizeConfig(BaseModel):
     Attributes:
         scheme: Overrides the target's.
         weight_bits: Overrides the target's: 8, or 4, stored in 8.
-        rest: Overrides the target's: what stays in floating point beside int8.
+        float_type: Overrides the target's: what stays in floating point beside int8.
         equalize: Whether channels between two convolutions are scaled so that both weights use their grids well.
         rounding: Weights to the `nearest` integer, or `compensated`: those not yet rounded make up for those that are.
             Where it is not given, compensated in 4 bits, nearest in 8.
@@ -54,7 +54,7 @@ class QuantizeConfig(BaseModel):
 
     scheme: Literal["float32", "float16", "s8s8", "u8s8"] | None = None
     weight_bits: Literal[4, 8] | None = None
-    rest: Literal["float16", "float32"] | None = None
+    float_type: Literal["float16", "float32"] | None = None
     equalize: bool = False
     rounding: Literal["nearest", "compensated"] | None = None
     correct_biases: bool | None = None

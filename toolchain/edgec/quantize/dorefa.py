@@ -28,7 +28,7 @@ def dorefa(module: nn.Module, images: Tensor, *, weight_bits: int, activation_bi
     Parameters stay what they were and are trained; each pass rounds them anew. What a layer reads is clipped to
     [0, 1] and rounded, which takes the place of the paper's clipped activation in front of it: the sum of a residual
     block goes on along the shortcut as it is, and only the next convolution sees it rounded. Gradients are not
-    quantised (32 bit), as in the study of METHODS.md §2.
+    quantised (32 bit), as in the study of docs/methods.md §2.
 
     Args:
         module: In evaluation mode; left as it is.

@@ -58,7 +58,7 @@ def _raised(model: ModelProto) -> ModelProto:
             raise UnsupportedError(
                 f"the model cannot be raised from opset {opset.version} to {LEAST_OPSET}, which float16 beside int8 "
                 f"needs: {str(error).strip().splitlines()[0]}",
-                hint="give the model in opset 18 or newer, or set quantize.rest = 'float32'",
+                hint="give the model in opset 18 or newer, or set quantize.float_type = 'float32'",
             ) from error
     opset.version = max(opset.version, LEAST_OPSET)
     raised.ir_version = max(raised.ir_version, helper.find_min_ir_version_for(raised.opset_import))

@@ -85,7 +85,7 @@ class _Quantizer(QDQQuantizer):
     def is_tensor_per_channel(
         self, tensor_name: str, default_axis: int, op_type: str | None = None
     ) -> tuple[bool, int | None]:
-        """TensorRT computes wrongly, without a word, with scales along another axis than 0 (TARGETS.md §3)."""
+        """TensorRT computes wrongly, without a word, with scales along another axis than 0 (docs/targets.md §3)."""
         per_channel, axis = super().is_tensor_per_channel(tensor_name, default_axis, op_type)
         return (False, None) if self._only_axis_0 and axis != 0 else (per_channel, axis)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from edgec.calibrate import Ranges
     from edgec.core.target import Target
 
-__all__ = ["quantize_model"]
+__all__ = ["keep_model", "quantize_model"]
 
 
-def quantize_model(model: Path, ranges: Ranges, target: Target, *, output: Path) -> QuantizationFacts:
+def quantize_model(
+    model: Path, ranges: Ranges, target: Target, *, output: Path, metadata: Mapping[str, str] | None = None
+) -> QuantizationFacts:
     """Writes the model in the target's scheme; equal inputs give equal bytes.
 
     The opset stays, but for int8 with the rest in float16, which needs opset 19.
@@ -31,15 +34,28 @@ def quantize_model(model: Path, ranges: Ranges, target: Target, *, output: Path)
         ranges: What `observe_ranges` read from this model for this target; empty for a floating-point scheme.
         target: Decides scheme, placement and granularity.
         output: The file to write; it appears whole or not at all.
+        metadata: What the file says of itself, by name.
 
     Raises:
         CalibrationError: A tensor to be rounded has no range.
         UnsupportedError: The graph cannot be raised to the opset that float16 beside int8 needs.
     """
+    from onnx import helper
+
     converted = _convert(model, ranges, target)
+    helper.set_model_props(converted, dict(metadata or {}))
     data = converted.SerializeToString(deterministic=True)
     write_bytes(output, data)
     return facts_of(converted, target.quantization.scheme, data)
+
+
+def keep_model(model: Path, target: Target, *, output: Path) -> QuantizationFacts:
+    """Writes a model that ships with the numbers that it has; facts of what is in it."""
+    import onnx
+
+    data = model.read_bytes()
+    write_bytes(output, data)
+    return facts_of(onnx.load_from_string(data), target.quantization.scheme, data)
 
 
 def _convert(model: Path, ranges: Ranges, target: Target) -> ModelProto:

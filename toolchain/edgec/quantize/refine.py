@@ -52,7 +52,7 @@ class RefineJob:
         target: Its scheme is an int8 one.
         config: Which steps.
         calibration: The calibration set with its weights.
-        pools: Few samples and OOD images, each with the chances under which every class has the same say.
+        pools: Few samples and OOD images, each with the chances under which classes are balanced.
         teacher: From images to logits.
         observe: Calibrates another graph in the same way.
         shipped: From a graph to quantise and its ranges to what the file that comes of them says of `images`.

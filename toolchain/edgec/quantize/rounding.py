@@ -1,4 +1,4 @@
-"""Rounding weights so that a layer's output changes least on images in which every class has the same say.
+"""Rounding weights so that a layer's output changes least on class-balanced images.
 
 A layer is linear, so all that the squared error of its output needs of the images are its inputs' second moments, which
 are summed over batches: memory does not grow with the number of images.

@@ -46,7 +46,7 @@ def channel_axis(node: NodeProto) -> int:
 def scaled_axis(node: NodeProto, target: Target) -> int | None:
     """The axis along which a weight has a scale per channel; None for one scale in all.
 
-    TensorRT computes wrongly, without a word, with scales along another axis than 0 (TARGETS.md §3).
+    TensorRT computes wrongly, without a word, with scales along another axis than 0 (docs/targets.md §3).
     """
     axis = channel_axis(node)
     wrong = target.runtime.engine == "tensorrt" and axis != 0

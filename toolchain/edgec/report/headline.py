@@ -36,12 +36,22 @@ class Headline:
 
 def headline_of(report: Report, gates: Sequence[GateResult]) -> Headline:
     """The verdict on a report, by the results of its gates; what was lost against FP32 comes before it."""
-    headline = _of_gates(report, gates)
+    headline = _with_warning(report, _of_gates(report, gates))
     if report.loss is None:
         return headline
     state = Verdict.INCONCLUSIVE if headline.state is Verdict.PASS else headline.state
     title = f"{report.loss.headline}. {headline.title}"
     return replace(headline, state=state, title=title, losses=f"{headline.losses} {loss_text(report.loss)}.".strip())
+
+
+def _with_warning(report: Report, headline: Headline) -> Headline:
+    """Whatever the gates say: what comes of a bad teacher is no better than it."""
+    warning = report.teacher and report.teacher.warning
+    if not warning:
+        return headline
+    state = Verdict.INCONCLUSIVE if headline.state is Verdict.PASS else headline.state
+    losses = f"Warning: {warning}. {headline.losses}".strip()
+    return replace(headline, state=state, title=f"Look at the teacher first. {headline.title}", losses=losses)
 
 
 def _of_gates(report: Report, gates: Sequence[GateResult]) -> Headline:

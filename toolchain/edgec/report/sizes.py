@@ -20,7 +20,7 @@ _CARRIERS = frozenset({"Cast", "DequantizeLinear", "Identity", "QuantizeLinear",
 
 
 def size_parts(model: Path, full: Path) -> tuple[SizePart, ...]:
-    """The layers of a graph in its order, then what is no layer's: constants of other operators, and the graph itself.
+    """The layers of a graph in its order, then what belongs to none: constants of other operators, the graph itself.
 
     Weight, bias and the scales of both count as their layer's.
 

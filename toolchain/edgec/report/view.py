@@ -110,6 +110,10 @@ class Axis:
         """Distance from the left end, in percent of the axis."""
         return round(100 * (max(share, self.start) - self.start) / (1 - self.start), 2)
 
+    def cuts(self, low: float) -> bool:
+        """Whether an interval that begins at a share is longer than the axis shows; it gets an arrow then."""
+        return low < self.start
+
 
 def axis_of(rows: Sequence[ClassRow]) -> Axis:
     """An axis that starts at the last multiple of 10 % below the lowest value, but shows at least 20 points."""

@@ -38,6 +38,17 @@ _BYTES_ALONE = {
 """Bytes are read as ONNX, not as onnxruntime's own format, and weights of their own file have no folder to lie in: else
 it would be the current one. From 1.24.3 on, onnxruntime refuses absolute paths and `..` as well."""
 
+_CAUSES = (
+    ("is not a registered function/op", "export it with operators of ONNX alone, none of another library"),
+    ("Unsupported model IR version", "export it with an older IR version, or install a newer onnxruntime"),
+    ("is under development", "export it with an older opset, or install a newer onnxruntime"),
+    ("Could not find an implementation", "export it in float32: this operator has no kernel for these types"),
+    ("xternal", "its weights lie in another file: keep both in one folder, or export it into one file"),
+    ("Protobuf parsing failed", "the file is damaged or no ONNX: copy or export it again"),
+    ("NoSuchFile", "check the path"),
+)
+"""Signs in onnxruntime's messages, and what helps."""
+
 
 class OnnxRuntime:
     """A graph in onnxruntime; see `edgec.runtime.engine.Engine`.
@@ -63,8 +74,16 @@ class OnnxRuntime:
 
     def run(self, tensor: np.ndarray) -> np.ndarray:
         """The first output for the first input."""
+        return self._run(self._wanted, tensor)[0]
+
+    def run_all(self, tensor: np.ndarray) -> dict[str, np.ndarray]:
+        """Every output by name, for the first input."""
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, self._run(names, tensor), strict=True))
+
+    def _run(self, names: list[str], tensor: np.ndarray) -> list[np.ndarray]:
         try:
-            return self._session.run(self._wanted, {self._input: tensor})[0]
+            return self._session.run(names, {self._input: tensor})
         except _native.InvalidArgument as error:
             shape = ", ".join(map(str, self.inputs[0].shape[1:]))
             raise DataError(f"input {tensor.dtype} {tensor.shape}: expected float32 (n, {shape})") from error
@@ -88,10 +107,15 @@ def _load(model: bytes | Path, settings: Settings) -> onnxruntime.InferenceSessi
             disabled_optimizers=[_ROUNDS_BIASES],
         )
     except _FAILURES as error:
+        line = _line(error)
         raise DataError(
-            f"onnxruntime {onnxruntime.__version__} cannot load the model: {_line(error)}",
-            hint="a newer onnxruntime may know its operators or opset",
+            f"onnxruntime {onnxruntime.__version__} cannot load the model: {line}", hint=_hint(line)
         ) from error
+
+
+def _hint(line: str) -> str:
+    """What to do about a graph that is not loaded, by what onnxruntime says of it."""
+    return next((hint for sign, hint in _CAUSES if sign in line), "export the model again: the graph is at fault")
 
 
 def _port(node: Any) -> Port:

@@ -87,7 +87,7 @@ def _compile(core: Any, model: bytes | Path, device: str, options: dict[str, Any
     except _FAILURES as error:
         raise DataError(
             f"OpenVINO {_version()} cannot load the model: {_line(error)}",
-            hint="a newer OpenVINO may know its operators or opset",
+            hint="run it in onnxruntime, which reads more operators and types: choose a target with that engine",
         ) from error
 
 

@@ -23,7 +23,8 @@ class Session:
         model: The ONNX file, or its contents; for TensorRT a serialised engine. The graph takes float32 [n, channels,
             height, width] and its first output is logits, float32 [n, classes].
         spec: The images that it takes.
-        preprocessing_in_graph: True when the graph wants raw values 0 to 255 and normalises by itself.
+        preprocessing_in_graph: True when the graph wants raw values 0 to 255, channels in the order of the spec, and
+            normalises by itself.
         engine: What runs it.
         providers: onnxruntime's execution providers, best first; those that are not installed are passed over, the CPU
             comes last.
@@ -104,7 +105,7 @@ class Session:
                 hint="decode them with edgec.core.images.decode_image",
             )
         if self._raw:
-            return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+            return np.ascontiguousarray(self.spec.planes(pixels), dtype=np.float32)
         return normalise(pixels, self.spec)
 
 

@@ -76,7 +76,7 @@ def require_kind(kind: str) -> Draw:
 
 
 def require_severity(severity: int) -> None:
-    """Refuses what is no severity.
+    """Refuses a severity that does not exist.
 
     Raises:
         ConfigError: It is not one of 1 to 5.

@@ -25,7 +25,7 @@ from edgec.latency.fit.probes import EMPTY, HEAVY, Probe, probe_graph, probes
 from edgec.latency.workload import Work, read_workload
 from edgec.runtime.timing import Clock, median_ms
 
-__all__ = ["PROBE_S", "Calibrated", "calibrate_machine", "clock_here", "profile_text", "toml_text"]
+__all__ = ["PROBE_S", "Fitted", "calibrate_machine", "clock_here", "profile_text", "toml_text"]
 
 PROBE_S = 0.06
 """For a graph, in each round."""
@@ -39,14 +39,14 @@ _LEAST_GAIN = 1.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibrated:
+class Fitted:
     """What a sweep found.
 
     Attributes:
         compute: Figures for a profile.
         probes: Timed graphs.
         median_error: Of the fit, as a share.
-        worst_error: Likewise.
+        worst_error: The largest relative error.
     """
 
     compute: Compute
@@ -66,7 +66,7 @@ class _Job(NamedTuple):
 _NOTHING = _Job(EMPTY, Scheme.FLOAT32)
 
 
-def calibrate_machine(target: Target, clock: Clock, *, graphs: Sequence[Probe] | None = None) -> Calibrated:
+def calibrate_machine(target: Target, clock: Clock, *, graphs: Sequence[Probe] | None = None) -> Fitted:
     """Times the sweep on a machine and fits the parameters to it; takes about three minutes.
 
     Args:
@@ -88,7 +88,7 @@ def calibrate_machine(target: Target, clock: Clock, *, graphs: Sequence[Probe] |
     compute = memory.applied(near)
     errors = [predicted_ms(works[job], compute) / alone_ms[job] - 1 for job in jobs]
     spread = max(float(np.sqrt(np.mean(np.square(cross_validated(timed, near))))), 0.01)
-    return Calibrated(
+    return Fitted(
         compute=compute.model_copy(update={"spread": spread}),
         probes=len(jobs),
         median_error=float(np.median(np.abs(errors))),
@@ -172,7 +172,7 @@ def clock_here(target: Target, *, threads: int) -> Clock:
     return clock
 
 
-def profile_text(target: Target, calibrated: Calibrated, *, name: str, threads: int, where: str) -> str:
+def profile_text(target: Target, calibrated: Fitted, *, name: str, threads: int, where: str) -> str:
     """A profile as TOML: that of the target, with the figures of the sweep and their source."""
     head = {"name": name, "title": where, "family": target.family, "architecture": target.architecture}
     source = (
@@ -192,9 +192,9 @@ def profile_text(target: Target, calibrated: Calibrated, *, name: str, threads: 
     return "\n\n".join(parts) + "\n"
 
 
-def _source(calibrated: Calibrated, threads: int, where: str) -> str:
+def _source(calibrated: Fitted, threads: int, where: str) -> str:
     return (
-        f"Fitted by `edgec targets calibrate` to {calibrated.probes} small graphs timed on {where}, {threads} thread"
+        f"Fitted by `edgec targets fit` to {calibrated.probes} small graphs timed on {where}, {threads} thread"
         f"{'s' * (threads > 1)}: median error {calibrated.median_error:.0%}, worst {calibrated.worst_error:.0%}. "
         "Peaks are those of the fastest graph, no data sheet's."
     )

@@ -15,7 +15,7 @@ from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey
 
 if TYPE_CHECKING:
-    from edgec.calibrate import CalibrationSet, Ranges
+    from edgec.calibrate import CalibrationSet
     from edgec.runtime import Session
 
 __all__ = ["RANGES", "Facts", "calibrating", "key", "run"]
@@ -33,7 +33,7 @@ Facts = CalibrationFacts
 
 def key(plan: Plan) -> StageKey:
     """Activation ranges."""
-    return plan.key("calibrate", READS, after=(data.key(plan), export.key(plan)))
+    return plan.key("calibrate", READS, opens=("model",), after=(data.key(plan), export.key(plan)))
 
 
 def run(sources: Sources, folder: Path, *, images: Prepared, model: Path, cache: Path | None = None) -> Facts:
@@ -46,16 +46,18 @@ def run(sources: Sources, folder: Path, *, images: Prepared, model: Path, cache:
         model: The FP32 graph.
         cache: A folder of ranges that other builds may have read; None to read them here in any case.
     """
-    from edgec.calibrate import cached_ranges, observe_ranges, ranges_key
+    from edgec.calibrate import Ranges, cached_ranges, observe_ranges, ranges_key
 
     plan, session = sources.plan, sources.session(model)
     recipe, target = plan.calibration, plan.target
     chosen = calibrating(sources, images, session)
 
     def observe() -> Ranges:
+        if plan.as_given:
+            return Ranges(bounds={})
         return observe_ranges(model, chosen, recipe, target=target, feed=session.feed, progress=sources.progress)
 
-    fed = {"input": plan.model.input.model_dump(mode="json"), "raw": plan.config.export.preprocess_in_graph}
+    fed = {"input": plan.model.input.model_dump(mode="json"), "raw": sources.raw}
     key = ranges_key(model, chosen, recipe, target=target, fed=fed)
     ranges = observe() if cache is None else cached_ranges(cache, key, observe)
     (folder / RANGES).write_text(ranges.to_json(), encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec.core.errors import DataError
 from edgec.core.facts import DataFacts, Frozen, Overlap, Split
 from edgec.core.samples import Images, Samples
 from edgec.pipeline.leaking import leaking
@@ -95,6 +96,11 @@ def run(sources: Sources, folder: Path) -> Facts:
         _save(folder / "unlabelled.npz", unlabelled)
     others = {} if unlabelled is None else {"unlabelled": unlabelled}
     ood, purity = purify(sources.ood, against=[*splits.values(), *others.values()])
+    if not len(ood) and len(sources.ood):
+        raise DataError(
+            f"none of {len(sources.ood)} {sources.ood.source} is left: all of them are images of the splits, or nearly",
+            hint="give other images with --ood, or leave it out: then built-in ones are taken",
+        )
     _save(folder / "few.npz", few)
     _save(folder / "ood.npz", ood)
     if sources.calibration is not None:

@@ -246,7 +246,7 @@ def _require_finite(
     worst = sorted((i for i, count in enumerate(counts) if count), key=lambda i: -counts[i] / of[i])
     named = ", ".join(f"'{names[i]}' ({counts[i]} of {of[i]})" for i in worst[:NAMED])
     more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
-    which = "rest" if formats.scheme.is_int8 else "scheme"
+    which = "float_type" if formats.scheme.is_int8 else "scheme"
     too_large = f"float16 ends at 65,504 and an activation goes beyond: set quantize.{which} = 'float32'"
     in_half = stage is Stage.ARTIFACT and formats.computes_in_half
     raise UnsupportedError(
@@ -299,11 +299,11 @@ def _on_this_machine(
     turns = dict(zip(models, measure_in_turns(runs, max_seconds=6.0), strict=True))
     rows = [row for stage, taken in turns.items() for row in latency_measurements(taken.latency, stage=stage, **here)]
     notes: list[str] = []
-    if is_target and target.quantization.scheme is not Scheme.FLOAT32:
+    if is_target and target.quantization.scheme is not Scheme.FLOAT32 and not sources.plan.as_given:
         payoff = compare_turns(turns[Stage.COMPRESSED], turns[Stage.ARTIFACT])
         rows.append(payoff.measurement(where=target.title))
         notes += _payoff_notes(payoff, target.quantization.scheme, models, tensor)
-    raw = sources.plan.config.export.preprocess_in_graph
+    raw = sources.raw
     # Of another machine one figure will do: it decides nothing.
     times = FEWEST if is_target else 1
     memory_mb = peak_memory_mb(models[Stage.ARTIFACT], spec, times=times, preprocessing_in_graph=raw)

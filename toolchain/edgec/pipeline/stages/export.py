@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgec.core.facts import Frozen
-from edgec.pipeline.agreement import require_agreement
+from edgec.pipeline.agreement import require_agreement, require_same_classes
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data
@@ -28,15 +28,17 @@ class Facts(Frozen):
 
     Attributes:
         source: Whether it was given or exported.
+        done: What was done to a graph that was given.
         opset: Its operator set.
         preprocess_in_graph: Whether it takes pixels from 0 to 255.
-        images: Images on which module and graph were compared.
+        images: Images on which the graph was compared with the module or the file.
         same_class: Share of them to which both give the same class.
         max_difference: Of the logits.
         temperature: By which the graph divides its logits.
     """
 
     source: Literal["as given", "exported"]
+    done: tuple[str, ...] = ()
     opset: int | None = None
     preprocess_in_graph: bool | None = None
     images: int | None = None
@@ -64,8 +66,12 @@ def run(sources: Sources, folder: Path, *, images: Prepared, student: Path | Non
     """
     plan = sources.plan
     if plan.model.is_onnx:
-        (folder / FP32).write_bytes(sources.onnx.path.read_bytes())
-        return Facts(source="as given")
+        from edgec.graph.opset import opset_of
+
+        model = sources.onnx
+        (folder / FP32).write_bytes(model.proto.SerializeToString(deterministic=True))
+        agreed = require_same_classes(model.given, sources.session(folder / FP32), (images.few, images.ood))
+        return Facts(source="as given", done=model.told, opset=opset_of(model.proto), **agreed._asdict())
     from edgec.export.onnx import export_onnx
 
     classifier = sources.classifier if student is None else sources.student(student)

@@ -41,7 +41,7 @@ from edgec.pipeline.check import PREDICTIONS, REPORT
 from edgec.pipeline.embedded import is_embedded
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, prove, quantize
+from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, prove, quantize, teacher
 from edgec.pipeline.stages.evaluate import LOGITS
 from edgec.pipeline.stages.export import FP32
 from edgec.pipeline.stages.quantize import MODEL
@@ -71,6 +71,7 @@ class Made:
     """What the stages before made; None of a stage that the build does not have."""
 
     data: Output[data.Facts]
+    teacher: Output[teacher.Facts]
     baseline: Output[compress.Facts] | None
     few: Output[compress.Facts] | None
     compress: Output[compress.Facts] | None
@@ -88,7 +89,7 @@ class Made:
 
 def key(plan: Plan) -> StageKey:
     """The bundle."""
-    before = (quantize.key(plan), prove.key(plan), calibrate.key(plan), evaluate.key(plan))
+    before = (teacher.key(plan), quantize.key(plan), prove.key(plan), calibrate.key(plan), evaluate.key(plan))
     return plan.key("package", READS, opens=("model", "test", "calibration", "ood"), after=before)
 
 
@@ -162,7 +163,7 @@ def _teacher_size(sources: Sources) -> list[Measurement]:
 
 
 def _report(sources: Sources, made: Made) -> Report:
-    plan, measured, images = sources.plan, made.evaluate.facts, made.data.facts
+    plan, measured, images, checked = sources.plan, made.evaluate.facts, made.data.facts, made.teacher.facts
     return Report(
         title=plan.config.name,
         target=plan.target.name,
@@ -179,6 +180,7 @@ def _report(sources: Sources, made: Made) -> Report:
         effects=made.quantize.facts.effects,
         tensorrt=made.prove and made.prove.facts,
         loss=measured.loss,
+        teacher=checked,
         data=images.data,
         calibration=made.calibrate.facts,
         lineage=tuple(
@@ -187,8 +189,9 @@ def _report(sources: Sources, made: Made) -> Report:
         ),
         gates=None if plan.config.gates.empty else plan.config.gates,
         notes=(
+            *([checked.warning] if checked.warning else []),
             *images.notes,
-            *_notes(sources),
+            *_notes(sources, made),
             *_restyled_or_left_out(made),
             *measured.notes,
             *_not_proven(made),
@@ -198,26 +201,40 @@ def _report(sources: Sources, made: Made) -> Report:
     )
 
 
-def _notes(sources: Sources) -> list[str]:
+def _notes(sources: Sources, made: Made) -> list[str]:
+    from edgec.data import untested
+
     plan = sources.plan
-    notes: list[str] = []
+    notes = [text for text in (untested(sources.test),) if text is not None]
     if not plan.model.is_onnx:
         notes += sources.classifier.history[0].facts.get("notes", [])
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
+        notes += _of_the_file(sources, made.export.facts)
     if (without := without_edgec(plan.target)) is not None:
         notes.append(without)
     if sources.stand_in is not None:
         notes.append(sources.stand_in)
     if plan.data.embedded:
-        teacher = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
-        notes.append(f"embedded default: scikit-learn's handwritten digits{teacher}")
+        shipped = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
+        notes.append(f"embedded default: scikit-learn's handwritten digits{shipped}")
     if plan.data.ood is None:
         notes.append(
             "no OOD images were given: patches of scikit-learn's photographs and drawn images took their place"
         )
     if plan.data.calibration is None:
         notes.append("no calibration images were given: the ranges come from the training samples and OOD images")
+    return notes
+
+
+def _of_the_file(sources: Sources, facts: export.Facts) -> list[str]:
+    """What was done to a graph that was given, and how far it agrees with the file."""
+    same = f"same class as the file on {facts.same_class:.1%} of {facts.images} images"
+    notes = [f"the graph as given: {'; '.join((*facts.done, same))}"]
+    if sources.plan.as_given:
+        scheme = sources.plan.target.quantization.scheme
+        what = "is quantised already" if scheme.is_int8 else "is no net of matrix products"
+        notes.append(f"the model {what}: it ships with the numbers that it has, and [quantize] has no part in it")
     return notes
 
 
@@ -261,7 +278,7 @@ def _description(sources: Sources, made: Made) -> Description:
         target=TargetEntry(name=target.name, title=target.title, digest=digest_value(target)),
         labels=sources.labels,
         input=plan.model.input,
-        preprocessing_in_graph=plan.config.export.preprocess_in_graph,
+        preprocessing_in_graph=sources.raw,
         output=OutputEntry(name=session.output),
         model=ModelEntry(scheme=target.quantization.scheme, opset=made.quantize.facts.opset),
         runtime=RuntimeEntry(
@@ -291,7 +308,7 @@ def _unknown(sources: Sources, measured: evaluate.Facts) -> UnknownEntry:
     return UnknownEntry(
         below=measured.unknown_below,
         most=sources.plan.config.evaluate.unknown,
-        classes={label: shares["unknown_rate", label] for label in sources.labels},
+        classes={label: shares["unknown_rate", label] for label in sources.labels if ("unknown_rate", label) in shares},
         foreign=shares["ood_unknown_rate", None],
     )
 
@@ -303,8 +320,15 @@ def _stage_entry(output: Output[BaseModel]) -> StageEntry:
         key=key.key,
         config=digest_value(key.settings),
         inputs={name: digest_value(source) for name, source in key.sources.items()},
-        facts={"files": dict(output.files)},
+        facts={"files": dict(output.files), **_done(output.facts)},
     )
+
+
+def _done(facts: BaseModel) -> dict[str, JsonValue]:
+    """What was done to a graph that was given."""
+    if not isinstance(facts, export.Facts) or facts.source != "as given":
+        return {}
+    return facts.model_dump(mode="json", include={"done", "same_class"})
 
 
 def _build_plan(sources: Sources, name: str, check: prove.Facts) -> BuildPlan:

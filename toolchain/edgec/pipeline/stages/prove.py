@@ -16,7 +16,7 @@ from edgec.pipeline.store import StageKey
 
 __all__ = ["Facts", "key", "run"]
 
-READS = ("target.name", "target.quantization", "target.runtime", "target.rules")
+READS = ("as_given", "target.name", "target.quantization", "target.runtime", "target.rules")
 
 Facts = TensorRTCheck
 
@@ -44,14 +44,17 @@ def run(sources: Sources, _: Path, *, quantized: Path, calibrated: Path) -> Fact
 
     from edgec.calibrate import Ranges
     from edgec.export.ahead import prove
-    from edgec.export.lint import lint, require_clean
+    from edgec.export.lint import lint, require_clean, weighted_names
     from edgec.pipeline.refining import REFINED_RANGES
 
     refined = quantized / REFINED_RANGES
     ranges = refined if refined.exists() else calibrated / RANGES
     kept = Ranges.from_json(ranges.read_text(encoding="utf-8")).floats
     target, model = sources.plan.target, quantized / MODEL
-    findings = lint(onnx.load(model), target, kept=kept)
+    graph = onnx.load(model)
+    if sources.plan.as_given:
+        kept = weighted_names(graph)
+    findings = lint(graph, target, kept=kept)
     require_clean(findings)
     check = prove(model, target, kept=kept)
     sources.progress.note(f"TensorRT: {check.note}")

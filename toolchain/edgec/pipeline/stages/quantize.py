@@ -63,16 +63,20 @@ def run(sources: Sources, folder: Path, *, images: Prepared, model: Path, ranges
         ranges: As stage `calibrate` left them.
     """
     from edgec.calibrate import Ranges
-    from edgec.quantize import quantize_model
+    from edgec.export.metadata import metadata_of
+    from edgec.quantize import keep_model, quantize_model
 
+    plan, target, shipped = sources.plan, sources.plan.target, folder / MODEL
+    if plan.as_given:
+        return Facts(**asdict(keep_model(model, target, output=shipped)))
     read = Ranges.from_json(ranges.read_text(encoding="utf-8"))
-    target, shipped = sources.plan.target, folder / MODEL
-    if not sources.plan.config.quantize.refines(target):
-        return Facts(**asdict(quantize_model(model, read, target, output=shipped)))
+    metadata = metadata_of(plan.model.input, sources.labels, preprocessing_in_graph=sources.raw)
+    if not plan.config.quantize.refines(target):
+        return Facts(**asdict(quantize_model(model, read, target, output=shipped, metadata=metadata)))
     from edgec.pipeline.refining import REFINED, refined, require_refined, sensitivity_rows
 
     result = refined(sources, images, model, read, folder)
-    facts = asdict(quantize_model(folder / REFINED, result.ranges, target, output=shipped))
+    facts = asdict(quantize_model(folder / REFINED, result.ranges, target, output=shipped, metadata=metadata))
     same = require_refined(sources, images, result, shipped)
     rows = sensitivity_rows(result, sources.labels)
     return Facts(**facts, same_class_as_refined=same, effects=tuple(result.effects), sensitivity=rows)

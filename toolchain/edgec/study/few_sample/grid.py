@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated, Literal
@@ -10,12 +10,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgec.compress import config as compress
-from edgec.compress.config import OefsmcConfig, Without
+from edgec.compress.config import OefsmcConfig, Part
 from edgec.study.lists import Lists
 
 __all__ = ["Cell", "Grid", "Variant", "VariantKind"]
 
 VariantKind = Literal["plain", "paper", "few", "ours"]
+Without = Literal["nothing", "compression", "finetuning", "all"]
+_PARTS: Mapping[Without, tuple[Part, ...]] = {
+    "nothing": ("compression", "finetuning"),
+    "compression": ("finetuning",),
+    "finetuning": ("compression",),
+    "all": (),
+}
+"""What is run of OE-FSMC where a part is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +54,7 @@ class Variant:
     def settings(self, ours: OefsmcConfig) -> OefsmcConfig:
         """What OE-FSMC is run with, where it is."""
         settings = OefsmcConfig(like="paper") if self.kind == "paper" else ours
-        return settings if self.without is None else settings.model_copy(update={"without": self.without})
+        return settings if self.without is None else settings.model_copy(update={"parts": _PARTS[self.without]})
 
 
 @dataclass(frozen=True, kw_only=True)

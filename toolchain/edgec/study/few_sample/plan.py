@@ -93,7 +93,7 @@ def plan_study(path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Gr
         path: An `edgec.toml`; tables `[compress.NAME]` of several methods may stand in it. None studies the digits.
         overrides: Settings on top of it, by dotted name.
         grid: What is varied; it goes before the config's `compress.method`, `data.few`, `seed` and
-            `compress.oefsmc.without`.
+            `compress.oefsmc.parts`.
         device: Where training runs.
 
     Raises:

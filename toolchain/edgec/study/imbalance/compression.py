@@ -29,7 +29,7 @@ class Compression:
         kind: Which way it is made.
         sparsity: Share of the filters that go; 0 where nothing is pruned.
         weight_bits: Of DoReFa; 32 where nothing is quantised.
-        activation_bits: Likewise.
+        activation_bits: Of activations.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Class-imbalanced training sets (METHODS.md §2): how many images of a class, and which."""
+"""Class-imbalanced training sets (docs/methods.md §2): how many images of a class, and which."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Grid(Lists):
     """A study, as it was asked for.
 
     Attributes:
-        profiles: How counts fall from class to class: `step`, or `linear`, by METHODS.md §2.
+        profiles: How counts fall from class to class: `step`, or `linear`, by docs/methods.md §2.
         minority: μ, numbers of classes in the minority, of `step` alone.
         imbalance: ρ.
         compressions: What is done to every trained net; `none` is always there.

@@ -41,7 +41,7 @@ class Row:
         spreads: By name of `MEASURES`, for those that were measured.
         gap: Δ, the share of macro F1 that training on imbalanced images costs, in pairs of the same seed; None for
             the balanced draw, and where the compression does not apply.
-        excess: Δ of this net minus Δ of the uncompressed one, likewise.
+        excess: Δ of this net minus Δ of the uncompressed one.
         ratio: Mean Δ over the mean Δ of the uncompressed net; None where imbalance costs that one nothing.
         reason: Why the compression does not apply, where it does not.
         scores: Macro F1 of every seed.

@@ -24,7 +24,7 @@ from edgec.study.imbalance.grid import Training
 __all__ = ["Lesson", "distillation_loss", "train"]
 
 FROM_TEACHER = 0.7
-"""Weight of the distillation loss in the study of METHODS.md §2; labels have the rest. The temperature is 1."""
+"""Weight of the distillation loss in the study of docs/methods.md §2; labels have the rest. The temperature is 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Lesson:
         input: How the net takes them.
         training: Rates and batches.
         shift: As in `[compress]`.
-        flip: Likewise.
+        flip: Training images are mirrored at random.
         seed: Of batches, augmentation and dropout.
     """
 

@@ -1,7 +1,7 @@
 """Post-training quantisation side by side: other toolkits and ours, on the same compressed network and the same images.
 
-    python benchmarks/peers.py                                every contender on ResNet-20, three seeds
-    python benchmarks/peers.py cifar10-resnet56 --seeds 1 --set compress.steps=100 --only ours "onnxruntime min-max"
+    python benchmarks/peers                                   every contender on ResNet-20, three seeds
+    python benchmarks/peers cifar10-resnet56 --seeds 1 --set compress.steps=100 --only ours "onnxruntime min-max"
 
 Each seed's network is compressed and exported by edgec. Every contender quantises that FP32 graph in a process of its
 own: the peers with the few labelled samples, as a user would give them, and once more with all the images that ours
@@ -45,8 +45,8 @@ from peers.formats import formats_of
 from peers.scores import Outcome, markdown, rows_of, score
 from rows import arguments, show
 
-HERE = Path(__file__).resolve().parent
-RUNNERS = HERE / "peers"
+RUNNERS = Path(__file__).resolve().parent
+CONFIGS = RUNNERS.parent / "configs"
 LIMIT_S = 3600
 FEW, BOTH = "few", "few + OOD"
 
@@ -147,7 +147,7 @@ def main() -> None:
 
 def _case(name: str, settings: dict[str, Any], work: Path) -> Case:
     """Compresses and exports, or takes what the cache holds, and writes the images as the peers read them."""
-    config = HERE / "configs" / f"{name}.toml"
+    config = CONFIGS / f"{name}.toml"
     plan = plan_build(read_config(config, list(settings.items())), device=Device.CPU)
     if plan.target.quantization.reduce_range:
         sys.exit("this CPU has no VNNI: its int8 products saturate, and ours would round to 7 bits where peers do not")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import contents, damage, graphs, places  # noqa: F401 - they register their ways
-from mutants.specimen import KINDS, Mutant, Specimen
+from support.mutants import contents, damage, graphs, places  # noqa: F401 - they register their ways
+from support.mutants.specimen import KINDS, Mutant, Specimen
 
 __all__ = ["KINDS", "Mutant", "Specimen", "damage"]

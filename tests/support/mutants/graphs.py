@@ -10,7 +10,7 @@ from random import Random
 import onnx
 import onnxruntime
 
-from mutants.specimen import Mutant, Specimen, kind, written
+from support.mutants.specimen import Mutant, Specimen, kind, written
 
 __all__ = ["disguised", "field", "hidden"]
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from mutants.specimen import Mutant, Specimen, kind, with_manifest, written
+from support.mutants.specimen import Mutant, Specimen, kind, with_manifest, written
 
 __all__: list[str] = []
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from edgec.core.digest import digest_bytes
-from mutants.specimen import Mutant, Specimen, kind, with_manifest, written
+from support.mutants.specimen import Mutant, Specimen, kind, with_manifest, written
 
 __all__: list[str] = []
 

@@ -1,11 +1,18 @@
-"""Clients that mean harm to `edgec serve`, one function each; all go on until they are cancelled."""
+"""Clients that mean harm to `edgec serve`, one function each; all go on until they are cancelled.
+
+    python client_kinds.py KIND PORT MODEL HEIGHT,WIDTH,CHANNELS ADDRESS
+
+runs one, in a process that imports little, and says `begun` when it has begun.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
+import os
 import struct
+import sys
 import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -384,3 +391,22 @@ def _with_exif() -> bytes:
     entries = struct.pack("<HHI4sHHI4s", 0x010F, 5, 1, b"\x08\0\0\0", 0x0112, 3, 1, b"\x06\0\0\0")
     segment = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
     return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
+
+
+def main(kind: str, port: str, model: str, shape: str, address: str) -> None:
+    """Attacks until it is killed."""
+    os.nice(5)
+    height, width, channels = map(int, shape.split(","))
+    target = Target(port=int(port), model=model, shape=(height, width, channels), address=address)
+
+    async def go_on() -> None:
+        attack = asyncio.ensure_future(KINDS[kind](target))
+        await target.begun.wait()
+        print("begun", flush=True)  # noqa: T201 - who started it waits for this
+        await attack
+
+    asyncio.run(go_on())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

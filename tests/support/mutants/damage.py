@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mutants.specimen import Mutant, Specimen, kind, written
+from support.mutants.specimen import Mutant, Specimen, kind, written
 
 __all__: list[str] = []
 
