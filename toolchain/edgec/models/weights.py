@@ -95,9 +95,13 @@ def _read_checkpoint(path: Path) -> object:
     import torch
 
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_values()):
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(_plain_values()),
+            path.open("rb") as file,  # from its path torch would tell the kind by the name's ending
+        ):
             warnings.simplefilter("ignore")  # pickle protocols and sparse tensors, which no user can act on
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
         held = f" ({found[1]})" if found else ""
