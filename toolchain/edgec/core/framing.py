@@ -32,7 +32,7 @@ def frame(image: Image.Image, spec: InputSpec) -> Image.Image:
         return _scaled(image, wanted, _largest_part(image.size, wanted), spec)
     size = _scaled_size(image.size, spec)
     starts = [_start(has - wants, spec) for has, wants in zip(size, wanted, strict=True)]
-    seen = tuple(min(sides) for sides in zip(size, wanted, strict=True))
+    seen = (min(size[0], wanted[0]), min(size[1], wanted[1]))
     left, top = (max(start, 0) for start in starts)
     part = (left, top, left + seen[0], top + seen[1])
     if math.prod(size) <= _LONGEST * math.prod(wanted) or size == image.size:
@@ -42,7 +42,7 @@ def frame(image: Image.Image, spec: InputSpec) -> Image.Image:
         cut = _scaled(image, seen, (left * across, top * down, part[2] * across, part[3] * down), spec)
     if seen == wanted:
         return cut
-    fill = spec.fill if len(spec.fill) == spec.channels else spec.fill * spec.channels
+    fill = spec.fill_levels
     padded = Image.new(image.mode, wanted, fill if spec.channels > 1 else fill[0])
     padded.paste(cut, (max(-starts[0], 0), max(-starts[1], 0)))
     return padded

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import IO
 
@@ -227,7 +228,7 @@ def _on_disk(path: Path) -> tuple[str, ...]:
     """Formats that a file may be of; HEIC's decoder is a package of its own."""
     if path.suffix.lower() in _HEIF:
         try:
-            import pillow_heif
+            pillow_heif = import_module("pillow_heif")
         except ImportError as error:
             raise DataError(
                 f"image '{path}' is HEIC, which Pillow alone does not read", hint="pip install pillow-heif"

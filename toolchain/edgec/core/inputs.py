@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 __all__ = ["InputSpec", "Interpolation", "Resize", "normalise"]
@@ -13,11 +13,6 @@ __all__ = ["InputSpec", "Interpolation", "Resize", "normalise"]
 Resize = Literal["fit", "short-side", "squash", "letterbox", "none"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Level = Annotated[int, Field(ge=0, le=255)]
-
-
-def _listed(value: Any) -> Any:
-    """One level stands for every channel."""
-    return (value,) if isinstance(value, int) else value
 
 
 class InputSpec(BaseModel):
@@ -64,14 +59,15 @@ class InputSpec(BaseModel):
     antialias: bool = True
     bits: int | None = Field(default=None, ge=8, le=16)
     exif: bool = True
-    fill: Annotated[tuple[Level, ...], BeforeValidator(_listed)] = (0,)
+    fill: Level | tuple[Level, ...] = 0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _cropped_from_the_short_side(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "crop_share" in values and "resize" not in values:
-            return {**values, "resize": "short-side"}
-        return values
+    @model_validator(mode="after")
+    def _cropped_from_the_short_side(self) -> Self:
+        """Set afterwards: what looks at the values before would cost a manifest the strict reading of its JSON."""
+        if "crop_share" in self.model_fields_set and "resize" not in self.model_fields_set:
+            object.__setattr__(self, "resize", "short-side")
+            self.model_fields_set.add("resize")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -91,7 +87,7 @@ class InputSpec(BaseModel):
             raise ValueError(f"crop_share {self.crop_share:g} with resize '{self.resize}': expected 'short-side'")
         if not self.antialias and self.interpolation not in ("nearest", "bilinear", "bicubic"):
             raise ValueError(f"antialias false with '{self.interpolation}': expected 'bilinear' or 'bicubic'")
-        if len(self.fill) not in (1, self.channels):
+        if not isinstance(self.fill, int) and len(self.fill) not in (1, self.channels):
             raise ValueError(f"fill needs 1 or {self.channels} values, got {len(self.fill)}")
         return self
 
@@ -99,6 +95,12 @@ class InputSpec(BaseModel):
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         return self.channels, self.height, self.width
+
+    @property
+    def fill_levels(self) -> tuple[int, ...]:
+        """`fill`, one level per channel."""
+        levels = (self.fill,) if isinstance(self.fill, int) else self.fill
+        return levels if len(levels) == self.channels else levels * self.channels
 
     @property
     def scale(self) -> tuple[float, ...]:

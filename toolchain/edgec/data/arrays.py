@@ -194,7 +194,7 @@ def _labels(labels: np.ndarray | None, path: Path, *, count: int) -> tuple[np.nd
     if labels is None:
         raise DataError(f"'{path}' has no array 'labels'", hint=_SAVE)
     if _is_one_hot(labels):
-        labels = labels.argmax(axis=1)
+        return _labels(np.asarray(labels.argmax(axis=1)), path, count=count)
     if labels.shape != (count,):
         raise DataError(
             f"'{path}': labels have shape {labels.shape}, expected one for each of {count} images", hint=_SAVE

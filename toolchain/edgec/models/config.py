@@ -65,7 +65,7 @@ class ModelConfig(BaseModel):
         given = values.get("input", {}) if isinstance(values, dict) else None
         if not isinstance(given, dict) or not isinstance(values.get("name"), str):
             return values
-        preset = _preset_of(values.get("name"), values.get("weights"), values.get("preset"))
+        preset = _preset_of(values["name"], values.get("weights"), values.get("preset"))
         return values if preset is None else {**values, "input": {**preset.fields, **given}}
 
     @property
