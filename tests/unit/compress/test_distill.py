@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from edgec.compress.config import MirConfig, PractiseConfig
 from edgec.compress.prune import prune
 from edgec.core.classifier import Classifier
-from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.learn.config import Budget, DistillConfig
-from edgec.learn.distill import Pool, Seen, augment, batches, distill, mimic_loss, mixed
+from edgec.learn.distill import Pool, Seen, _is_worse, augment, batches, distill, mimic_loss, mixed
 from edgec.models.infer import to_tensor
+from edgec.models.taps import find_tap
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -349,9 +349,21 @@ def test_training_that_diverges_begins_again_at_half_the_rate(student, teacher, 
     assert bytes_of(trained) == bytes_of(train(student, teacher.module, pools, steps=40, learning_rate=rate))
 
 
-def test_training_that_diverges_at_every_rate_says_so(student, teacher, pools, train) -> None:
-    with pytest.raises(ConfigError, match=r"diverges at learning_rate = 1e\+30, and still at 1.5625e\+28"):
-        train(student, teacher.module, pools, steps=20, learning_rate=1e30)
+def test_training_that_diverges_at_every_rate_leaves_the_pruned_net_and_says_so(student, teacher, pools, train) -> None:
+    notes: list[str] = []
+    left = train(student, teacher.module, pools, steps=20, learning_rate=1e30, notes=notes)
+    assert "diverges at learning_rate = 1e+30, and still at 1.5625e+28: the pruned net is left" in notes[0]
+    head = find_tap(teacher.module, pools[0].images[:2]).head
+    for name, tensor in left.state_dict().items():
+        whose = teacher.module if name.startswith(f"{head}.") else student
+        assert torch.equal(tensor, whose.state_dict()[name])
+
+
+@pytest.mark.parametrize(("lost", "won", "worse"), [(0, 0, False), (4, 0, False), (5, 0, True), (6, 6, False)])
+def test_a_net_is_worse_where_chance_does_not_explain_what_it_lost(lost: int, won: int, worse) -> None:
+    before = torch.tensor([True] * lost + [False] * won + [True] * 20)
+    after = torch.tensor([False] * lost + [True] * won + [True] * 20)
+    assert _is_worse(after, before) == worse
 
 
 def test_the_same_seed_gives_the_same_bytes(student, teacher, pools, train) -> None:

@@ -33,7 +33,8 @@ class Net(nn.Module):
     def forward(self, x):
         torch._assert(x.shape[2] == self.size, f'wrong height, expected {self.size}\\nand more lines')
         logits = self.head(x.mean((2, 3)))
-        return {'logits': logits, 'tuple': (logits, logits), 'map': logits[:, :, None]}[self.kind]
+        return {'logits': logits, 'tuple': (logits, logits), 'map': logits[:, :, None],
+                'noise': logits + torch.rand(()) }[self.kind]
 
 def net(**arguments):
     return Net(**arguments)
@@ -152,10 +153,12 @@ def test_another_number_of_labels_than_logits_is_told(user_module: str, weights:
     assert "gives (2, 10) for two images, expected (2, 2): a logit per label" in str(error)
 
 
-@pytest.mark.parametrize(("kind", "got"), [("tuple", "tuple"), ("map", "(2, 10, 1)")])
+@pytest.mark.parametrize(
+    ("kind", "got"), [("tuple", "has 2 outputs with 10 columns"), ("map", "gives (2, 10, 1) for two images")]
+)
 def test_a_model_that_gives_something_else_than_logits_is_refused(user_module: str, weights: Path, kind, got) -> None:
     settings = config(f"{user_module}:net", weights=weights, arguments={"kind": kind})
-    assert f"gives {got} for two images" in str(refusal(lambda: load_classifier(settings, LABELS), ConfigError))
+    assert got in str(refusal(lambda: load_classifier(settings, LABELS), ConfigError))
 
 
 def test_an_input_of_other_channels_is_told_in_one_line(digits_weights: Path) -> None:
@@ -182,3 +185,17 @@ def test_a_model_file_of_another_kind_is_named_for_what_it_is(tmp_path: Path) ->
     error = refusal(lambda: load_classifier(config(str(tmp_path / "m.tflite")), LABELS), DataError)
     assert "is a TensorFlow Lite model, expected an ONNX file" in str(error)
     assert "tf2onnx" in str(error.hint)
+
+
+def test_a_net_that_draws_in_evaluation_mode_is_named(user_module: str, weights: Path) -> None:
+    settings = config(f"{user_module}:net", weights=weights, arguments={"kind": "noise"})
+    error = refusal(lambda: load_classifier(settings, LABELS), ConfigError)
+    assert "is not deterministic in evaluation mode: logits of one image differ by up to" in str(error)
+
+
+def test_weights_in_half_precision_become_float32_and_it_is_said(user_module: str, tmp_path: Path) -> None:
+    save_file({"head.weight": torch.ones(10, 1).half(), "head.bias": torch.arange(10.0).half()}, tmp_path / "h.pt")
+    notes: list[str] = []
+    teacher = load_classifier(config(f"{user_module}:net", weights=tmp_path / "h.pt"), LABELS, note=notes.append)
+    assert notes == ["float16 weights: converted to float32"] == teacher.history[0].facts["notes"]
+    assert all(tensor.dtype == torch.float32 for tensor in teacher.module.state_dict().values())

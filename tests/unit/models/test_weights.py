@@ -127,26 +127,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     assert caught.value.hint == "give the path of a .safetensors or .pt file"
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model."])
-def test_the_prefix_of_wrappers_is_taken_off(state, prefix: str) -> None:
-    layer = nn.Linear(3, 2)
-    load_weights_(layer, {f"{prefix}{name}": tensor for name, tensor in state.items()}, source="w.pt")
-    require_equal(layer.state_dict(), state)
-
-
-def test_a_prefix_that_the_models_own_names_have_is_left(state) -> None:
-    class Wrapped(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = nn.Linear(3, 2)
-
-    wrapped = Wrapped()
-    load_weights_(wrapped, {f"model.{name}": tensor for name, tensor in state.items()}, source="w.pt")
-    require_equal(wrapped.model.state_dict(), state)
-    load_weights_(wrapped, {f"module.model.{name}": tensor for name, tensor in state.items()}, source="w.pt")
-    require_equal(wrapped.model.state_dict(), state)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

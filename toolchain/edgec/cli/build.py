@@ -36,7 +36,11 @@ FLAGS = {
 @click.command("build")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; write one with: edgec init.")
 @click.option("--target", metavar="NAME|FILE", help="Device profile; see: edgec targets list. [default: host]")
-@click.option("--model", metavar="NAME", help="torchvision:NAME, module:factory, or a FILE.onnx.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="torchvision:NAME, timm:NAME, transformers:FOLDER, module:factory, or a FILE.onnx.",
+)
 @click.option("--weights", type=click.Path(), help="The model's .safetensors or .pt file.")
 @click.option("--train", type=click.Path(), help="Labelled samples: class folders, a table, .npz and others.")
 @click.option("--test", type=click.Path(), help="Labelled test images.")

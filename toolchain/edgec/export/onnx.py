@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import tempfile
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -25,7 +27,7 @@ from edgec.graph.view import WEIGHTED
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx"]
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "require_exportable"]
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
@@ -76,6 +78,40 @@ def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_
     _name_by_modules_(model.graph)
     _anonymise_(model)
     write_bytes(output, to_opset(model, opset).SerializeToString(deterministic=True))
+
+
+def require_exportable(classifier: Classifier, *, opset: int) -> None:
+    """Tries torch's export, which takes seconds; the whole of ours where that fails. Nothing is left on disk.
+
+    Raises:
+        UnsupportedError: The module cannot be exported; a branch on the images' values is named.
+    """
+    module = copy.deepcopy(classifier.module).cpu().eval()
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    try:
+        with _quiet():
+            torch.export.export(module, (torch.zeros(2, *classifier.input.shape),), dynamic_shapes=shapes)
+    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError) as error:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                export_onnx(classifier, Path(folder) / "tried.onnx", opset=opset)
+            except UnsupportedError as refusal:
+                raise _branch_named(error, refusal) from error
+
+
+def _branch_named(error: BaseException, refusal: UnsupportedError) -> UnsupportedError:
+    """The refusal, with the line of the model's code where its way depends on the images' values."""
+    if "data-dependent" not in str(error):
+        return refusal
+    home = str(Path(torch.__file__).parent)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(home)]
+    where = (
+        f"{Path(frames[-1].filename).name}:{frames[-1].lineno} `{frames[-1].line}`" if len(frames) > 1 else "a branch"
+    )
+    return UnsupportedError(
+        f"the model cannot be exported: what it computes depends on the values of the images, at {where}",
+        hint="write the branch with torch.where, or give the model as an .onnx file",
+    )
 
 
 class Preprocessed(nn.Module):

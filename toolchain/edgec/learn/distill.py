@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from typing_extensions import assert_never
 
-from edgec.core.errors import ConfigError
 from edgec.core.progress import Progress
 from edgec.learn.config import Budget, DistillConfig, MimicConfig, Mix
 from edgec.models.infer import placed
@@ -32,6 +31,8 @@ DIVERGED = 3.0
 """Training has diverged where the loss is this many times that of its start, and that of a net that shows nothing."""
 HALVINGS = 6
 """How often the learning rate is halved before giving up."""
+CHUNK = 64
+"""Images run at once where nothing is learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,8 @@ def distill(
     """A copy of the student, trained to do what the teacher does.
 
     The teacher's head takes the place of the student's and is not trained (MiR's replacing step). Where training
-    diverges, it begins again with the same draws at half the learning rate.
+    diverges, or ends with fewer of the few samples classified as the teacher does than chance explains, it begins
+    again with the same draws at half the learning rate. Where no rate helps, the student is left as it began.
 
     Args:
         student: Pruned, with the teacher's feature size.
@@ -82,25 +84,42 @@ def distill(
         fabric: Device and precision.
         generator: Draws batches, blends and augmentations.
         progress: Shown per step, and told of a lower rate.
-
-    Raises:
-        ConfigError: Training diverges at a sixty-fourth of the learning rate, too.
     """
+    begun = _with_head(copy.deepcopy(student), teacher, find_tap(teacher, pools[0].images[:2]).head)
+    before = _agreement(begun, teacher, pools[0].images, fabric)
     draws = generator.get_state()
     rate = config.learning_rate
     for halving in range(HALVINGS + 1):
         lower = config.model_copy(update={"learning_rate": rate / 2**halving})
         given = {"budget": budget, "fabric": fabric, "generator": generator.set_state(draws), "progress": progress}
         trained = _distilled(copy.deepcopy(student), teacher, pools, lower, **given)
-        if trained is not None:
+        if trained is not None and not _is_worse(_agreement(trained, teacher, pools[0].images, fabric), before):
             if halving:
                 progress.note(f"recovery diverged at learning_rate = {rate}: it went well at {lower.learning_rate:g}")
             return trained
-    raise ConfigError(
-        f"recovery diverges at learning_rate = {rate}, and still at {rate / 2**HALVINGS:g}",
-        hint="look for weights or activations of the teacher that are far larger than others; compress.method = 'none' "
-        "quantises it alone",
+    progress.note(
+        f"recovery diverges at learning_rate = {rate}, and still at {rate / 2**HALVINGS:g}: the pruned net is left as "
+        "it was before recovery"
     )
+    return begun
+
+
+def _with_head(student: nn.Module, teacher: nn.Module, head: str) -> nn.Module:
+    student.get_submodule(head).load_state_dict(teacher.get_submodule(head).state_dict())
+    return student
+
+
+def _agreement(student: nn.Module, teacher: nn.Module, images: Tensor, fabric: Fabric) -> Bool[Tensor, "n"]:
+    """Which images get the teacher's class."""
+    with placed(student, fabric.device), placed(teacher, fabric.device), torch.inference_mode():
+        parts = [fabric.to_device(part) for part in images.split(CHUNK)]
+        return torch.cat([(student(part).argmax(1) == teacher(part).argmax(1)).cpu() for part in parts])
+
+
+def _is_worse(after: Bool[Tensor, "n"], before: Bool[Tensor, "n"]) -> bool:
+    """Whether more agreement was lost than won by twice the deviation of a fair coin's, as in McNemar's test."""
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    return lost - won > 2 * (lost + won) ** 0.5
 
 
 def _distilled(
@@ -116,7 +135,7 @@ def _distilled(
 ) -> nn.Module | None:
     """The student itself, trained; None as soon as training diverges."""
     tap = find_tap(teacher, pools[0].images[:2])
-    student.get_submodule(tap.head).load_state_dict(teacher.get_submodule(tap.head).state_dict())
+    _with_head(student, teacher, tap.head)
     trained = [p for name, p in student.named_parameters() if not name.startswith(f"{tap.head}.")]
     optimiser = torch.optim.SGD(trained, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
     schedule = _schedule(optimiser, config, steps=budget.steps)

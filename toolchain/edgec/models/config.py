@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from edgec.core.inputs import InputSpec
 from edgec.models.presets import Preset, find_preset
 
-__all__ = ["ModelConfig", "Opsets", "is_onnx_file"]
+__all__ = ["ZOOS", "ModelConfig", "Opsets", "is_onnx_file"]
+
+ZOOS = ("timm", "transformers")
+"""Libraries of models, whose folders on disk can be named."""
 
 
 class Opsets(NamedTuple):
@@ -20,19 +23,18 @@ class Opsets(NamedTuple):
     most: int | None = None
 
 
-_FOLDERS = ("timm:", "transformers:")
-
-
 class ModelConfig(BaseModel):
     """The teacher.
 
     Attributes:
-        name: `torchvision:NAME` (or the bare name), `package.module:factory`, or the path of an `.onnx` file.
+        name: `torchvision:NAME` (or the bare name), `timm:NAME` or `timm:FOLDER`, `transformers:FOLDER`,
+            `package.module:factory`, or the path of an `.onnx` file.
         weights: A `.safetensors` or `.pt` file, or a torchvision weights enum such as `ResNet18_Weights.IMAGENET1K_V1`;
-            not for ONNX, which carries its own.
+            not for ONNX, which carries its own, nor for a folder that holds them.
+        checkpoint: Which of several states in the weights file is meant, as in `state_dict_ema`.
         arguments: Keyword arguments for the architecture's function.
-        output: Of an ONNX file with several outputs, the name of the classes'; where it is not given, the only one with
-            a number for each class.
+        output: Of several outputs, the name of the classes', for modules with dots between keys and positions; where
+            it is not given, the only one with a number for each class.
         labels: Class names in the order of the outputs; the training data's classes where they are not given.
         preset: What fills in `model.input` where that says nothing: a torchvision weights enum, transformers'
             `preprocessor_config.json`, or timm's `config.json`; where it is not given, such a file beside the weights.
@@ -43,11 +45,18 @@ class ModelConfig(BaseModel):
 
     name: str
     weights: Path | None = None
+    checkpoint: str | None = None
     arguments: dict[str, Any] = {}
     output: str | None = None
     labels: tuple[str, ...] | None = None
     preset: str | None = None
     input: InputSpec
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _position(cls, value: object) -> object:
+        """A position may be given as a number."""
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -69,12 +78,26 @@ class ModelConfig(BaseModel):
         """Whether the teacher is an exported graph, which cannot be pruned or trained."""
         return is_onnx_file(self.name)
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder with the config of a model of timm or transformers, where the name is that of one."""
+        zoo, _, place = self.name.partition(":")
+        return Path(place) if zoo in ZOOS and Path(place).is_dir() else None
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The weights: those given, else those that lie in the model's folder."""
+        if self.weights is not None or self.folder is None:
+            return self.weights
+        found = (self.folder / name for name in ("model.safetensors", "pytorch_model.bin"))
+        return next((path for path in found if path.is_file()), None)
+
 
 def _preset_of(name: str, weights: Any, preset: Any) -> Preset | None:
     """Beside the weights, or in the folder that `transformers:FOLDER` and the like name."""
     folder = name.partition(":")[2] or name
     places = [Path(weights) if isinstance(weights, str | Path) else None]
-    if is_onnx_file(name) or name.startswith(_FOLDERS):
+    if is_onnx_file(name) or name.startswith(tuple(f"{zoo}:" for zoo in ZOOS)):
         places.append(Path(folder))
     return find_preset(preset if isinstance(preset, str) else None, places)
 

@@ -1,9 +1,10 @@
-"""A teacher from its name and its weights: torchvision or `module:factory`; ONNX files are `models.onnx`'s."""
+"""A teacher from its name and its weights: torchvision, timm, transformers or `module:factory`."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,46 +13,100 @@ from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, unknown_name
 from edgec.models.config import ModelConfig
 from edgec.models.onnx.kinds import refuse_file
-from edgec.models.weights import load_weights_, read_weights
+from edgec.models.weights import load_weights_, names_of, read_weights
+from edgec.models.zoos import timm_factory, transformers_factory
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["build_module", "load_classifier", "search_current_folder"]
 
+SAME = 1e-5
+"""Share of the largest logit by which two runs on the same images may differ; sums in another order give 1e-6."""
 
-def load_classifier(config: ModelConfig, labels: tuple[str, ...]) -> Classifier:
-    """The teacher with its weights, checked on one blank image.
+
+def load_classifier(
+    config: ModelConfig, labels: tuple[str, ...], *, note: Callable[[str], None] = lambda _: None
+) -> Classifier:
+    """The teacher with its weights, checked on two images.
+
+    Args:
+        config: What is said of it.
+        labels: Class names in the order of the outputs.
+        note: Told what was done to weights, outputs and numbers; the classifier's first step keeps it, too.
 
     Raises:
-        ConfigError: No such architecture, it cannot be called that way, or it does not give one logit per label.
+        ConfigError: No such architecture, it cannot be called that way, it does not give one logit per label, or not
+            the same ones twice.
         DataError: The weights do not fit, or are no numbers; or the name is that of a file of another kind.
     """
-    import torch
+    from edgec.models.outputs import chosen_output
 
     refuse_file(config.name)
-    if config.weights is None:
-        raise ConfigError(f"model '{config.name}' has no weights", hint="give its weights file with --weights")
+    notes: list[str] = []
+    if (weights := config.weights_file) is None:
+        place = f": '{config.folder}' holds none" if config.folder else ""
+        raise ConfigError(f"model '{config.name}' has no weights{place}", hint="give its weights file with --weights")
     module = build_module(config, labels)
-    load_weights_(module, read_weights(config.weights), source=str(config.weights))
-    module.eval()
+    state = read_weights(weights, names=names_of(module), checkpoint=config.checkpoint, note=notes.append)
+    load_weights_(module, state, source=str(weights))
+    module = _in_single_precision(module.eval(), state, notes)
+    given = _first_answer(module, config)
+    module = chosen_output(
+        module, given, name=config.name, classes=len(labels), wanted=config.output, note=notes.append
+    ).eval()
+    _require_logits(module, config, labels)
+    for text in notes:
+        note(text)
+    step = Step(method="load", facts={"model": config.name, **({"notes": notes} if notes else {})})
+    return Classifier(module=module, input=config.input, labels=labels, history=(step,))
+
+
+def _in_single_precision(module: nn.Module, state: Mapping[str, Tensor], notes: list[str]) -> nn.Module:
+    """The module in float32, in which it is trained and measured."""
+    import torch
+
+    tensors = (*module.state_dict().values(), *state.values())
+    kinds = sorted({str(t.dtype).removeprefix("torch.") for t in tensors if t.is_floating_point()} - {"float32"})
+    if kinds:
+        notes.append(f"{' and '.join(kinds)} weights: converted to float32")
+    return module.to(torch.float32)
+
+
+def _first_answer(module: nn.Module, config: ModelConfig) -> object:
+    import torch
+
     try:
         with torch.inference_mode():
-            logits = module(torch.zeros(2, *config.input.shape))
-    except (RuntimeError, AssertionError, IndexError, TypeError, ValueError) as error:
+            return module(torch.zeros(2, *config.input.shape))
+    except (RuntimeError, AssertionError, IndexError, TypeError, ValueError, KeyError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ConfigError(
             f"model '{config.name}' does not take images of {config.input.shape}: {why}",
             hint="set model.input to the size and channels that it was trained with",
         ) from error
-    if not isinstance(logits, torch.Tensor) or logits.shape != (2, len(labels)):
-        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+
+
+def _require_logits(module: nn.Module, config: ModelConfig, labels: tuple[str, ...]) -> None:
+    """Raises ConfigError unless images get one logit per label, the same ones in every run."""
+    import torch
+
+    images = torch.randn(2, *config.input.shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        first, again = module(images), module(images)
+    if not isinstance(first, torch.Tensor) or first.shape != (2, len(labels)):
+        got = tuple(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
         raise ConfigError(
             f"model '{config.name}' gives {got} for two images, expected (2, {len(labels)}): a logit per label",
             hint="check model.labels, or the number of classes in model.arguments",
         )
-    step = Step(method="load", facts={"model": config.name})
-    return Classifier(module=module, input=config.input, labels=labels, history=(step,))
+    difference = float((first - again).abs().max())
+    if difference > SAME * max(1.0, float(first.abs().max())):
+        raise ConfigError(
+            f"model '{config.name}' is not deterministic in evaluation mode: logits of one image differ by up to "
+            f"{difference:.3g} between two runs",
+            hint="let it draw in training alone, as in F.dropout(x, training=self.training)",
+        )
 
 
 def build_module(config: ModelConfig, labels: tuple[str, ...]) -> nn.Module:
@@ -71,6 +126,10 @@ def build_module(config: ModelConfig, labels: tuple[str, ...]) -> nn.Module:
             raise unknown_name("torchvision model", name, known)
         factory = partial(torchvision.models.get_model, name, weights=None)
         arguments = {"num_classes": len(labels), **config.arguments}
+    elif source == "timm" or config.name.startswith("timm:"):
+        factory, arguments = timm_factory(config, labels)
+    elif source == "transformers" or config.name.startswith("transformers:"):
+        factory, arguments = transformers_factory(config)
     else:
         factory, arguments = _factory(source, name), config.arguments
     try:

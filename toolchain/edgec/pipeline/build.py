@@ -109,6 +109,10 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
     sources.require_bound()
     run = Runner(sources, stage_keys(plan), store)
 
+    if plan.compresses and not store.holds(export.key(plan)):
+        from edgec.export.onnx import require_exportable
+
+        require_exportable(sources.classifier, opset=plan.target.runtime.opset)  # before recovery, which takes long
     drawn = run(data.key(plan), data.Facts, data.run)
     images = data.read(drawn.folder)
     run.sources = sources.tested_on(drawn.facts.tested)

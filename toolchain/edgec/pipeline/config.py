@@ -18,7 +18,7 @@ from edgec.core.errors import ConfigError
 from edgec.data.groups import Grouping
 from edgec.evaluate.gate_settings import Gates
 from edgec.learn.config import Budget
-from edgec.models.config import ModelConfig, is_onnx_file
+from edgec.models.config import ZOOS, ModelConfig, is_onnx_file
 from edgec.models.presets import is_weights_enum
 from edgec.pipeline.embedded import EMBEDDED
 from edgec.quantize.config import QuantizeConfig
@@ -184,8 +184,8 @@ class ReportConfig(_Frozen):
     """What the report shows besides numbers.
 
     Attributes:
-        images: Whether small pictures of test images that broke stand in report and bundle; false where test images
-            must not travel.
+        images: Whether the report shows small pictures of test images that broke, and the bundle's golden images are
+            test images; false where test images must not travel: golden images are drawn then.
     """
 
     images: bool = True
@@ -308,6 +308,7 @@ def _read(path: Path) -> dict[str, Any]:
         (model, "preset", _is_path),
     ):
         _resolve(section, key, path.parent, when=is_file)
+    _resolve_zoo(model, path.parent)
     return table
 
 
@@ -332,6 +333,14 @@ def _resolve(section: Any, key: str, folder: Path, *, when: Callable[[str], bool
     """Lets a path count from a folder; a value of another kind is left for the schema to refuse."""
     if isinstance(section, dict) and isinstance(section.get(key), str) and when(section[key]):
         section[key] = str(folder / Path(section[key]).expanduser())
+
+
+def _resolve_zoo(model: Any, folder: Path) -> None:
+    """Lets the folder of `timm:FOLDER` or `transformers:FOLDER` count from a folder, where there is one."""
+    if isinstance(model, dict) and isinstance(name := model.get("name"), str):
+        zoo, _, place = name.partition(":")
+        if zoo in ZOOS and (found := folder / Path(place).expanduser()).is_dir():
+            model["name"] = f"{zoo}:{found}"
 
 
 def _set(table: dict[str, Any], name: str, value: Any) -> None:

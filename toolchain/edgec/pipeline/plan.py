@@ -14,7 +14,7 @@ from edgec.core.digest import digest_tree, digest_value
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
-from edgec.models.config import ModelConfig, Opsets
+from edgec.models.config import ZOOS, ModelConfig, Opsets
 from edgec.models.load import search_current_folder
 from edgec.models.onnx.kinds import require_onnx
 from edgec.models.onnx.outline import data_file, outline_of
@@ -31,7 +31,7 @@ FLOAT16_FROM = 18
 IMAGES = ("train", "test", "calibration", "unlabelled", "ood")
 """Sources of images, as `[data]` names them."""
 MODEL_SETTINGS = (
-    *("model.input", "model.labels", "model.output", "model.arguments", "model.is_onnx"),
+    *("model.input", "model.labels", "model.output", "model.arguments", "model.checkpoint", "model.is_onnx"),
     *("as_given", "opsets"),
 )
 """What is said of the model, beside its name and its weights, of which a key holds digests."""
@@ -192,7 +192,11 @@ def _architecture(model: ModelConfig) -> str:
         digest = _path(path, "model")
         require_onnx(path)
         return digest_value([digest, *(_path(data_file(path, name), "model") for name in outline_of(path).locations)])
+    if model.folder is not None:
+        return _path(model.folder, "model")
     module = model.name.rpartition(":")[0]
+    if module in ZOOS:
+        return model.name
     if module in ("", "torchvision") or module.startswith("edgec."):
         return model.name
     search_current_folder()

@@ -121,7 +121,7 @@ class Sources:
         """The teacher, where it is a module."""
         from edgec.models.load import load_classifier
 
-        return load_classifier(self.plan.model, self.labels)
+        return load_classifier(self.plan.model, self.labels, note=self.progress.note)
 
     @cached_property
     def onnx(self) -> OnnxModel:
@@ -259,7 +259,7 @@ class Sources:
 _NEEDS = {
     "fabric": ("device",),
     "labels": ("model.labels",),
-    "classifier": ("model.name", "model.arguments"),
+    "classifier": ("model.name", "model.arguments", "model.checkpoint", "model.output"),
     "onnx": ("model.name",),
     "method": ("config.compress.method", "config.compress.options"),
     **{name: (f"data.{name}",) for name in ("train", "test", "calibration", "unlabelled", "ood")},

@@ -34,7 +34,7 @@ tolerance over 10,000 images, 0.052 of the largest logit (benchmarks/engines.py 
 
 
 def load_model(
-    path: Path,
+    path: Path | str,
     *,
     trust: Trust | None = None,
     engine: EngineName | None = None,
@@ -68,6 +68,7 @@ def load_model(
         UnsupportedError: The graph's input or output is not a classifier's, or the engine that was asked for cannot be
             built.
     """
+    path = Path(path)
     bundle = open_bundle(path)
     if trust is not None:
         verify_signature(bundle, trust)

@@ -52,6 +52,8 @@ __all__ = ["Facts", "Made", "key", "run"]
 
 GOLDEN = 16
 """Images that a device must reproduce."""
+COARSE = 8
+"""Patches of one colour along each side of a drawn golden image."""
 
 READS = (
     *MODEL_SETTINGS,
@@ -113,7 +115,7 @@ def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
     )
     gates = report.gates and check_gates(report, report.gates, drops=predictions.against_teacher())
     model = made.quantize.folder / MODEL
-    pixels = sources.test.evenly(GOLDEN).decoded()
+    pixels = _golden_pixels(sources)
     golden = Golden(inputs=pixels, logits=sources.session(model).logits(pixels))
     description = _description(sources, made)
     entry = FileEntry(sha256=digest_file(model), bytes=model.stat().st_size)
@@ -132,6 +134,16 @@ def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
         output=folder / "bundle",
     )
     return Facts()
+
+
+def _golden_pixels(sources: Sources) -> np.ndarray:
+    """Test images; where these must not travel, patches of random colours, from the seed alone."""
+    if sources.plan.config.report.images:
+        return sources.test.evenly(GOLDEN).decoded()
+    spec, generator = sources.plan.model.input, np.random.default_rng(sources.plan.config.seed)
+    coarse = generator.integers(0, 256, (GOLDEN, COARSE, COARSE, spec.channels), dtype=np.uint8)
+    rows, columns = (np.arange(size) * COARSE // size for size in (spec.height, spec.width))
+    return coarse[:, rows][:, :, columns]
 
 
 def _logits(path: Path) -> dict[Stage, np.ndarray]:
@@ -194,6 +206,8 @@ def _notes(sources: Sources, made: Made) -> list[str]:
 
     plan = sources.plan
     notes = [text for text in (untested(sources.test),) if text is not None]
+    if not plan.model.is_onnx:
+        notes += sources.classifier.history[0].facts.get("notes", [])
     if plan.model.is_onnx:
         notes.append("the model was given as ONNX: a finished graph cannot be pruned, so compression was skipped")
         notes += _of_the_file(sources, made.export.facts)
