@@ -164,3 +164,10 @@ def test_another_width_is_no_matter_of_classes(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         loaded(tmp_path / "w.pt", torchvision.models.mobilenet_v2(num_classes=5))
     assert caught.value.hint == "check the architecture and its arguments (model.arguments)"
+
+
+@pytest.mark.parametrize("content", [{}, {"state_dict": {}}, {"model": {}, "epoch": 3}])
+def test_a_checkpoint_without_tensors_is_refused_in_words(tmp_path: Path, content: dict[str, object]) -> None:
+    torch.save(content, tmp_path / "empty.pt")
+    with pytest.raises((ConfigError, DataError)):
+        loaded(tmp_path / "empty.pt")

@@ -137,7 +137,7 @@ def _nearest(states: Mapping[str, dict[str, Tensor]], wanted: Collection[str]) -
 
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in WRAPPERS:
-        if all(name.startswith(prefix) for name in state):
+        if state and all(name.startswith(prefix) for name in state):
             return _bare({name.removeprefix(prefix): value for name, value in state.items()})
     return state
 
@@ -145,8 +145,8 @@ def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _say(reading: _Reading, source: str, note: Callable[[str], None]) -> None:
     told = [f"the state under '{reading.key}'"] if reading.key else []
     told += [f"names without '{reading.prefix}'"] if reading.prefix else []
-    if reading.extra:
-        more = f" and {len(reading.extra) - 1} more" if len(reading.extra) > 1 else ""
-        told.append(f"'{reading.extra[0]}'{more} left out")
+    first, others = next(iter(reading.extra), None), len(reading.extra) - 1
+    if first is not None:
+        told.append(f"'{first}'{f' and {others} more' if others else ''} left out")
     if told:
         note(f"weights '{source}': {', '.join(told)}")
