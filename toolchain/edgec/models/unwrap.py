@@ -106,7 +106,7 @@ def _fitting(key: str, state: Mapping[str, Tensor], wanted: Collection[str]) -> 
     """Every prefix without which the state's names hold all that the model has."""
     longest = max(wanted, key=len, default=None)
     prefixes = {""} if longest is None else {n.removesuffix(longest) for n in state if n.endswith(longest)}
-    for prefix in sorted(prefixes, key=len):
+    for prefix in sorted(prefixes, key=lambda each: (len(each), each)):
         if prefix and not prefix.endswith("."):
             continue
         if not all(f"{prefix}{name}" in state for name in wanted):
