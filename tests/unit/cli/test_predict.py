@@ -115,7 +115,7 @@ def test_a_folder_without_images_is_an_error(bundle: Path, tmp_path: Path) -> No
     result = run(bundle, tmp_path / "empty", "--json")
     assert result.stdout == ""
     assert isinstance(result.exception, DataError)
-    assert "empty' holds no image (.bmp, " in str(result.exception)
+    assert "empty' holds no image (.avif, .bmp, " in str(result.exception)
 
 
 def test_a_bundle_that_is_not_there(images: list[Path], tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> PaperBuilder:
     monkeypatch.setattr("edgec.runtime.engine_store.load_tensorrt", lambda: builder.api)
     monkeypatch.setattr("edgec.runtime.engine_store.cuda_bindings", lambda: builder)
     monkeypatch.setattr("edgec.runtime.tensorrt.TensorRt", PaperRunner)
-    for module in ("edgec.runtime.engine", "edgec.runtime.model"):
+    for module in ("edgec.runtime.engines", "edgec.runtime.model"):
         monkeypatch.setattr(f"{module}.is_installed", lambda name: True)
     return builder
 

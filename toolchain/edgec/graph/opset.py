@@ -63,6 +63,8 @@ def to_opset(model: ModelProto, opset: int) -> ModelProto:
                 _axes_to_attribute_(node, graph)
             if node.op_type == "Reshape" and opset < 14:
                 _drop_allowzero_(node, graph)
+            if node.op_type == "CastLike" and opset < 15:
+                _cast_(node)
             _drop_defaults_(node, opset_of(model), opset)
     for entry in lowered.opset_import:
         if entry.domain in _STANDARD:
@@ -133,6 +135,13 @@ def _axes_to_attribute_(node: NodeProto, graph: GraphProto) -> None:
     del node.input[1]
     if not any(axes.name in other.input for other in graph.node):
         graph.initializer.remove(axes)
+
+
+def _cast_(node: NodeProto) -> None:
+    """Definitions by older operators cast constants to the type of what they compute with, which is float here."""
+    node.op_type = "Cast"
+    del node.input[1]
+    node.attribute.append(onnx.helper.make_attribute("to", onnx.TensorProto.FLOAT))
 
 
 def _drop_allowzero_(node: NodeProto, graph: GraphProto) -> None:
