@@ -17,6 +17,7 @@ from edgec.pipeline.stages import compress, data, export
 
 REFUSED = {
     "data": ("target", "config.compress", "config.gates", "device"),
+    "teacher": ("config.compress", "target", "data.few"),
     "baseline": ("config.compress.oefsmc", "config.gates", "data.few", "target.runtime"),
     "few": ("config.compress.compare", "data.few", "config.quantize"),
     "compress": ("config.compress.compare", "data.ood", "config.evaluate"),
