@@ -28,6 +28,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import BaseModel
 
 from edgec.cli import main as edgec
 from edgec.core.confined import Confined

@@ -169,7 +169,7 @@ def all_unlabelled_images_are_text(place: Place) -> list[object]:
     return place.build()
 
 
-@case("is a file of another kind", "a folder of images or an .npz file")
+@case("is a file of another kind", "give a folder of images or one of .csv")
 def the_images_are_a_text_file(place: Place) -> list[object]:
     return place.build(test=place.write("notes.txt", "no images"))
 
@@ -290,7 +290,7 @@ def a_checkpoint_is_truncated(place: Place) -> list[object]:
     return place.build(weights=place.write("w.pt", (place.folder / "w.pt").read_bytes()[:2000]))
 
 
-@case("holds more than tensors, and edgec runs no code from a file", "torch.save(model.state_dict(), path)")
+@case("holds more than tensors (getattr), and edgec runs no code from a file", "torch.save(model.state_dict(), path)")
 def a_checkpoint_holds_code(place: Place) -> list[object]:
     torch.save({"weight": Harm(place.folder / "marker")}, place.folder / "w.pt")
     return place.build(weights=place.folder / "w.pt")
@@ -348,17 +348,17 @@ def the_factory_takes_other_arguments(place: Place) -> list[object]:
     return place.build("model.arguments={depth=3}")
 
 
-@case("not a valid ONNX file", "export it again")
+@case("is empty (0 bytes), expected an ONNX file", "export it again")
 def the_graph_is_garbage(place: Place) -> list[object]:
     return place.build(model=place.write("m.onnx", b"garbage" * 9), weights=None)
 
 
-@case("not a valid ONNX file", "export it again")
+@case("is empty (0 bytes), expected an ONNX file", "export it again")
 def the_graph_is_empty(place: Place) -> list[object]:
     return place.build(model=place.write("m.onnx", b""), weights=None)
 
 
-@case("takes float [3, 4, 5] and gives [3] an image, expected float [1, 8, 8] and [10]", "set model.input")
+@case("takes float [3, 4, 5] an image, expected [1, 8, 8] as model.input says", "--set "model.input=")
 def the_graph_takes_other_images(place: Place) -> list[object]:
     graph = helper.make_graph(
         [helper.make_node("ReduceMean", ["input"], ["logits"], axes=[2, 3], keepdims=0)],

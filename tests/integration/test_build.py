@@ -264,7 +264,7 @@ class TestAgain:
         assert outcome.last["report"] == str(digits.bundle / "report.json")
         assert set(outcome.last) == {
             *("bundle", "report", "seconds", "cached", "loss", "passed"),
-            *("left_out", "leaks", "contradictions"),
+            *("left_out", "leaks", "contradictions", "teacher"),
         }
         assert len(outcome.stdout.splitlines()) == 1
         assert {path.name: sha256(path) for path in digits.bundle.iterdir()} == before

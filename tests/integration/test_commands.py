@@ -128,5 +128,5 @@ class TestCompletion:
 def test_without_arguments_the_help_is_shown(edgec: Any) -> None:
     outcome = edgec()
     assert outcome.exit_code == 0
-    assert "Commands:" in outcome.stdout
+    assert "Build:" in outcome.stdout
     assert outcome.stderr == ""

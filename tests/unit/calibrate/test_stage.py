@@ -73,9 +73,9 @@ def sources(*, target="x86-vnni", **fields):
     recipe = Recipe(**{"name": "x", "title": "X", "observer": "minmax", "ood_share": 1.0} | fields)
     config = SimpleNamespace(seed=0, export=SimpleNamespace(preprocess_in_graph=False))
     plan = SimpleNamespace(
-        calibration=recipe, target=load_target(target), config=config, model=SimpleNamespace(input=SPEC)
+        as_given=False, calibration=recipe, target=load_target(target), config=config, model=SimpleNamespace(input=SPEC)
     )
-    return SimpleNamespace(plan=plan, session=lambda path: Session(path, SPEC), progress=Counting())
+    return SimpleNamespace(plan=plan, raw=False, session=lambda path: Session(path, SPEC), progress=Counting())
 
 
 def test_teacher_labels_are_what_the_graph_sees(graph, tmp_path):

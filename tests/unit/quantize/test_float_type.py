@@ -21,7 +21,7 @@ def written(net, target, feeds, calibration, tmp_path):
     """Quantises a variant of the net, with this rest, and gives its path."""
 
     def write(rest, **variant):
-        chosen = target("s8s8", "tensorrt", rest=rest)
+        chosen = target("s8s8", "tensorrt", float_type=rest)
         source, output = net(**variant), tmp_path / f"{rest}.onnx"
         ranges = observe_ranges(source, calibration, load_recipe("balanced"), target=chosen, feed=feeds[False])
         facts = quantize_model(source, ranges, chosen, output=output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from edgec.core.errors import ConfigError, UnsupportedError
@@ -83,7 +84,11 @@ def test_an_unknown_method_names_the_known_ones() -> None:
 
 
 def test_a_finished_graph_cannot_be_studied(tmp_path: Path) -> None:
-    (tmp_path / "net.onnx").touch()
+    tensors = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1, 8, 8]) for name in "xy"]
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph([node], "net", tensors[:1], tensors[1:])), tmp_path / "net.onnx"
+    )
     image = {"height": 8, "width": 8, "channels": 1, "mean": [0.3], "std": [0.4]}
     with pytest.raises(UnsupportedError, match="is a finished graph, which cannot be compressed"):
         plan(("model.name", str(tmp_path / "net.onnx")), ("model.input", image), ("data.ood_count", 60))

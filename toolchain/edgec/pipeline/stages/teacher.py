@@ -53,11 +53,14 @@ def run(sources: Sources, _: Path) -> Facts:
 
 
 def _runner(sources: Sources) -> Callable[[InputSpec, np.ndarray], np.ndarray]:
-    def answer(spec: InputSpec, pixels: np.ndarray) -> np.ndarray:
-        if sources.plan.model.is_onnx:
-            from edgec.runtime import Session
+    """What the teacher makes of pixels that are fed as a spec has it."""
+    if sources.plan.model.is_onnx:
+        from edgec.runtime import Session
 
-            return Session(sources.onnx.path, spec).logits(pixels)
+        model, raw = sources.onnx.proto.SerializeToString(), sources.onnx.raw
+        return lambda spec, pixels: Session(model, spec, preprocessing_in_graph=raw).logits(pixels)
+
+    def answer(spec: InputSpec, pixels: np.ndarray) -> np.ndarray:
         from edgec.models.infer import to_logits
 
         classifier, device = replace(sources.classifier, input=spec), sources.fabric.device
