@@ -358,7 +358,7 @@ def the_graph_is_empty(place: Place) -> list[object]:
     return place.build(model=place.write("m.onnx", b""), weights=None)
 
 
-@case("takes float [3, 4, 5] an image, expected [1, 8, 8] as model.input says", "--set "model.input=")
+@case("takes float [3, 4, 5] an image, expected [1, 8, 8] as model.input says", "model.input={height=4,width=5")
 def the_graph_takes_other_images(place: Place) -> list[object]:
     graph = helper.make_graph(
         [helper.make_node("ReduceMean", ["input"], ["logits"], axes=[2, 3], keepdims=0)],
