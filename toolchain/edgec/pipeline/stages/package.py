@@ -249,8 +249,8 @@ def _restyled_or_left_out(made: Made) -> list[str]:
         return [f"recovery left the OOD images out: {gap}, and far ones may do harm (compress.oefsmc.ood)"]
     if ood.gap_restyled is None:
         return []
-    moved = f"brought them from {ood.gap:.2f} to {ood.gap_restyled:.2f} nat from these (compress.oefsmc.style)"
-    return [f"the few samples' colours, spectrum and levels, which recovery gave to the OOD images, {moved}"]
+    gap = f"from {ood.gap:.2f} to {ood.gap_restyled:.2f} nat (compress.oefsmc.style)"
+    return [f"recovery gave the OOD images the few samples' colours, spectrum and levels: the gap to them fell {gap}"]
 
 
 def _not_proven(made: Made) -> list[str]:
