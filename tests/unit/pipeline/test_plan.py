@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class TestSettings:
             ("gates.min_accuracy", 0.5, ["package"]),
             ("name", "other", ["package"]),
             ("package.release", 2, ["package"]),
+            ("package.expires", date(2030, 1, 2), ["package"]),
         ],
     )
     def test_a_setting_changes_what_it_takes_part_in_and_what_follows(

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,9 +176,12 @@ class PackageConfig(_Frozen):
 
     Attributes:
         release: Counts up from release to release of one model; a device refuses a lower one than it has.
+        expires: The last day, in UTC, on which a device may switch to this bundle. An agent whose running bundle has
+            expired says so: its registry may be frozen, or nobody builds any more.
     """
 
     release: int = Field(default=0, ge=0, le=2**53 - 1)
+    expires: date | None = None
 
 
 class ReportConfig(_Frozen):
