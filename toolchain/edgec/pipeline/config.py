@@ -149,10 +149,13 @@ class ExportConfig(_Frozen):
         preprocess_in_graph: Puts scaling and normalisation into the graph, which then takes pixels from 0 to 255.
         match_confidence: Divides a student's logits by one temperature, fitted without labels, so that it is as sure as
             the teacher finds it right. No class changes.
+        adjust_logits: τ of logit adjustment: how much of the frequencies of `model.trained_on` is taken out of the
+            logits, 1 for all, 0 for nothing.
     """
 
     preprocess_in_graph: bool = False
     match_confidence: bool = True
+    adjust_logits: float = Field(default=1.0, ge=0)
 
 
 class EvaluateConfig(_Frozen):
