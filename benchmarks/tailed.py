@@ -4,8 +4,8 @@
 
 A teacher of the config's architecture is trained on a long tail of the config's training images, from the first label,
 with the most images, to the last; it is kept in benchmarks/data. The few samples are drawn with the same imbalance, the
-compression is the config's. All ways have the same student: only `model.trained_on` differs, which is `balanced`, the
-counts, or `few`. The tail is the last third of the classes. Accuracies are of all test images, which take part in no choice.
+compression is the config's. All ways have the same student: only `model.trained_on` differs: `balanced`, the counts, or
+`few`. The tail is the last third of the classes. Accuracies are of all test images, which take part in no choice.
 First: python benchmarks/unpack_mosaics.py, and train_fashion.py for its images.
 """
 
