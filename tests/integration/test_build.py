@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -285,6 +286,21 @@ class TestAgain:
         outcome = edgec("build", *digits.arguments, "--output", tmp_path / "copy", "--json")
         assert outcome.last["cached"] == ALL
         assert (tmp_path / "copy" / "manifest.json").read_bytes() == (digits.bundle / "manifest.json").read_bytes()
+
+    def test_the_cache_is_cut_back_but_not_under_the_build(
+        self, digits: Any, builder: Any, edgec: Any, tmp_path: Path
+    ) -> None:
+        cache = Path(shutil.copytree(digits.cache, tmp_path / "cache"))
+        again = edgec("build", *digits.arguments, "--cache", cache, "--output", tmp_path / "copy", "--cache-limit", "0")
+        assert "least recently used" in again.stderr  # the ranges: a finished build reads none
+        assert {entry["stage"] for entry in edgec("cache", "list", "--cache", cache, "--json").last["entries"]} == {
+            *ALL
+        }
+        builder(tmp_path, "--cache-limit", "0", "--set", "name=other", settings=NONE, cache=cache)
+        left = edgec("cache", "list", "--cache", cache, "--json").last["entries"]
+        assert {build for entry in left for build in entry["builds"]} >= {"other for host"}
+        assert all("other for host" in entry["builds"] for entry in left)
+        assert {entry["stage"] for entry in left} == {*ALL} - {"baseline", "few", "prove"}
 
     @pytest.mark.parametrize("place", ["copy/model.onnx", "copy.edgec"])
     def test_a_damaged_bundle_is_made_good(self, digits: Any, edgec: Any, tmp_path: Path, place: str) -> None:
