@@ -16,6 +16,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgec.core.digest import digest_image
 from edgec.core.measurement import Stage
 from edgec.core.target import known_targets
 from edgec.evaluate.report import Report, parse_report
@@ -89,6 +90,34 @@ class TestBundle:
     def test_no_path_of_this_machine_is_in_it(self, digits: Any) -> None:
         home = str(digits.bundle.parent).encode()
         assert [path.name for path in digits.bundle.iterdir() if home in path.read_bytes()] == []
+
+
+class TestImagesThatTravel:
+    @pytest.fixture(scope="class")
+    def without(self, builder: Any, tmp_path_factory: pytest.TempPathFactory, plain_cache: Path) -> Any:
+        """A build whose test images must not travel."""
+        settings = (*NONE, "report.images=false")
+        return builder(tmp_path_factory.mktemp("without"), settings=settings, cache=plain_cache)
+
+    @staticmethod
+    def golden_among_the_tested(bundle: Path) -> int:
+        """How many golden images are test images."""
+        with np.load(bundle / "predictions.npz") as arrays:
+            tested = set(arrays["images"].tolist())
+        return sum(int(digest_image(image)[:16], 16) in tested for image in golden_of(bundle).inputs)
+
+    def test_golden_images_are_test_images(self, digits: Any) -> None:
+        assert self.golden_among_the_tested(digits.bundle) == 16
+
+    def test_without_them_golden_images_are_drawn_and_are_enough_for_the_smoke_test(self, without: Any) -> None:
+        golden = golden_of(without.bundle)
+        assert self.golden_among_the_tested(without.bundle) == 0
+        assert len({digest_image(image) for image in golden.inputs}) == 16
+        assert len({*golden.logits.argmax(axis=1)}) > 1
+        load_model(without.bundle).smoke_test()
+
+    def test_without_them_no_file_has_a_picture(self, without: Any) -> None:
+        assert [path.name for path in without.bundle.iterdir() if b"data:image/" in path.read_bytes()] == []
 
 
 class TestConfidence:
@@ -300,7 +329,7 @@ class TestAgain:
         left = edgec("cache", "list", "--cache", cache, "--json").last["entries"]
         assert {build for entry in left for build in entry["builds"]} >= {"other for host"}
         assert all("other for host" in entry["builds"] for entry in left)
-        assert {entry["stage"] for entry in left} == {*ALL} - {"baseline", "few", "prove"}
+        assert {entry["stage"] for entry in left} == {*ALL} - {"baseline", "few", "compress", "prove"}
 
     @pytest.mark.parametrize("place", ["copy/model.onnx", "copy.edgec"])
     def test_a_damaged_bundle_is_made_good(self, digits: Any, edgec: Any, tmp_path: Path, place: str) -> None:

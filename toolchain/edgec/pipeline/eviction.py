@@ -78,8 +78,9 @@ def evict(folder: Path, *, older_than_s: float | None = None, most_bytes: int | 
     """
     with locked(folder, fcntl.LOCK_EX):
         clear_claims(folder)
-        for stage in folder.glob("[!.]*/"):
-            clear_drafts(stage)
+        for stage in folder.glob("[!.]*"):
+            if stage.is_dir():
+                clear_drafts(stage)
         chosen = evictable(entries(folder), now_s=time.time(), older_than_s=older_than_s, most_bytes=most_bytes)
         return tuple(entry for entry in chosen if _removed(entry.path))
 
