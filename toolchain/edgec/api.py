@@ -248,14 +248,14 @@ def build(
         EdgecError: Any expected failure; the output is as it was before.
     """
     from edgec.pipeline import build as pipeline
+    from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.config import read_config
-    from edgec.pipeline.device import Device
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.store import CACHE, Store
 
     overrides = [*(() if target is None else [("target", fspath(target))]), *(settings or {}).items()]
     source = config if config is None or isinstance(config, Mapping) else Path(config)
-    plan = plan_build(read_config(source, overrides), device=Device.named(device))
+    plan = plan_build(read_config(source, overrides), accelerator=Accelerator.named(device))
     told = Silent() if progress is None else progress if isinstance(progress, Progress) else Lines(progress)
     place = None if output is None else Path(output)
     store = Store(Path(cache or CACHE))

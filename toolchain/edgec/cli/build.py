@@ -84,16 +84,18 @@ def command(
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.core.errors import GateFailed
+    from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.build import build
     from edgec.pipeline.check import check_own_gates
     from edgec.pipeline.config import read_config
-    from edgec.pipeline.device import Device
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.store import Store
     from edgec.render.headline import gate_text
 
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
-    plan = plan_build(read_config(config, [*given, *map(parse_setting, settings)]), device=Device.named(device))
+    plan = plan_build(
+        read_config(config, [*given, *map(parse_setting, settings)]), accelerator=Accelerator.named(device)
+    )
     store = Store(cache)
     if dry_run:
         _print_plan(plan, store, as_json=as_json)

@@ -58,7 +58,7 @@ NAMED = 5
 READS = (
     *MODEL_SETTINGS,
     *(f"config.{name}" for name in ("evaluate", "export", "quantize", "seed")),
-    *("target", "calibration", "device", "data.ood_count", "data.max_unreadable"),
+    *("target", "calibration", "accelerator", "data.ood_count", "data.max_unreadable"),
 )
 
 
