@@ -164,11 +164,18 @@ def _digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
                 _weights(model.weights) if model.weights else None,
             ]
         ),
+        "prior": _prior(model),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
     given = {name: _images(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
+
+
+def _prior(model: ModelConfig) -> str:
+    """Digest of the class frequencies; where a folder is to be counted, of that."""
+    told = model.trained_on
+    return _path(told, "model.trained_on") if isinstance(told, Path) else digest_value(told)
 
 
 def _images(path: Path, what: str) -> str:
