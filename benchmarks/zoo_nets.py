@@ -26,7 +26,8 @@ from onnx_files import images
 
 __all__ = ["CLASSES", "NETS", "Held", "Net", "pictures", "planes"]
 
-CLASSES = tuple("abcdefgh")
+CLASSES = tuple("abcdefg")
+"""Seven: no layer inside of a net has as many outputs."""
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 FITTED = 160
 """Images to which batch norms and heads are fitted."""
@@ -78,7 +79,7 @@ class _Spec:
 
 
 def pictures(count: int, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [count, size, size, 3] of eight classes, and their labels."""
+    """uint8 [count, size, size, 3] of seven classes, and their labels."""
     return images(count, seed, classes=len(CLASSES), side=size)
 
 
