@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, unknown_name
 from edgec.models.config import ModelConfig
-from edgec.models.onnx.kinds import refuse_file
+from edgec.models.recognise import refuse_file
 from edgec.models.weights import load_weights_, names_of, read_weights
 from edgec.models.zoos import timm_factory, transformers_factory
 

@@ -16,9 +16,9 @@ from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.models.config import ZOOS, ModelConfig, Opsets
 from edgec.models.load import search_current_folder
-from edgec.models.onnx.kinds import require_onnx
 from edgec.models.onnx.outline import data_file, outline_of
 from edgec.models.presets import is_weights_enum
+from edgec.models.recognise import require_onnx
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.device import Device
 from edgec.pipeline.store import StageKey
