@@ -54,6 +54,7 @@ MOST_OF_ONE = 0.6
 LONGEST_S = 5.0
 VIEWS = 100
 """To which the threshold of `--unknown` is fitted, in place of 3,000: no row depends on it."""
+_NO_DATA = ('data.train="none"', 'data.test="none"')
 QUICK = ("opset 7", "Keras, channels last", "float16", "Softmax", "QDQ, symmetric int8", "TorchScript")
 
 
@@ -121,7 +122,7 @@ def _dialect(file: OnnxFile) -> Callable[[Path], Held]:
         path = file.make(folder)
         taken = () if any("model.input" in setting for setting in file.settings) else (input_setting(),)
         settings = (f'model.name="{path}"', *file.settings, *taken)
-        return Held(settings=settings, classes=lambda pixels: as_given(path, bound(settings), pixels))
+        return Held(settings=settings, classes=lambda pixels: as_given(path, bound((*settings, *_NO_DATA)), pixels))
 
     return make
 
