@@ -14,7 +14,7 @@ from edgec.core.errors import ConfigError, unknown_name
 from edgec.models.config import ModelConfig
 from edgec.models.recognise import refuse_file
 from edgec.models.weights import load_weights_, names_of, read_weights
-from edgec.models.zoos import timm_factory, transformers_factory
+from edgec.models.zoos import timm_factory, transformers_factory, with_names_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,7 +49,7 @@ def load_classifier(
         raise ConfigError(f"model '{config.name}' has no weights{place}", hint="give its weights file with --weights")
     module = build_module(config, labels)
     state = read_weights(weights, names=names_of(module), checkpoint=config.checkpoint, note=notes.append)
-    load_weights_(module, state, source=str(weights))
+    load_weights_(module, with_names_of(module, state), source=str(weights))
     module = _in_single_precision(module.eval(), state, notes)
     given = _first_answer(module, config)
     module = chosen_output(
