@@ -153,7 +153,7 @@ class TestTransformers:
         settings = config(f"transformers:{saved[0]}")
         error = refusal(lambda: load_classifier(settings, ("a", "b")), ConfigError)
         assert str(error).endswith(
-            "has no output with 2 columns, one for each label: for two images it gives logits [2, 3]"
+            "has no output with a column for each of 2 labels: for two images it gives logits [2, 3]"
         )
 
     def test_a_folder_of_another_kind_of_net_is_named(self, transformers: Any, tmp_path: Path) -> None:
