@@ -148,11 +148,7 @@ class Zoo:
         """One model for some targets; builds share what no target changes."""
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
             folder = Path(place)
-            os.chdir(folder)  # where a module of the user's own is looked for
-            try:
-                made = model.make(folder)
-            finally:
-                os.chdir(self.folder)
+            made = model.make(folder)
             for target in targets:
                 settings = (f'target="{target}"', *made.settings, *self._data(model, made))
                 if target in model.refused:
@@ -186,7 +182,7 @@ class Zoo:
         """The share of images with the class of the model as given; 0 where there is no bundle, which is said."""
         pixels, _ = images(model.images, 6, classes=max(len(model.classes), len(CLASSES)), side=model.side)
         store, here = Store(folder / "cache"), Path.cwd()
-        os.chdir(folder)
+        os.chdir(folder)  # where a module of the user's own is looked for
         try:
             plan = plan_build(bound(settings), device=Device.CPU)
             build(plan, store=store, output=folder / "bundle", progress=Silent())

@@ -152,9 +152,7 @@ class TestTransformers:
     def test_the_head_of_a_folder_with_other_classes_is_told(self, saved: tuple[Path, Any]) -> None:
         settings = config(f"transformers:{saved[0]}")
         error = refusal(lambda: load_classifier(settings, ("a", "b")), ConfigError)
-        assert str(error).endswith(
-            "has no output with a column for each of 2 labels: for two images it gives logits [2, 3]"
-        )
+        assert str(error).endswith("has no output for 2 labels; for two images it gives logits [2, 3]")
 
     def test_a_folder_of_another_kind_of_net_is_named(self, transformers: Any, tmp_path: Path) -> None:
         transformers.BertConfig(hidden_size=8, num_attention_heads=1).save_pretrained(tmp_path)

@@ -75,7 +75,7 @@ def chosen_output(
         return module
     if not fits:
         raise ConfigError(
-            f"model '{name}' has no output with a column for each of {classes} labels: for two images it gives {listed}",
+            f"model '{name}' has no output for {classes} labels; for two images it gives {listed}",
             hint="check model.labels, or the number of classes in model.arguments",
         )
     note(f"model '{name}' gives {listed}: the logits are taken from '{fits[0]}'")
