@@ -15,6 +15,7 @@ from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.models.config import ZOOS, ModelConfig, Opsets
+from edgec.models.held import HeldModule
 from edgec.models.load import search_current_folder
 from edgec.models.onnx.outline import data_file, outline_of
 from edgec.models.presets import is_weights_enum
@@ -50,6 +51,7 @@ class Plan:
         device: Where training runs.
         digests: SHA-256 of all that comes from outside: weights, images, tools.
         as_given: Whether the model is a file that ships as it is: it is quantised already, or no net that could be.
+        held: The teacher, where it is a module in memory.
     """
 
     config: BuildConfig
@@ -60,6 +62,7 @@ class Plan:
     device: Device
     digests: Mapping[str, str]
     as_given: bool = False
+    held: HeldModule | None = None
 
     @property
     def compresses(self) -> bool:
@@ -95,16 +98,26 @@ class Plan:
         return StageKey(stage=stage, settings=settings, sources={**opened, **before, "tools": self.digests["tools"]})
 
 
-def plan_build(config: BuildConfig, *, device: Device) -> Plan:
+def plan_build(config: BuildConfig, *, device: Device, held: HeldModule | None = None) -> Plan:
     """Binds names and reads digests; imports nothing heavy.
+
+    Args:
+        config: What is asked for.
+        device: Where to train.
+        held: The teacher, where it is a module in memory: `model.name` is then for people alone.
 
     Raises:
         ConfigError: An unknown target, recipe or setting.
         DataError: A file or folder is not there.
     """
+    if held is not None and config.model.weights is not None:
+        raise ConfigError(
+            f"model.weights is '{config.model.weights}', but the module that is given has weights already",
+            hint="leave model.weights out, or load them into the module",
+        )
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
-    digests = _digests(config.model, config.data)
+    digests = _digests(config.model, config.data, held)
     given = _given_scheme(config)
     if given is not None:
         formats = target.quantization.model_copy(update={"scheme": given, "float_type": "float32"})
@@ -123,6 +136,7 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
         device=device,
         digests=digests,
         as_given=given is not None,
+        held=held,
     )
 
 
@@ -155,20 +169,20 @@ def _overridden(target: Target, given: QuantizeConfig) -> Target:
     return target
 
 
-def _digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
+def _digests(model: ModelConfig, data: DataConfig, held: HeldModule | None) -> dict[str, str]:
     digests = {
-        "model": digest_value(
-            [
-                None if model.is_onnx else model.name,
-                _architecture(model),
-                _weights(model.weights) if model.weights else None,
-            ]
-        ),
+        "model": _of_files(model) if held is None else held.digest,
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
     given = {name: _images(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
+
+
+def _of_files(model: ModelConfig) -> str:
+    """Digest of a teacher that lies in files."""
+    weights = _weights(model.weights) if model.weights else None
+    return digest_value([None if model.is_onnx else model.name, _architecture(model), weights])
 
 
 def _images(path: Path, what: str) -> str:
