@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,14 @@ class TestSettings:
             ("compress.compare", ["few"], ["baseline", "evaluate", "package"]),
             ("compress.method", "none", after("baseline")),
             ("export.preprocess_in_graph", True, after("export")),
+            ("export.adjust_logits", 0.5, after("export")),
+            ("model.trained_on", [9, 8, 7, 6, 5, 4, 3, 2, 1, 1], after("export")),
             ("calibrate.recipe", "minmax", after("calibrate")),
             ("quantize.scheme", "float32", after("calibrate")),
             ("gates.min_accuracy", 0.5, ["package"]),
             ("name", "other", ["package"]),
             ("package.release", 2, ["package"]),
+            ("package.expires", date(2030, 1, 2), ["package"]),
         ],
     )
     def test_a_setting_changes_what_it_takes_part_in_and_what_follows(

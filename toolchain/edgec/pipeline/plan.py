@@ -172,6 +172,7 @@ def _overridden(target: Target, given: QuantizeConfig) -> Target:
 def _digests(model: ModelConfig, data: DataConfig, held: HeldModule | None) -> dict[str, str]:
     digests = {
         "model": _of_files(model) if held is None else held.digest,
+        "prior": _prior(model),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
@@ -183,6 +184,12 @@ def _of_files(model: ModelConfig) -> str:
     """Digest of a teacher that lies in files."""
     weights = _weights(model.weights) if model.weights else None
     return digest_value([None if model.is_onnx else model.name, _architecture(model), weights])
+
+
+def _prior(model: ModelConfig) -> str:
+    """Digest of the class frequencies; where a folder is to be counted, of that."""
+    told = model.trained_on
+    return _path(told, "model.trained_on") if isinstance(told, Path) else digest_value(told)
 
 
 def _images(path: Path, what: str) -> str:

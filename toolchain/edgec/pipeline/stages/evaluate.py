@@ -31,7 +31,7 @@ from edgec.evaluate.bootstrap import class_mean_rows
 from edgec.evaluate.loss import Loss, find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.graph.float16 import ROUNDED
-from edgec.pipeline.confidence import temperature_note, unknown_rates, unknown_threshold
+from edgec.pipeline.confidence import prior_rows, prior_shift, temperature_note, unknown_rates, unknown_threshold
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.remedies import explained
 from edgec.pipeline.robustness import RunningModel, robustness_measurements
@@ -89,7 +89,7 @@ def key(plan: Plan) -> StageKey:
     """Measurements."""
     students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
     before = (data.key(plan), *students, export.key(plan), quantize.key(plan))
-    return plan.key("evaluate", READS, opens=("model", "test", "ood"), after=before)
+    return plan.key("evaluate", READS, opens=("model", "prior", "test", "ood"), after=before)
 
 
 def run(
@@ -117,24 +117,25 @@ def run(
         UnsupportedError: A model gives logits that are not finite.
     """
     test = sources.test
-    logits = _logits(sources, models, students)
+    logits = _logits(sources, images, models, students)
     arrays: dict[str, Any] = {stage.value: rows for stage, rows in logits.items()}
     np.savez(folder / LOGITS, labels=test.labels, **arrays)
     rows = [row for stage in logits for row in _accuracy_rows(sources, images, logits, stage, graphs=models)]
     rows += [size_measurement(path, stage=stage) for stage, path in models.items()]
+    prior, prior_notes = prior_rows(sources, images, logits[Stage.TEACHER])
     sure_rows, sure_notes, unknown_below = _confidence(sources, images, models, logits, rows, temperature)
     robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models))
     device_rows, operators, notes = _on_device(sources, models[Stage.ARTIFACT])
     here_rows, curves, here_notes = _on_this_machine(sources, models)
     confusion = {stage: confusion_counts(scores, test.labels, sources.labels) for stage, scores in logits.items()}
     return Facts(
-        measurements=(*rows, *sure_rows, *robust_rows, *device_rows, *here_rows),
+        measurements=(*rows, *prior, *sure_rows, *robust_rows, *device_rows, *here_rows),
         rounded_to="float16" if sources.emulates_half else None,
         confusion={stage: tuple(map(tuple, counts.tolist())) for stage, counts in confusion.items()},
         operators=tuple(operators),
         curves=tuple(curves),
         loss=_loss(sources, images, models, logits, ranges),
-        notes=(*sure_notes, *robust_notes, *notes, *here_notes),
+        notes=(*prior_notes, *sure_notes, *robust_notes, *notes, *here_notes),
         unknown_below=unknown_below,
     )
 
@@ -197,7 +198,9 @@ def _where(sources: Sources, stage: Stage, *, is_graph: bool) -> str:
     return f"{ROUNDED}, {where}" if stage is Stage.ARTIFACT and sources.emulates_half else where
 
 
-def _logits(sources: Sources, models: Mapping[Stage, Path], students: Mapping[Stage, Path]) -> dict[Stage, np.ndarray]:
+def _logits(
+    sources: Sources, images: Prepared, models: Mapping[Stage, Path], students: Mapping[Stage, Path]
+) -> dict[Stage, np.ndarray]:
     """Logits of the test images: the files by the runtime that will run them, the modules by torch."""
     logits: dict[Stage, np.ndarray] = {}
     if not sources.plan.model.is_onnx:
@@ -214,7 +217,9 @@ def _logits(sources: Sources, models: Mapping[Stage, Path], students: Mapping[St
         batches = sources.progress.track(sources.test.batches(256), total=total, what=what, unit="batch")
         logits[stage] = np.concatenate([session.logits(batch) for batch in batches])
     if sources.plan.model.is_onnx:
-        logits = {Stage.TEACHER: logits[Stage.COMPRESSED], **logits}
+        shift = prior_shift(sources, images)
+        as_given = logits[Stage.COMPRESSED] if shift is None else logits[Stage.COMPRESSED] - shift
+        logits = {Stage.TEACHER: as_given, **logits}
     return logits
 
 

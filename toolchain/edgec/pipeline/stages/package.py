@@ -276,6 +276,7 @@ def _description(sources: Sources, made: Made) -> Description:
     return Description(
         name=plan.config.name,
         release=plan.config.package.release,
+        expires=plan.config.package.expires,
         target=TargetEntry(name=target.name, title=target.title, digest=digest_value(target)),
         labels=sources.labels,
         input=plan.model.input,
