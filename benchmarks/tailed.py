@@ -4,8 +4,8 @@
 
 A teacher of the config's architecture is trained on a long tail of the config's training images, from the first label,
 with the most images, to the last; it is kept in benchmarks/data. The few samples are drawn with the same imbalance, the
-compression is the config's. All ways have the same student: only `model.trained_on` differs, which is `balanced`, the
-counts, or `few`. The tail is the last third of the classes. Accuracies are of all test images, which take part in no choice.
+compression is the config's. All ways have the same student: only `model.trained_on` differs: `balanced`, the counts, or
+`few`. The tail is the last third of the classes. Accuracies are of all test images, which take part in no choice.
 First: python benchmarks/unpack_mosaics.py, and train_fashion.py for its images.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from edgec.pipeline.device import Device
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,7 +29,6 @@ from edgec.learn.prior import logit_shift
 from edgec.models.infer import logits_of, to_tensor
 from edgec.models.load import build_module
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data

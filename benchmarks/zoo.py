@@ -37,9 +37,9 @@ from edgec.core.errors import EdgecError
 from edgec.core.inputs import normalise
 from edgec.core.progress import Silent
 from edgec.learn import temperature
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import build
 from edgec.pipeline.config import BuildConfig, read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import export
@@ -184,7 +184,7 @@ class Zoo:
         store, here = Store(folder / "cache"), Path.cwd()
         os.chdir(folder)  # where a module of the user's own is looked for
         try:
-            plan = plan_build(bound(settings), device=Device.CPU)
+            plan = plan_build(bound(settings), accelerator=Accelerator.CPU)
             build(plan, store=store, output=folder / "bundle", progress=Silent())
             graph = store.path(export.key(plan)) / export.FP32
             got = Sources(plan, Silent()).session(graph).logits(pixels).argmax(axis=1)

@@ -11,8 +11,8 @@ from edgec.core.inputs import InputSpec
 from edgec.models.config import ModelConfig
 from edgec.models.held import hold
 from edgec.models.load import load_classifier
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 
 SPEC = InputSpec(height=6, width=5, channels=3)
@@ -77,9 +77,10 @@ def test_what_cannot_be_exported_is_refused_in_a_line() -> None:
 def test_its_digest_is_in_the_keys_of_stages_and_a_weights_file_is_refused() -> None:
     table = {"model": {"name": "memory:Net", "input": SPEC.model_dump()}, "data": {}}
     plans = [
-        plan_build(read_config(table), device=Device.CPU, held=hold(net, SPEC)) for net in (Net(), Net(), Net(seed=1))
+        plan_build(read_config(table), accelerator=Accelerator.CPU, held=hold(net, SPEC))
+        for net in (Net(), Net(), Net(seed=1))
     ]
     first, equal, other = (plan.digests["model"] for plan in plans)
     assert first == equal != other
     with pytest.raises(ConfigError, match=r"model\.weights is 'w\.pt'"):
-        plan_build(read_config(table, [("model.weights", "w.pt")]), device=Device.CPU, held=hold(Net(), SPEC))
+        plan_build(read_config(table, [("model.weights", "w.pt")]), accelerator=Accelerator.CPU, held=hold(Net(), SPEC))

@@ -17,9 +17,9 @@ import pytest
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme
 from edgec.pipeline import plan as planning
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.pipeline.plan import Plan, plan_build
 from onnx_files import FILES as ONNX_FILES
@@ -34,8 +34,8 @@ OOD = ("data.ood_count", 60)
 """A setting of the data: a model of one's own needs images of one's own, or this, which stands for the digits."""
 
 
-def plan(*overrides: tuple[str, Any], device: Device = Device.CPU) -> Plan:
-    return plan_build(read_config(None, [("target", "jetson"), *overrides]), device=device)
+def plan(*overrides: tuple[str, Any], accelerator: Accelerator = Accelerator.CPU) -> Plan:
+    return plan_build(read_config(None, [("target", "jetson"), *overrides]), accelerator=accelerator)
 
 
 def keys(plan: Plan) -> dict[str, str]:
@@ -106,8 +106,8 @@ class TestSettings:
         (tmp_path / "faster.toml").write_text(faster, encoding="utf-8")
         assert changed(plan(), plan(("target", str(tmp_path / "faster.toml")))) == ["evaluate", "package"]
 
-    def test_the_device_matters_to_training(self) -> None:
-        assert changed(plan(), plan(device=Device.CUDA)) == after("teacher")
+    def test_the_accelerator_matters_to_training(self) -> None:
+        assert changed(plan(), plan(accelerator=Accelerator.CUDA)) == after("teacher")
 
     def test_a_new_version_of_a_tool_makes_everything_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = plan()

@@ -192,7 +192,8 @@ class ReportConfig(_Frozen):
 
     Attributes:
         images: Whether the report shows small pictures of test images that broke, and the bundle's golden images are
-            test images; false where test images must not travel: golden images are drawn then.
+            test images; false where test images must not travel: golden images are drawn then. The names of files
+            stay in the report.
     """
 
     images: bool = True

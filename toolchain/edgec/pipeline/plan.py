@@ -20,8 +20,8 @@ from edgec.models.load import search_current_folder
 from edgec.models.onnx.outline import data_file, outline_of
 from edgec.models.presets import is_weights_enum
 from edgec.models.recognise import require_onnx
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, DataConfig
-from edgec.pipeline.device import Device
 from edgec.pipeline.store import StageKey
 from edgec.quantize.config import QuantizeConfig
 
@@ -48,7 +48,7 @@ class Plan:
         data: The images.
         target: The device, with the scheme that is built.
         calibration: The calibration recipe.
-        device: Where training runs.
+        accelerator: Where training runs.
         digests: SHA-256 of all that comes from outside: weights, images, tools.
         as_given: Whether the model is a file that ships as it is: it is quantised already, or no net that could be.
         held: The teacher, where it is a module in memory.
@@ -59,7 +59,7 @@ class Plan:
     data: DataConfig
     target: Target
     calibration: Recipe
-    device: Device
+    accelerator: Accelerator
     digests: Mapping[str, str]
     as_given: bool = False
     held: HeldModule | None = None
@@ -98,12 +98,12 @@ class Plan:
         return StageKey(stage=stage, settings=settings, sources={**opened, **before, "tools": self.digests["tools"]})
 
 
-def plan_build(config: BuildConfig, *, device: Device, held: HeldModule | None = None) -> Plan:
+def plan_build(config: BuildConfig, *, accelerator: Accelerator, held: HeldModule | None = None) -> Plan:
     """Binds names and reads digests; imports nothing heavy.
 
     Args:
         config: What is asked for.
-        device: Where to train.
+        accelerator: Where to train.
         held: The teacher, where it is a module in memory: `model.name` is then for people alone.
 
     Raises:
@@ -133,7 +133,7 @@ def plan_build(config: BuildConfig, *, device: Device, held: HeldModule | None =
         data=config.data,
         target=target,
         calibration=load_recipe(config.calibrate.recipe),
-        device=device,
+        accelerator=accelerator,
         digests=digests,
         as_given=given is not None,
         held=held,

@@ -16,7 +16,7 @@ from edgec.bench.payoff import Payoff, compare_turns, payoff_note, profile_kerne
 from edgec.bench.repeats import FEWEST
 from edgec.core.compute import Compute
 from edgec.core.errors import UnsupportedError
-from edgec.core.facts import Frozen, LatencyCurve, OperatorLatency
+from edgec.core.facts import Frozen, LatencyCurve, OperatorLatency, ReliabilityBin
 from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.core.samples import Samples
@@ -26,6 +26,7 @@ from edgec.evaluate.accuracy import (
     agreement_measurement,
     calibration_measurement,
     confusion_counts,
+    reliability_of,
 )
 from edgec.evaluate.bootstrap import class_mean_rows
 from edgec.evaluate.loss import Loss, find_loss
@@ -57,7 +58,7 @@ NAMED = 5
 READS = (
     *MODEL_SETTINGS,
     *(f"config.{name}" for name in ("evaluate", "export", "quantize", "seed")),
-    *("target", "calibration", "device", "data.ood_count", "data.max_unreadable"),
+    *("target", "calibration", "accelerator", "data.ood_count", "data.max_unreadable"),
 )
 
 
@@ -68,6 +69,7 @@ class Facts(Frozen):
         measurements: Of every model.
         rounded_to: What results of the artifact were rounded to, where its target computes in that format.
         confusion: Test images by true class (rows) and given class (columns), by stage.
+        reliability: How often answers are right by how sure the model was of them, by stage.
         operators: The slowest on the device, by its profile.
         curves: How the times of single runs were spread here.
         loss: What the file that ships lost of what its FP32 graph had.
@@ -78,6 +80,7 @@ class Facts(Frozen):
     measurements: tuple[Measurement, ...]
     rounded_to: Literal["float16"] | None
     confusion: Mapping[Stage, tuple[tuple[int, ...], ...]]
+    reliability: Mapping[Stage, tuple[ReliabilityBin, ...]]
     operators: tuple[OperatorLatency, ...]
     curves: tuple[LatencyCurve, ...]
     loss: Loss | None
@@ -132,6 +135,7 @@ def run(
         measurements=(*rows, *prior, *sure_rows, *robust_rows, *device_rows, *here_rows),
         rounded_to="float16" if sources.emulates_half else None,
         confusion={stage: tuple(map(tuple, counts.tolist())) for stage, counts in confusion.items()},
+        reliability={stage: reliability_of(scores, test.labels) for stage, scores in logits.items()},
         operators=tuple(operators),
         curves=tuple(curves),
         loss=_loss(sources, images, models, logits, ranges),

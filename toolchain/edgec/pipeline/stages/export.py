@@ -20,7 +20,7 @@ FP32 = "fp32.onnx"
 
 READS = (
     *MODEL_SETTINGS,
-    *("config.export", "target.runtime.opset", "target.runtime.engine", "device", "config.seed"),
+    *("config.export", "target.runtime.opset", "target.runtime.engine", "accelerator", "config.seed"),
 )
 
 

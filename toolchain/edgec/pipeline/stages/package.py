@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,7 @@ def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
         folder: Gets `bundle/`.
         made: What the stages before made; `quantize` holds the model, `evaluate` the numbers.
     """
+    from edgec.data import name_file
     from edgec.render.page import render_report
 
     report = _report(sources, made)
@@ -112,6 +114,7 @@ def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
         logits,
         classes=sources.labels,
         train_counts=report.train_counts or (),
+        names=partial(name_file, sources.test),
         pictures=sources.plan.config.report.images,
     )
     gates = report.gates and check_gates(report, report.gates, drops=predictions.against_teacher())
@@ -170,10 +173,12 @@ def _report(sources: Sources, made: Made) -> Report:
         target=plan.target.name,
         target_title=plan.target.title,
         labels=sources.labels,
+        input=plan.model.input,
         train_counts=images.data.splits[0].counts,
         measurements=(*measured.measurements, *_teacher_size(sources)),
         rounded_to=measured.rounded_to,
         confusion=measured.confusion,
+        reliability=measured.reliability,
         operators=measured.operators,
         curves=measured.curves,
         sizes=size_parts(made.quantize.folder / MODEL, made.export.folder / FP32),
