@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from edgec.pipeline.device import Device
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from edgec.learn.distill import augment
 from edgec.learn.prior import logit_shift
 from edgec.models.infer import logits_of, to_tensor
 from edgec.models.load import build_module
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
@@ -81,7 +81,9 @@ class Tailed:
         """Accuracies of teacher and student, as they are and adjusted; what the adjustment brings."""
         given = [("model.weights", str(self.weights)), ("data.train", str(self.images))]
         few = [("data.few.imbalance", self.imbalance)]
-        sources = Sources(plan_build(read_config(self.config, [*given, *few, *settings]), device=Device.AUTO), Silent())
+        sources = Sources(
+            plan_build(read_config(self.config, [*given, *few, *settings]), accelerator=Accelerator.AUTO), Silent()
+        )
         with tempfile.TemporaryDirectory() as folder:
             data.run(sources, Path(folder))
             images = data.read(Path(folder))
@@ -100,7 +102,7 @@ class Tailed:
 
     def _cut(self) -> None:
         """Of each class in turn, fewer images, down to one part in `imbalance`."""
-        plan = plan_build(read_config(self.config), device=Device.AUTO)
+        plan = plan_build(read_config(self.config), accelerator=Accelerator.AUTO)
         whole = Sources(plan, Silent()).train
         rng, most, classes = np.random.default_rng(0), whole.counts.min(), len(whole.classes)
         counts = np.rint(most * self.imbalance ** (-np.arange(classes) / (classes - 1))).astype(int)
