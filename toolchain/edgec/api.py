@@ -250,7 +250,6 @@ def build(
     Raises:
         EdgecError: Any expected failure; the output is as it was before.
     """
-    from edgec.models.held import hold
     from edgec.pipeline import build as pipeline
     from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.config import read_config
@@ -260,9 +259,7 @@ def build(
     overrides = [*(() if target is None else [("target", fspath(target))]), *(settings or {}).items()]
     overrides += [] if model is None else [("model.name", f"memory:{type(model).__name__}")]
     source = config if config is None or isinstance(config, Mapping) else Path(config)
-    bound = read_config(source, overrides)
-    held = None if model is None else hold(model, bound.model.input)
-    plan = plan_build(bound, accelerator=Accelerator.named(device), held=held)
+    plan = plan_build(read_config(source, overrides), accelerator=Accelerator.named(device), module=model)
     told = Silent() if progress is None else progress if isinstance(progress, Progress) else Lines(progress)
     place = None if output is None else Path(output)
     store = Store(Path(cache or CACHE))

@@ -83,4 +83,4 @@ def test_its_digest_is_in_the_keys_of_stages_and_a_weights_file_is_refused() -> 
     first, equal, other = (plan.digests["model"] for plan in plans)
     assert first == equal != other
     with pytest.raises(ConfigError, match=r"model\.weights is 'w\.pt'"):
-        plan_build(read_config(table, [("model.weights", "w.pt")]), accelerator=Accelerator.CPU, held=hold(Net(), SPEC))
+        plan_build(read_config(table, [("model.weights", "w.pt")]), accelerator=Accelerator.CPU, module=Net())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgec.calibrate import Recipe, load_recipe
 from edgec.core.digest import digest_tree, digest_value
@@ -15,7 +16,7 @@ from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.models.config import ZOOS, ModelConfig, Opsets
-from edgec.models.held import HeldModule
+from edgec.models.held import HeldModule, hold
 from edgec.models.load import search_current_folder
 from edgec.models.onnx.outline import data_file, outline_of
 from edgec.models.presets import is_weights_enum
@@ -24,6 +25,9 @@ from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.store import StageKey
 from edgec.quantize.config import QuantizeConfig
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["IMAGES", "MODEL_SETTINGS", "Plan", "plan_build"]
 
@@ -98,25 +102,27 @@ class Plan:
         return StageKey(stage=stage, settings=settings, sources={**opened, **before, "tools": self.digests["tools"]})
 
 
-def plan_build(config: BuildConfig, *, accelerator: Accelerator, held: HeldModule | None = None) -> Plan:
-    """Binds names and reads digests; imports nothing heavy.
+def plan_build(config: BuildConfig, *, accelerator: Accelerator, module: nn.Module | None = None) -> Plan:
+    """Binds names and reads digests; imports nothing heavy, but for a module in memory.
 
     Args:
         config: What is asked for.
         accelerator: Where to train.
-        held: The teacher, where it is a module in memory: `model.name` is then for people alone.
+        module: The teacher, where it is in memory: `model.name` is then for people alone.
 
     Raises:
         ConfigError: An unknown target, recipe or setting.
         DataError: A file or folder is not there.
+        UnsupportedError: The module cannot be exported.
     """
-    if held is not None and config.model.weights is not None:
+    if module is not None and config.model.weights is not None:
         raise ConfigError(
             f"model.weights is '{config.model.weights}', but the module that is given has weights already",
             hint="leave model.weights out, or load them into the module",
         )
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
+    held = None if module is None else hold(module, config.model.input)
     digests = _digests(config.model, config.data, held)
     given = _given_scheme(config)
     if given is not None:
