@@ -77,8 +77,7 @@ def test_what_cannot_be_exported_is_refused_in_a_line() -> None:
 def test_its_digest_is_in_the_keys_of_stages_and_a_weights_file_is_refused() -> None:
     table = {"model": {"name": "memory:Net", "input": SPEC.model_dump()}, "data": {}}
     plans = [
-        plan_build(read_config(table), accelerator=Accelerator.CPU, held=hold(net, SPEC))
-        for net in (Net(), Net(), Net(seed=1))
+        plan_build(read_config(table), accelerator=Accelerator.CPU, module=net) for net in (Net(), Net(), Net(seed=1))
     ]
     first, equal, other = (plan.digests["model"] for plan in plans)
     assert first == equal != other
