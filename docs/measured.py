@@ -44,6 +44,7 @@ COMMANDS = {
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
+    "tailed": "python benchmarks/tailed.py fashion-resnet8 cifar10-resnet20",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
 _TEMPERATURE = re.compile(
@@ -315,6 +316,15 @@ def _zoo() -> str:
     return f"{markdown(('from', *targets), body)}\n\n{told} {source('zoo')}"
 
 
+def _tailed() -> str:
+    """Accuracies, and what the adjustment brings in pairs of the same seed."""
+    columns = tuple(
+        Column(head=head, quantity=head, form=interval_over_seeds) for head in ("accuracy", "tail", "worst class")
+    )
+    by = ("set", "imbalance of training", "classifier", "`model.trained_on`")
+    return table("tailed", by=by, columns=columns)
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -345,6 +355,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-int8": _int8,
     "results-latency": _latency,
     "results-mutations": _mutations,
+    "results-tailed": _tailed,
     "results-temperature": _temperature,
     "results-hostile-peers": _hostile_peers,
     "results-gaps": _gaps,

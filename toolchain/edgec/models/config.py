@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from edgec.core.frozen import Frozen
 from edgec.core.inputs import InputSpec
 from edgec.models.presets import Preset, find_preset
 
@@ -28,7 +29,7 @@ class Opsets(NamedTuple):
     most: int | None = None
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Frozen):
     """The teacher.
 
     Attributes:
@@ -50,12 +51,10 @@ class ModelConfig(BaseModel):
         input: Image size, what is done to pictures, and normalisation.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     weights: Path | None = None
     checkpoint: str | None = None
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     output: str | None = None
     labels: tuple[str, ...] | None = None
     trained_on: TrainedOn = "balanced"

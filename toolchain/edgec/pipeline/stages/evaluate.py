@@ -16,7 +16,8 @@ from edgec.bench.payoff import Payoff, compare_turns, payoff_note, profile_kerne
 from edgec.bench.repeats import FEWEST
 from edgec.core.compute import Compute
 from edgec.core.errors import UnsupportedError
-from edgec.core.facts import Frozen, LatencyCurve, OperatorLatency, ReliabilityBin
+from edgec.core.facts import LatencyCurve, OperatorLatency, ReliabilityBin
+from edgec.core.frozen import Frozen
 from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.core.samples import Samples
