@@ -11,6 +11,7 @@ from edgec.core.errors import ConfigError, DataError, MissingDependencyError
 from edgec.core.inputs import InputSpec
 from edgec.models.onnx.kinds import require_onnx
 from edgec.models.presets import Preset, input_fields
+from edgec.models.torchvision_weights import likely_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -130,13 +131,5 @@ def without_size(name: str, fields: Mapping[str, Any]) -> ConfigError | None:
 
 def _or_preset(name: str) -> str:
     """Of an architecture of torchvision, how its own weights were trained."""
-    source, _, bare = name.rpartition(":")
-    if source not in ("", "torchvision"):
-        return ""
-    import torchvision
-
-    try:
-        weights = torchvision.models.get_model_weights(bare)
-    except ValueError:
-        return ""
-    return f"; where that was as torchvision's: --set model.preset={weights.__name__}.{next(iter(weights)).name}"
+    likely = likely_weights(name, None)
+    return f"; where that was as torchvision's: --set model.preset={likely.name}" if likely else ""
