@@ -32,7 +32,7 @@ SCHEMAS = {"target": Target, "recipe": Recipe}
 BUNDLE = "build/digits-jetson-orin-nano-8gb"
 DEPLOYED = "build/deployed"
 STAND_INS = ("weights.safetensors", "network.onnx", "data/train/cat.png", "data/test/cat.png", "data/any/cat.png")
-"""Files that commands and configs name. A dry run takes their digests and does not look inside."""
+"""Files that commands and configs name. Configs are bound, so nothing looks inside."""
 
 
 @dataclass(frozen=True, kw_only=True)

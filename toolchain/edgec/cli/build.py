@@ -59,7 +59,7 @@ FLAGS = {
     "--cache", type=click.Path(path_type=Path), default=Path(".edgec/cache"), show_default=True, help="Stage cache."
 )
 @click.option("--fail-on-gates", is_flag=True, help="Exit 3 when one of the config's [gates] blocks the bundle.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--dry-run", is_flag=True, help="Load the weights, open the images, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
     *,
@@ -84,6 +84,7 @@ def command(
     from edgec.pipeline.config import read_config
     from edgec.pipeline.device import Device
     from edgec.pipeline.plan import plan_build
+    from edgec.pipeline.rehearsal import rehearse
     from edgec.pipeline.store import Store
     from edgec.render.headline import gate_text
 
@@ -91,6 +92,7 @@ def command(
     plan = plan_build(read_config(config, [*given, *map(parse_setting, settings)]), device=Device.named(device))
     store = Store(cache)
     if dry_run:
+        rehearse(plan, store, ConsoleProgress())
         _print_plan(plan, store, as_json=as_json)
         return
     built = build(plan, store=store, output=output, progress=ConsoleProgress())
