@@ -49,7 +49,9 @@ def bound(name: object, **given: Any) -> ModelConfig:
         ([1, 48, 64, 3], (3, 48, 64)),
     ],
 )
-def test_the_shape_of_a_graph_s_input_is_the_size(shape: list[int | str], wanted: tuple[int, ...], tmp_path: Path) -> None:
+def test_the_shape_of_a_graph_s_input_is_the_size(
+    shape: list[int | str], wanted: tuple[int, ...], tmp_path: Path
+) -> None:
     path = onnx_file(tmp_path, shape)
     config = bound(path)
     assert config.input.shape == wanted

@@ -149,6 +149,7 @@ def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -
             "passed": not any(gate.blocks for gate in gates) if gates else None,
             "loss": report.loss and report.loss.model_dump(mode="json"),
             "teacher": report.teacher and {**report.teacher.model_dump(mode="json"), "warning": report.teacher.warning},
+            "costs": [row.model_dump(mode="json") for row in report.costs],
             "left_out": report.data.left_out,
             "leaks": [leak.model_dump(mode="json") for leak in report.data.leaks],
             "contradictions": list(report.data.contradictions),

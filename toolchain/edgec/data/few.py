@@ -82,9 +82,9 @@ def describe_draw(few: Samples, *, of: int, imbalance: float) -> str:
     empty = len(few.counts) - len(present)
     none = f"; {empty} {'class has' if empty == 1 else 'classes have'} none" if empty else ""
     return (
-        f"{len(few)} of {of} training images are used, because data.few.total = {len(few)}: {present.max()} of the most "
-        f"frequent class and {present.min()} of the rarest, "
-        f"imbalance {reached:.3g}, {imbalance:g} was asked for{none}"
+        f"{len(few)} of {of} training images are used, because data.few.total = {len(few)}: {present.max()} of the "
+        f"most frequent class and {present.min()} of the rarest, imbalance {reached:.3g}, {imbalance:g} was asked "
+        f"for{none}"
     )
 
 

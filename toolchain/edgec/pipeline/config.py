@@ -336,8 +336,11 @@ def _is_path(value: str) -> bool:
 
 _PATHS: Mapping[str, Callable[[str], bool]] = {
     **{f"data.{name}": bool for name in ("train", "test", "calibration", "unlabelled", "ood")},
-    **{"target": is_file_name, "calibrate.recipe": is_file_name},
-    **{"model.name": is_onnx_file, "model.weights": _is_path, "model.preset": _is_path},
+    "target": is_file_name,
+    "calibrate.recipe": is_file_name,
+    "model.name": is_onnx_file,
+    "model.weights": _is_path,
+    "model.preset": _is_path,
 }
 """Settings that hold a path, and which of their values are one."""
 
