@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAt
 from typing_extensions import Self
 
 from edgec.core.inputs import InputSpec
+from edgec.models.onnx.kinds import refuse_file
 from edgec.models.own_input import onnx_preset, timm_preset, transformers_preset, without_size
 from edgec.models.presets import Preset, find_preset
 
@@ -115,6 +116,7 @@ def _preset_of(name: str, weights: Any, preset: Any) -> Preset | None:
 
 
 def _own_preset(name: str) -> Preset | None:
+    refuse_file(name)
     zoo, _, place = name.partition(":")
     if is_onnx_file(name):
         return onnx_preset(Path(name))
