@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,12 +84,12 @@ def timm_preset(name: str) -> Preset | None:
         MissingDependencyError: timm is not installed.
     """
     try:
-        from timm.models import get_pretrained_cfg
+        library = importlib.import_module("timm.models")
     except ImportError as error:
         raise MissingDependencyError(
             f"the model needs the package 'timm': {error}", hint="pip install 'edgec[timm]'"
         ) from error
-    found = get_pretrained_cfg(name)
+    found = library.get_pretrained_cfg(name)
     return Preset(source=f"timm's pretrained_cfg of {name}", fields=input_fields(found.to_dict())) if found else None
 
 
