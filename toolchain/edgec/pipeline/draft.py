@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,8 @@ def _drawn(train: Samples, table: Path, progress: Progress) -> bytes:
     if paths is None or train.groups is not None:
         why = "are of no files of their own" if paths is None else "belong together in groups"
         raise DataError(f"no test images, and {train.source} {why}: none are drawn", hint="give them with --test")
-    once = np.array([train.digests.count(digest) == 1 for digest in train.digests])
+    times = Counter(train.digests)
+    once = np.array([times[digest] == 1 for digest in train.digests])
     generator, tested = np.random.default_rng(0), set[int]()
     for label, count in enumerate(train.counts):
         free = np.flatnonzero((train.labels == label) & once)
