@@ -30,8 +30,8 @@ from edgec.core.progress import Silent
 from edgec.core.samples import Images
 from edgec.data import load_ood
 from edgec.models.infer import logits_of
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
@@ -95,7 +95,7 @@ def main() -> None:
 
 def _measured(config: str, settings: dict[str, Any]) -> dict[tuple[str, str], float]:
     """By what and unit."""
-    plan = plan_build(read_config(CONFIGS / f"{config}.toml", list(settings.items())), device=Device.AUTO)
+    plan = plan_build(read_config(CONFIGS / f"{config}.toml", list(settings.items())), accelerator=Accelerator.AUTO)
     sources = Sources(plan, Silent())
     with tempfile.TemporaryDirectory() as folder:
         data.run(sources, Path(folder))

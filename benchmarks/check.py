@@ -22,10 +22,10 @@ import numpy as np
 import onnxruntime
 
 from edgec.core.progress import Silent
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import build
 from edgec.pipeline.check import evaluate_again, read_evidence
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.store import Store
 from edgec.runtime import load_model
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _built(folder: Path) -> Path:
-    plan = plan_build(read_config(CONFIG, [("compress.method", "none")]), device=Device.CPU)
+    plan = plan_build(read_config(CONFIG, [("compress.method", "none")]), accelerator=Accelerator.CPU)
     build(plan, store=Store(folder / "cache"), output=folder / "bundle", progress=Silent())
     return folder / "bundle"
 

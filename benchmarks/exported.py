@@ -22,9 +22,9 @@ from edgec.calibrate import Ranges
 from edgec.cli.build import parse_setting
 from edgec.core.progress import Silent
 from edgec.models.infer import logits_of
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import build
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.refining import REFINED, REFINED_RANGES
 from edgec.pipeline.sources import Sources
@@ -57,7 +57,7 @@ def main() -> None:
             chosen = [(f"quantize.{key}", value) for key, value in SCHEMES[name].items()]
             settings = [*chosen, ("seed", given.seed), *more]
             config = read_config(CONFIGS / f"{given.config}.toml", settings)
-            plan = plan_build(config, device=Device.AUTO)
+            plan = plan_build(config, accelerator=Accelerator.AUTO)
             store = Store(Path(folder) / "cache")
             build(plan, store=store, output=Path(folder) / "bundle", progress=Silent())
             with np.load(store.path(evaluate.key(plan)) / "logits.npz") as logits:

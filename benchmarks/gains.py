@@ -23,8 +23,8 @@ from edgec.cli.build import parse_setting
 from edgec.core.progress import Silent
 from edgec.core.samples import Samples
 from edgec.models.infer import logits_of
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
@@ -73,7 +73,7 @@ def _kept(path: Path) -> Figures:
 
 def _measured(config: str, settings: list[tuple[str, Any]], variants: Sequence[str]) -> dict[str, float]:
     path = None if config == "digits" else CONFIGS / f"{config}.toml"
-    plan = plan_build(read_config(path, settings), device=Device.AUTO)
+    plan = plan_build(read_config(path, settings), accelerator=Accelerator.AUTO)
     sources = Sources(plan, Silent())
     with tempfile.TemporaryDirectory() as folder:
         data.run(sources, Path(folder))

@@ -16,8 +16,8 @@ from edgec.compress.restyle import restyled
 from edgec.core.progress import Silent
 from edgec.core.samples import Images
 from edgec.models.infer import to_tensor
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
@@ -47,7 +47,7 @@ def main() -> None:
 def gaps(config: str, samples: int, seed: int) -> tuple[float, float]:
     """Of the OOD images as they are, and restyled."""
     path = None if config == "digits" else CONFIGS / f"{config}.toml"
-    plan = plan_build(read_config(path, [("data.few.total", samples), ("seed", seed)]), device=Device.AUTO)
+    plan = plan_build(read_config(path, [("data.few.total", samples), ("seed", seed)]), accelerator=Accelerator.AUTO)
     sources = Sources(plan, Silent())
     with tempfile.TemporaryDirectory() as folder:
         data.run(sources, Path(folder))

@@ -26,7 +26,7 @@ from edgec.learn.config import Budget, DistillConfig
 from edgec.learn.distill import Pool, distill
 from edgec.models import cifar_resnet
 from edgec.models.taps import find_tap, tapped
-from edgec.pipeline.device import Device, open_fabric
+from edgec.pipeline.accelerator import Accelerator, open_fabric
 from rows import Row, arguments, show
 
 BATCH = 64
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     given = parser.parse_args()
     turns, steps = (2, 5) if given.quick else (given.turns, given.steps)
-    fabric = open_fabric(Device.AUTO)
+    fabric = open_fabric(Accelerator.AUTO)
     rows = [row for name in given.nets for row in _compare(name, fabric, steps=steps, turns=turns)]
     show(rows, as_json=given.json, output=given.output)
 

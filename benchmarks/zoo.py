@@ -27,9 +27,9 @@ from edgec.cli.build import parse_setting
 from edgec.core.errors import EdgecError
 from edgec.core.inputs import normalise
 from edgec.core.progress import Silent
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import build
 from edgec.pipeline.config import BuildConfig, read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import export
@@ -121,7 +121,7 @@ class Zoo:
 
     def _same(self, path: Path, target: str, file: OnnxFile) -> float:
         config = bound(self.settings(path, target, file))
-        plan = plan_build(config, device=Device.CPU)
+        plan = plan_build(config, accelerator=Accelerator.CPU)
         build(plan, store=self.store, output=self.folder / "bundle", progress=Silent())
         graph = self.store.path(export.key(plan)) / export.FP32
         logits = Sources(plan, Silent()).session(graph).logits(self.images)

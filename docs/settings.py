@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from edgec.evaluate.gate_settings import Gates, require_share
 
 __all__ = ["Row", "Section", "Tables", "settings_of"]
 
-_WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}
+_WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", date: "date"}
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 

@@ -31,8 +31,8 @@ import onnx
 from edgec.cli.build import parse_setting
 from edgec.core.inputs import normalise
 from edgec.core.progress import Silent
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data, export
@@ -148,7 +148,7 @@ def main() -> None:
 def _case(name: str, settings: dict[str, Any], work: Path) -> Case:
     """Compresses and exports, or takes what the cache holds, and writes the images as the peers read them."""
     config = CONFIGS / f"{name}.toml"
-    plan = plan_build(read_config(config, list(settings.items())), device=Device.CPU)
+    plan = plan_build(read_config(config, list(settings.items())), accelerator=Accelerator.CPU)
     if plan.target.quantization.reduce_range:
         sys.exit("this CPU has no VNNI: its int8 products saturate, and ours would round to 7 bits where peers do not")
     sources, store = Sources(plan, Silent()), Store(work / "cache")

@@ -14,8 +14,8 @@ from runner import Job, run
 from edgec import __version__
 from edgec.core.files import write_bytes
 from edgec.core.progress import Silent
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import calibrate, data, quantize
@@ -27,7 +27,7 @@ def main() -> None:
 
 def quantise(job: Job) -> None:
     asked = json.loads(job.method)
-    plan = plan_build(read_config(Path(asked["config"]), list(asked["settings"].items())), device=Device.CPU)
+    plan = plan_build(read_config(Path(asked["config"]), list(asked["settings"].items())), accelerator=Accelerator.CPU)
     sources, images = Sources(plan, Silent()), data.read(job.images)
     with tempfile.TemporaryDirectory() as folder:
         calibrate.run(sources, Path(folder), images=images, model=job.model)

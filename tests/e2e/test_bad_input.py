@@ -628,7 +628,7 @@ def test_bad_input(case: Case, place: Place, edgec: Any, monkeypatch: pytest.Mon
 def test_cuda_that_is_not_there(place: Place, edgec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     outcome = edgec(*place.build(), "--device", "cuda", "--cache", place.folder / "c", "--output", place.folder / "o")
-    assert outcome.failure == ("--device cuda: no CUDA device here", "use --device auto, or check the driver")
+    assert outcome.failure == ("--device cuda: there is no CUDA GPU here", "use --device auto, or check the driver")
     assert outcome.exit_code == 2
 
 

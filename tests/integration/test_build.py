@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgec.core.digest import digest_image
 from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Stage
 from edgec.core.target import is_like, known_targets, load_target
@@ -89,6 +91,35 @@ class TestBundle:
     def test_no_path_of_this_machine_is_in_it(self, digits: Any) -> None:
         home = str(digits.bundle.parent).encode()
         assert [path.name for path in digits.bundle.iterdir() if home in path.read_bytes()] == []
+
+
+@pytest.fixture(scope="module")
+def without(builder: Any, tmp_path_factory: pytest.TempPathFactory, plain_cache: Path) -> Any:
+    """A build whose test images must not travel."""
+    settings = (*NONE, "report.images=false")
+    return builder(tmp_path_factory.mktemp("without"), settings=settings, cache=plain_cache)
+
+
+class TestImagesThatTravel:
+    @staticmethod
+    def golden_among_the_tested(bundle: Path) -> int:
+        """How many golden images are test images."""
+        with np.load(bundle / "predictions.npz") as arrays:
+            tested = set(arrays["images"].tolist())
+        return sum(int(digest_image(image)[:16], 16) in tested for image in golden_of(bundle).inputs)
+
+    def test_golden_images_are_test_images(self, digits: Any) -> None:
+        assert self.golden_among_the_tested(digits.bundle) == 16
+
+    def test_without_them_golden_images_are_drawn_and_are_enough_for_the_smoke_test(self, without: Any) -> None:
+        golden = golden_of(without.bundle)
+        assert self.golden_among_the_tested(without.bundle) == 0
+        assert len({digest_image(image) for image in golden.inputs}) == 16
+        assert len({*golden.logits.argmax(axis=1)}) > 1
+        load_model(without.bundle).smoke_test()
+
+    def test_without_them_no_file_has_a_picture(self, without: Any) -> None:
+        assert [path.name for path in without.bundle.iterdir() if b";base64," in path.read_bytes()] == []
 
 
 class TestConfidence:
@@ -300,6 +331,21 @@ class TestAgain:
         outcome = edgec("build", *digits.arguments, "--output", tmp_path / "copy", "--json")
         assert outcome.last["cached"] == ALL
         assert (tmp_path / "copy" / "manifest.json").read_bytes() == (digits.bundle / "manifest.json").read_bytes()
+
+    def test_the_cache_is_cut_back_but_not_under_the_build(
+        self, digits: Any, builder: Any, edgec: Any, tmp_path: Path
+    ) -> None:
+        cache = Path(shutil.copytree(digits.cache, tmp_path / "cache"))
+        again = edgec("build", *digits.arguments, "--cache", cache, "--output", tmp_path / "copy", "--cache-limit", "0")
+        assert "least recently used" in again.stderr  # the ranges: a finished build reads none
+        assert {entry["stage"] for entry in edgec("cache", "list", "--cache", cache, "--json").last["entries"]} == {
+            *ALL
+        }
+        builder(tmp_path, "--cache-limit", "0", "--set", "name=other", settings=NONE, cache=cache)
+        left = edgec("cache", "list", "--cache", cache, "--json").last["entries"]
+        assert {build for entry in left for build in entry["builds"]} >= {"other for host"}
+        assert all("other for host" in entry["builds"] for entry in left)
+        assert {entry["stage"] for entry in left} == {*ALL} - {"baseline", "few", "compress", "prove"}
 
     @pytest.mark.parametrize("place", ["copy/model.onnx", "copy.edgec"])
     def test_a_damaged_bundle_is_made_good(self, digits: Any, edgec: Any, tmp_path: Path, place: str) -> None:

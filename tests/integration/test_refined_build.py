@@ -11,8 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 from edgec.core.errors import ConfigError
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 
 TEACHER = ("compress.method=none", "data.ood_count=60")
@@ -92,4 +92,4 @@ def test_the_same_settings_give_the_same_bytes(build: Any, builder: Any, tmp_pat
 def test_refining_a_floating_point_scheme_is_refused_before_anything_runs() -> None:
     config = read_config(None, [("target", "jetson-nano"), ("quantize.equalize", True)])
     with pytest.raises(ConfigError, match=r"\[quantize\] refines integers, but the scheme of 'jetson-nano' is float16"):
-        plan_build(config, device=Device.CPU)
+        plan_build(config, accelerator=Accelerator.CPU)

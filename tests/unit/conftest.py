@@ -15,7 +15,7 @@ from edgec.core.facts import CalibrationFacts, DataFacts, Effect, LayerSensitivi
 from edgec.core.inputs import InputSpec
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.core.target import Scheme
-from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts
+from edgec.evaluate.accuracy import accuracy_measurements, agreement_measurement, confusion_counts, reliability_of
 from edgec.evaluate.paired import drop_measurements
 from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import LineageStep, Report
@@ -216,7 +216,8 @@ def _scored(labels: tuple[str, ...], counts: tuple[int, ...], per_class: int) ->
     confusion = {
         stage: tuple(map(tuple, confusion_counts(scores, truth, labels).tolist())) for stage, scores in logits.items()
     }
-    return {"measurements": rows, "confusion": confusion}
+    reliability = {stage: reliability_of(scores / 3, truth) for stage, scores in logits.items()}
+    return {"measurements": rows, "confusion": confusion, "reliability": reliability}
 
 
 def _calibrated(labels: Sequence[str], counts: Sequence[int], of_each: int) -> CalibrationFacts:
@@ -263,6 +264,8 @@ def ten_classes() -> Report:
         train_counts=COUNTS,
         measurements=tuple(rows),
         confusion=scored["confusion"],
+        reliability=scored["reliability"],
+        input=InputSpec(height=32, width=32),
         operators=tuple(
             OperatorLatency(
                 name=f"/layer{1 + i // 6}/{i % 6 // 2}/conv{1 + i % 2}/Conv", op="Conv", ms=0.0301 - 0.0011 * i

@@ -227,6 +227,7 @@ def build(
     output: Place | None = None,
     settings: Mapping[str, Any] | None = None,
     cache: Place | None = None,
+    cache_limit_bytes: int | None = 10_000_000_000,
     device: str = "auto",
     progress: Progress | Callable[[str], object] | None = None,
 ) -> Bundle:
@@ -238,6 +239,8 @@ def build(
         output: The bundle's folder; None is `build/NAME-TARGET`. The archive is written beside it.
         settings: Single settings by dotted name, as in `{"compress.steps": 500}`; they override the config.
         cache: Stage cache; None is `.edgec/cache`.
+        cache_limit_bytes: Size to which the build cuts the cache back, the least recently used entries first; what
+            it used itself stays. None is no limit.
         device: Where to train: `auto`, `cpu` or `cuda`.
         progress: Told of stages, steps and facts. A function, such as `print`, gets a line for each stage and fact.
 
@@ -245,17 +248,18 @@ def build(
         EdgecError: Any expected failure; the output is as it was before.
     """
     from edgec.pipeline import build as pipeline
+    from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.config import read_config
-    from edgec.pipeline.device import Device
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.store import CACHE, Store
 
     overrides = [*(() if target is None else [("target", fspath(target))]), *(settings or {}).items()]
     source = config if config is None or isinstance(config, Mapping) else Path(config)
-    plan = plan_build(read_config(source, overrides), device=Device.named(device))
+    plan = plan_build(read_config(source, overrides), accelerator=Accelerator.named(device))
     told = Silent() if progress is None else progress if isinstance(progress, Progress) else Lines(progress)
     place = None if output is None else Path(output)
-    built = pipeline.build(plan, store=Store(Path(cache or CACHE)), output=place, progress=told)
+    store = Store(Path(cache or CACHE))
+    built = pipeline.build(plan, store=store, output=place, cache_limit_bytes=cache_limit_bytes, progress=told)
     return Bundle(built.bundle)
 
 

@@ -16,9 +16,9 @@ from edgec.compress.config import MirConfig
 from edgec.core.declaration import bind, field_names
 from edgec.core.errors import ConfigError
 from edgec.evaluate.gate_settings import Gates
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import BuildConfig, read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 
 if sys.version_info >= (3, 11):
@@ -60,7 +60,9 @@ def test_what_is_written_is_the_embedded_default(tmp_path: Path) -> None:
 
 def test_what_is_written_is_built_from_the_embedded_default_s_cache(tmp_path: Path) -> None:
     run("--output", tmp_path / "edgec.toml")
-    written, embedded = (plan_build(read_config(path), device=Device.CPU) for path in (tmp_path / "edgec.toml", None))
+    written, embedded = (
+        plan_build(read_config(path), accelerator=Accelerator.CPU) for path in (tmp_path / "edgec.toml", None)
+    )
     assert stage_keys(written) == stage_keys(embedded)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,20 @@ def test_another_number_of_classes_is_said_at_once(place: Path, own: Any) -> Non
 
 def test_settings_that_no_line_mentions_are_added(place: Path, own: Any) -> None:
     photos = pictures(place / "photos", 30)
-    config, _ = own("--train", photos, "--set", "model.arguments.classes=3", "--set", "data.few={total=9}")
+    config, _ = own(
+        "--train",
+        photos,
+        "--set",
+        "model.arguments.classes=3",
+        "--set",
+        "data.few={total=9}",
+        "--set",
+        "package.expires=2030-01-02",
+    )
     assert config.model.arguments == {"classes": 3}
     assert config.data.few is not None
     assert config.data.few.total == 9
+    assert config.package.expires == date(2030, 1, 2)
 
 
 def test_an_onnx_file_says_its_size_and_its_labels(place: Path) -> None:

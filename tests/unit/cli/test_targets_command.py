@@ -67,7 +67,7 @@ def test_figures_come_with_their_sources_and_marks():
     assert text.startswith("Jetson Orin Nano 8 GB (jetson-orin-nano-8gb, jetson, jetson-orin-nano)\n")
     row = next(line for line in text.splitlines() if line.startswith("compute.floor_us"))
     assert row.split() == ["compute.floor_us", f"{target.compute.floor_us:g}", f"[{target.sources.index(source) + 1}]†"]
-    assert row.split()[-1] + " Fitted by us (benchmarks/latency_model.py)" in text
+    assert row.split()[-1] + " Fitted by us (tools/fit_profiles.py)" in text
     assert re.search(r"^compute.bandwidth_gb_per_s +68 ", text, re.MULTILINE)
     assert "† derived: computed, fitted or remembered" in text
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from edgec.core.errors import DataError
+from edgec.core.progress import Silent
 from edgec.core.samples import Samples
-from edgec.data import check_samples, load_samples, require_disjoint, untested
+from edgec.data import check_samples, load_samples, name_file, require_disjoint, untested
 from edgec.data.arrays import array_samples
 
 
@@ -38,6 +39,16 @@ def test_splits_may_lack_classes_and_those_without_test_images_are_named(make) -
         "test images of 'x': no test image of 6 of 8 classes: 'c', 'd', 'e', 'f', 'g' and others; their accuracy is n/a"
     )
     assert untested(make(list(range(8)))) is None
+
+
+def test_an_image_s_file_is_named_below_its_class(make, spec, tmp_path: Path) -> None:
+    for name in ("cat/1.png", "dog/2.png"):
+        (tmp_path / "pets" / name).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8), "red" if "cat" in name else "blue").save(tmp_path / "pets" / name)
+    samples = load_samples(tmp_path / "pets", spec, split="test", progress=Silent())
+    assert name_file(samples, 1) == "dog/2.png"
+    assert name_file(samples.choose(np.array([1, 0])), 1) == "cat/1.png"
+    assert name_file(make([0]), 0) is None
 
 
 def test_one_class_is_refused(make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,31 @@ def test_another_product_never_runs(site: Callable[..., Site], make_bundle: Make
     with pytest.raises(IntegrityError, match=message):
         site(**fields).activate(digest, allow_downgrade=True)
     assert allowed.activate(digest).digest == digest
+
+
+def test_a_bundle_is_not_switched_to_after_its_last_day(site: Callable[..., Site], make_bundle: Make) -> None:
+    here = site()
+    yesterday, today = (datetime.now(timezone.utc).date() - timedelta(days=days) for days in (1, 0))
+    expired, valid = (here.install(make_bundle(f"{day}", expires=day)) for day in (yesterday, today))
+    with pytest.raises(IntegrityError, match=f"'linear-host' expired on {yesterday}; here it is {today}"):
+        here.activate(expired, allow_downgrade=True)
+    assert here.activate(valid).digest == valid
+
+
+def test_what_runs_may_expire_and_be_gone_back_to(
+    site: Callable[..., Site], make_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device without a model serves nobody: the date keeps old bundles from coming, and takes none away."""
+    here = site()
+    first, second = (here.install(make_bundle(f"{n}", release=n, expires=date(2020, 1, 1))) for n in (1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr("edgec.deploy.site.require_not_expired", lambda *_: None)
+        here.activate(first)
+        here.activate(second)
+    assert here.activate(second).digest == second
+    back = here.rollback()
+    assert back is not None
+    assert back.digest == first
 
 
 def test_what_is_revoked_is_not_gone_back_to(site: Callable[..., Site], make_bundle: Make) -> None:

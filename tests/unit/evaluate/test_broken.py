@@ -90,6 +90,13 @@ def test_pictures_can_be_left_out() -> None:
     assert [image.picture for image in find([0, 1], [0, 1], [1, 2], pictures=False).images] == [None, None]
 
 
+def test_an_image_has_the_name_of_its_file_where_there_is_one() -> None:
+    scores = {Stage.TEACHER: logits([0, 1]), Stage.ARTIFACT: logits([1, 2])}
+    given = {"classes": CLASSES, "train_counts": COUNTS, "pictures": False}
+    named = find_broken(samples([0, 1]), scores, names=lambda i: f"cat/{i}.png" if i else None, **given)
+    assert {image.truth: image.file for image in named.images} == {"cat": None, "dog": "cat/1.png"}
+
+
 def test_bytes_come_back_as_they_went() -> None:
     found = find([0, 1], [0, 1], [1, 2])
     assert parse_broken(encode_broken(found), where="b") == found

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme
 from edgec.pipeline import plan as planning
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.pipeline.plan import Plan, plan_build
 from onnx_files import FILES as ONNX_FILES
@@ -32,8 +33,8 @@ OOD = ("data.ood_count", 60)
 """A setting of the data: a model of one's own needs images of one's own, or this, which stands for the digits."""
 
 
-def plan(*overrides: tuple[str, Any], device: Device = Device.CPU) -> Plan:
-    return plan_build(read_config(None, [("target", "jetson"), *overrides]), device=device)
+def plan(*overrides: tuple[str, Any], accelerator: Accelerator = Accelerator.CPU) -> Plan:
+    return plan_build(read_config(None, [("target", "jetson"), *overrides]), accelerator=accelerator)
 
 
 def keys(plan: Plan) -> dict[str, str]:
@@ -70,11 +71,14 @@ class TestSettings:
             ("compress.compare", ["few"], ["baseline", "evaluate", "package"]),
             ("compress.method", "none", after("baseline")),
             ("export.preprocess_in_graph", True, after("export")),
+            ("export.adjust_logits", 0.5, after("export")),
+            ("model.trained_on", [9, 8, 7, 6, 5, 4, 3, 2, 1, 1], after("export")),
             ("calibrate.recipe", "minmax", after("calibrate")),
             ("quantize.scheme", "float32", after("calibrate")),
             ("gates.min_accuracy", 0.5, ["package"]),
             ("name", "other", ["package"]),
             ("package.release", 2, ["package"]),
+            ("package.expires", date(2030, 1, 2), ["package"]),
         ],
     )
     def test_a_setting_changes_what_it_takes_part_in_and_what_follows(
@@ -101,8 +105,8 @@ class TestSettings:
         (tmp_path / "faster.toml").write_text(faster, encoding="utf-8")
         assert changed(plan(), plan(("target", str(tmp_path / "faster.toml")))) == ["evaluate", "package"]
 
-    def test_the_device_matters_to_training(self) -> None:
-        assert changed(plan(), plan(device=Device.CUDA)) == after("teacher")
+    def test_the_accelerator_matters_to_training(self) -> None:
+        assert changed(plan(), plan(accelerator=Accelerator.CUDA)) == after("teacher")
 
     def test_a_new_version_of_a_tool_makes_everything_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = plan()
@@ -255,9 +259,9 @@ PLANNED = """
 import json, sys
 from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.plan import plan_build
-stage_keys(plan_build(read_config(None, [("target", "jetson")]), device=Device.CPU))
+stage_keys(plan_build(read_config(None, [("target", "jetson")]), accelerator=Accelerator.CPU))
 print(json.dumps(sorted(sys.modules)))
 """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.remedies import remedies_of
 
@@ -14,7 +14,7 @@ REFINING = ["quantize.equalize=true", "quantize.mixed_precision=0.05"]
 
 
 def plan(*settings: tuple[str, object]) -> Plan:
-    return plan_build(read_config(None, settings), device=Device.CPU)
+    return plan_build(read_config(None, settings), accelerator=Accelerator.CPU)
 
 
 def tried(*settings: tuple[str, object]) -> list[str]:

@@ -8,9 +8,9 @@ import pytest
 
 from edgec.core.errors import ContractError
 from edgec.core.progress import Silent
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data, export
@@ -32,7 +32,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return plan_build(read_config(None, [("target", "jetson")]), device=Device.CPU)
+    return plan_build(read_config(None, [("target", "jetson")]), accelerator=Accelerator.CPU)
 
 
 def read(value: Any, path: str) -> Any:

@@ -9,7 +9,9 @@ from edgec.evaluate.gate_settings import Gates, Policy
 from edgec.evaluate.gates import Verdict, check_gates
 from edgec.evaluate.loss import Loss
 from edgec.evaluate.report import Report
+from edgec.evaluate.teacher import TeacherCheck
 from edgec.render.headline import headline_of, lost_classes
+from edgec.render.page import render_report
 
 LABELS = ("a", "b", "c", "d")
 
@@ -62,6 +64,18 @@ def test_the_verdict_says_what_follows(gates: Gates, state: Verdict, meaning: st
     headline = headline_of(given, check_gates(given, gates))
     assert headline.state is state
     assert meaning in headline.meaning
+
+
+def test_a_bad_teacher_is_warned_of_before_the_figures() -> None:
+    check = TeacherCheck(accuracy=0.2, n=100, low=0.15, high=0.3, chance=0.25)
+    given = report({}).model_copy(update={"teacher": check})
+    headline = headline_of(given, check_gates(given, Gates(min_accuracy=0.5)))
+    assert headline.title == "Look at the teacher first. Passes its one check"
+    assert headline.state is Verdict.INCONCLUSIVE
+    assert headline.warning.startswith("The teacher is right on 20.0% of 100 labelled images, no better than chance")
+    page = render_report(given, gates=None)
+    assert page.index('<p class="warning" role="note">') < page.index('<dl class="headline">')
+    assert 'class="warning"' not in render_report(report({}), gates=None)
 
 
 @pytest.mark.parametrize("gates", [Gates(), Gates(min_accuracy=0.5), Gates(min_accuracy=0.99)])

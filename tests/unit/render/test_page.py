@@ -144,7 +144,9 @@ def test_a_page_turns_no_text_round_and_hides_none(ten_classes: Report) -> None:
 
 
 def test_a_report_with_accuracies_alone_has_no_empty_sections(hundred_classes: Report) -> None:
-    page = render_report(hundred_classes.model_copy(update={"calibration": None, "confusion": {}}), gates=None)
+    page = render_report(
+        hundred_classes.model_copy(update={"calibration": None, "confusion": {}, "reliability": {}}), gates=None
+    )
     assert [name for name in Outline(page).ids if name.endswith("-title")] == ["stages-title", "classes-title"]
 
 

@@ -189,6 +189,12 @@ def test_images_that_broke_are_told_without_pictures_where_these_are_left_out(te
     assert "leaves them out" in with_pictures
 
 
+def test_images_that_broke_have_the_names_of_their_files(ten_classes: Report) -> None:
+    (image,) = broken(ten_classes).images
+    named = BrokenImages(total=1, images=(image.model_copy(update={"file": "airplane/0001 <b>.png"}),))
+    assert "airplane/0001 &lt;b&gt;.png</p>" in render_report(ten_classes, gates=None, broken=named)
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if chromium.CHROMIUM is None:
@@ -213,6 +219,43 @@ def test_the_console_is_quiet_and_nothing_but_the_page_is_asked_for(browser: Any
 def test_nothing_is_wider_than_the_window(browser: Any, page: str, tmp_path: Path, width: int) -> None:
     show(browser, page, tmp_path, width=width)
     assert browser.value("document.documentElement.scrollWidth") <= width
+
+
+LONG = "Pseudomonas_aeruginosa_multidrug_resistant_strain_PA14_colony_grade_3"
+
+
+@pytest.fixture(scope="module")
+def long_named(ten_classes: Report) -> str:
+    """A page on which one class has a long name without a space, and one a long name with some."""
+    text = ten_classes.model_dump_json(by_alias=True)
+    for name, long in (("airplane", LONG), ("ship", "Mild to moderate non-proliferative diabetic retinopathy")):
+        text = text.replace(f'"{name}"', f'"{long}"')
+    return drawn(Report.model_validate_json(text))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_long_name_widens_nothing(browser: Any, long_named: str, tmp_path: Path, width: int) -> None:
+    show(browser, long_named, tmp_path, width=width)
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    wide = "[...document.querySelectorAll('.cards li, .headline > div, table')].filter(e => !e.closest('.scroll'))"
+    assert (
+        browser.value(f"{wide}.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))") == []
+    )
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_long_name_is_not_set_letter_by_letter(browser: Any, long_named: str, tmp_path: Path, width: int) -> None:
+    show(browser, long_named, tmp_path, width=width)
+    names = f"[...document.querySelectorAll('th, td, dd')].filter(e => e.textContent.includes('{LONG}'))"
+    narrow = f"{names}.filter(e => e.offsetParent && !e.closest('thead') && e.clientWidth < 60)"
+    assert browser.value(f"{narrow}.map(e => e.outerHTML.slice(0, 80))") == []
+
+
+@pytest.mark.parametrize("width", [1280])
+def test_beside_a_long_name_every_stage_is_in_sight(browser: Any, long_named: str, tmp_path: Path, width: int) -> None:
+    show(browser, long_named, tmp_path, width=width)
+    box = "document.querySelector('[aria-label=\"Accuracy per class\"]')"
+    assert browser.value(f"{box}.scrollWidth <= {box}.clientWidth")
 
 
 def test_typing_a_name_leaves_that_class(browser: Any, crowd: Report, tmp_path: Path) -> None:

@@ -35,6 +35,15 @@ def test_folder_archive_and_bare_onnxruntime_agree(bundle: Path, pixels: np.ndar
     np.testing.assert_array_equal(load_model(archive).predict(pixels), expected)
 
 
+def test_a_path_may_be_text(bundle: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+    archive = write_archive(bundle, tmp_path / "b.edgec")
+    expected = load_model(bundle).predict(pixels)
+    for path in (bundle, archive):
+        np.testing.assert_array_equal(load_model(str(path)).predict(pixels), expected)
+    with pytest.raises(DataError, match="nowhere"):
+        load_model("nowhere")
+
+
 def test_labels_and_settings_are_the_manifests(bundle: Path) -> None:
     model = load_model(bundle)
     assert model.labels == ("cat", "dog", "eel")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +35,14 @@ def cached_ranges(folder: Path, key: Mapping[str, Any], make: Callable[[], Range
     """
     path = folder / f"{digest_value(key)[:32]}.json"
     found = _read(path, key)
-    if found is None:
-        found = make()
-        ranges = json.loads(found.to_json())
-        write_json(path, {"key": dict(key), "digest": digest_value([key, ranges]), "ranges": ranges})
-    return found
+    if found is not None:
+        with suppress(OSError):  # another user's
+            os.utime(path)  # the least recently used files go first
+        return found
+    made = make()
+    ranges = json.loads(made.to_json())
+    write_json(path, {"key": dict(key), "digest": digest_value([key, ranges]), "ranges": ranges})
+    return made
 
 
 def ranges_key(

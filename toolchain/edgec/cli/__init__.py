@@ -19,6 +19,7 @@ COMMANDS = {
     "agent": "Keep this device at what a registry's tag names.",
     "bench": "Measure a bundle here or on a device: latency, throughput, memory, energy.",
     "build": "Compress, calibrate, quantise, export, evaluate and package a classifier.",
+    "cache": "List what builds keep in the stage cache, or remove what is old.",
     "check": "Hold a bundle against gates; exit 3 when one fails.",
     "completion": "Print the shell's completion script.",
     "deploy": "Bring a bundle to devices over SSH, tested there before it is switched on.",
@@ -40,7 +41,7 @@ COMMANDS = {
 }
 
 GROUPS = {
-    "Build": ("init", "build", "study"),
+    "Build": ("init", "build", "study", "cache"),
     "Judge": ("check", "report", "bench", "track", "targets"),
     "Ship": ("sign", "verify", "push", "pull", "deploy", "rollback", "status", "history"),
     "Run": ("predict", "serve", "agent", "site"),

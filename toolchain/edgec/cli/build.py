@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.quantities import SIZE
 from edgec.cli.say import say
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ FLAGS = {
 @click.option(
     "--cache", type=click.Path(path_type=Path), default=Path(".edgec/cache"), show_default=True, help="Stage cache."
 )
+@click.option(
+    "--cache-limit", type=SIZE, default="10GB", show_default=True, help="Size to which the stage cache is cut back."
+)
 @click.option("--fail-on-gates", is_flag=True, help="Exit 3 when one of the config's [gates] blocks the bundle.")
 @click.option("--dry-run", is_flag=True, help="Load the weights, open the images, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -68,6 +72,7 @@ def command(
     settings: tuple[str, ...],
     device: str,
     cache: Path,
+    cache_limit: int,
     fail_on_gates: bool,
     dry_run: bool,
     as_json: bool,
@@ -79,23 +84,25 @@ def command(
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.core.errors import GateFailed
+    from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.build import build
     from edgec.pipeline.check import check_own_gates
     from edgec.pipeline.config import read_config
-    from edgec.pipeline.device import Device
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.rehearsal import rehearse
     from edgec.pipeline.store import Store
     from edgec.render.headline import gate_text
 
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
-    plan = plan_build(read_config(config, [*given, *map(parse_setting, settings)]), device=Device.named(device))
+    plan = plan_build(
+        read_config(config, [*given, *map(parse_setting, settings)]), accelerator=Accelerator.named(device)
+    )
     store = Store(cache)
     if dry_run:
         rehearse(plan, store, ConsoleProgress())
         _print_plan(plan, store, as_json=as_json)
         return
-    built = build(plan, store=store, output=output, progress=ConsoleProgress())
+    built = build(plan, store=store, output=output, cache_limit_bytes=cache_limit, progress=ConsoleProgress())
     gates = check_own_gates(built.bundle)
     _print_result(built, gates, as_json=as_json)
     blocking = [gate for gate in gates if gate.blocks]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,9 @@ def _switched(line: str, name: str, settings: Mapping[str, Any]) -> str:
 
 
 def _as_toml(value: Any) -> str:
-    """A JSON string, number or list is one of TOML."""
+    """A JSON string, number or list is one of TOML; dates have no quotes."""
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{json.dumps(name)} = {_as_toml(each)}' for name, each in value.items())} }}"
     return json.dumps(value, ensure_ascii=False)

@@ -117,7 +117,7 @@ def few_sample(
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.core.declaration import bind
-    from edgec.pipeline.device import Device
+    from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.store import Store
     from edgec.study.few_sample.grid import Grid
     from edgec.study.few_sample.plan import known_methods, plan_study
@@ -127,7 +127,7 @@ def few_sample(
 
     given = {name: values for name, values in lists.items() if values is not None}
     grid = bind({"methods": known_methods(), **given}, Grid, where="study few-sample")
-    study = plan_study(config, [parse_setting(text) for text in settings], grid, device=Device(device))
+    study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
     store = Store(cache)
     if dry_run:
         _print_plan("few-sample", study.runs, store, _few_sample_record if as_json else None)
@@ -183,7 +183,7 @@ def imbalance(
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.core.declaration import bind
-    from edgec.pipeline.device import Device
+    from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.store import Store
     from edgec.study.files import require_folder
     from edgec.study.imbalance.grid import Grid, Training
@@ -194,7 +194,7 @@ def imbalance(
     given = {name: value for name, value in varied.items() if value is not None}
     training = {name: given.pop(name) for name in Training.model_fields if name in given}
     grid = bind({**given, "training": training}, Grid, where="study imbalance")
-    study = plan_study(config, [parse_setting(text) for text in settings], grid, device=Device(device))
+    study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
     store = Store(cache)
     if dry_run:
         _print_plan("imbalance", study.runs, store, _imbalance_record if as_json else None)

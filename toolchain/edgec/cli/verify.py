@@ -65,6 +65,7 @@ def _found(bundle: Bundle, signer: str | None, *, smoke_test: bool) -> dict[str,
         "bundle": str(bundle.path),
         "name": manifest.name,
         "release": manifest.release,
+        "expires": manifest.expires and str(manifest.expires),
         "target": manifest.target.name,
         "scheme": manifest.model.scheme.value,
         "digest": bundle.digest,
@@ -83,6 +84,7 @@ def _worded(found: dict[str, Any]) -> dict[str, Any]:
         "none": "none",
     }[found["signature"]]
     told = {name: found[name] for name in ("bundle", "name", "release", "target", "scheme", "digest")}
+    told |= {"expires": found["expires"]} if found["expires"] else {}
     return told | {
         "files": f"{found['files']}, all as the manifest says",
         "signature": signature,

@@ -20,6 +20,7 @@ __all__ = [
     "LayerSensitivity",
     "OperatorLatency",
     "Overlap",
+    "ReliabilityBin",
     "SharedImage",
     "SizePart",
     "Split",
@@ -142,6 +143,20 @@ class Effect(Frozen):
     worst_class_divergence_before: float = Field(ge=0, allow_inf_nan=False)
     worst_class_divergence_after: float = Field(ge=0, allow_inf_nan=False)
     seconds: float = Field(ge=0, allow_inf_nan=False)
+
+
+class ReliabilityBin(Frozen):
+    """Images whose answers a model was about equally sure of.
+
+    Attributes:
+        n: Images.
+        confidence: Mean of the scores that the answers had.
+        accuracy: Share of the answers that were right.
+    """
+
+    n: int = Field(ge=1)
+    confidence: float = Field(ge=0, le=1)
+    accuracy: float = Field(ge=0, le=1)
 
 
 class OperatorLatency(Frozen):

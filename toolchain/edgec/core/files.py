@@ -19,7 +19,16 @@ from typing import Any
 
 from edgec.core.errors import ConfigError
 
-__all__ = ["files_below", "new_folder", "read_json", "require_writable", "write_bytes", "write_json"]
+__all__ = [
+    "clear_drafts",
+    "discard",
+    "files_below",
+    "new_folder",
+    "read_json",
+    "require_writable",
+    "write_bytes",
+    "write_json",
+]
 
 DRAFT = ".edgec-draft"
 """Ending of the hidden names under which things are written."""
@@ -89,9 +98,7 @@ def _draft(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
     left over from kills; they are removed here, so that a cache does not fill with them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for other in path.parent.glob(f".*{DRAFT}"):
-        if _is_dead(other):
-            _remove(other)
+    clear_drafts(path.parent)
     draft = _hidden(path)
     try:  # from here on, so that Ctrl-C at any moment finds the draft's name known
         create(draft)
@@ -99,6 +106,24 @@ def _draft(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
             yield draft
     finally:
         _remove(draft)
+
+
+def clear_drafts(folder: Path) -> None:
+    """Removes what killed processes left in a folder."""
+    for draft in folder.glob(f".*{DRAFT}"):
+        if _is_dead(draft):
+            _remove(draft)
+
+
+def discard(path: Path) -> None:
+    """Removes a file or a folder. Its name goes in one step: a kill leaves no half of it there, but a draft.
+
+    Raises:
+        OSError: It is not there, or may not be removed.
+    """
+    old = _hidden(path)
+    path.rename(old)
+    _remove(old)
 
 
 def _hidden(path: Path) -> Path:

@@ -10,7 +10,7 @@ from edgec.data.leaks import Leak, find_contradictions, find_leaks
 from edgec.data.loading import load_samples
 from edgec.data.ood import load_ood
 from edgec.data.purity import PurityReport, purify
-from edgec.data.splits import Split, check_samples, require_disjoint, untested
+from edgec.data.splits import Split, check_samples, name_file, require_disjoint, untested
 
 __all__ = [
     "Grouping",
@@ -28,6 +28,7 @@ __all__ = [
     "load_digits_splits",
     "load_ood",
     "load_samples",
+    "name_file",
     "purify",
     "reframed",
     "require_disjoint",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from edgec.core.errors import DataError
 from edgec.core.samples import Chosen, Images, Samples
 from edgec.data.folders import FolderPixels
 
-__all__ = ["Split", "check_samples", "name_image", "require_disjoint", "untested"]
+__all__ = ["Split", "check_samples", "name_file", "name_image", "require_disjoint", "untested"]
 
 Split = Literal["train", "test", "calibration"]
 
@@ -67,7 +68,19 @@ def require_disjoint(*splits: Images) -> None:
 
 def name_image(images: Images, position: int) -> str:
     """The file of an image, or its position where it has none."""
+    found = _found(images, position)
+    return f"'{found}'" if isinstance(found, Path) else f"image {found}"
+
+
+def name_file(images: Images, position: int) -> str | None:
+    """The file of an image below the folder of its class, without what lies above; None where it has none."""
+    found = _found(images, position)
+    return "/".join(found.parts[-2:]) if isinstance(found, Path) else None
+
+
+def _found(images: Images, position: int) -> Path | int:
+    """An image's file, or its position in what was read."""
     pixels = images.pixels
     while isinstance(pixels, Chosen):
         pixels, position = pixels.pixels, int(pixels.positions[position])
-    return f"'{pixels.paths[position]}'" if isinstance(pixels, FolderPixels) else f"image {position}"
+    return pixels.paths[position] if isinstance(pixels, FolderPixels) else position

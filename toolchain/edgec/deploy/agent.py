@@ -20,11 +20,12 @@ from edgec.core.progress import Silent
 from edgec.deploy.disk import require_space
 from edgec.deploy.modelpack import Artifact
 from edgec.deploy.oci import Repository
+from edgec.deploy.policy import require_not_expired
 from edgec.deploy.reference import Reference
 from edgec.deploy.site import Site
 from edgec.deploy.transfer import SpoiltError, pull_artifact, receive
 from edgec.deploy.trial import settle
-from edgec.package import Manifest, Trust
+from edgec.package import Manifest, Trust, open_bundle
 from edgec.package.manifest import SIGNATURE
 
 __all__ = ["Agent", "AgentState", "RefusedError", "next_wait_s"]
@@ -187,6 +188,7 @@ class Agent:
             if digest == state.refused:
                 raise RefusedError(self._reference, digest=digest, reason=state.reason or "")
             if digest == state.digest:
+                self._require_fresh()
                 return state
             artifact = pull_artifact(repository)
             if not self._runs(artifact):
@@ -194,6 +196,11 @@ class Agent:
         since = self._time()
         self._report(f"{self._reference} is {artifact.digest}: bundle {artifact.bundle} runs")
         return replace(state, digest=artifact.digest, bundle=artifact.bundle, since=since)
+
+    def _require_fresh(self) -> None:
+        """A tag that stays at a bundle which has expired: the registry is frozen, or nobody builds any more."""
+        if self._site.current.exists():
+            require_not_expired(open_bundle(self._site.current).manifest, self._now().date())
 
     def _runs(self, artifact: Artifact) -> bool:
         """Whether the very bundle runs already: brought by a deployer, or by an agent that was killed after it."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from edgec.core.errors import ConfigError, IntegrityError
 from edgec.core.files import read_json, write_json
 from edgec.package import Manifest, Trust
 
-__all__ = ["POLICY", "SitePolicy", "read_policy", "require_not_lower"]
+__all__ = ["POLICY", "SitePolicy", "read_policy", "require_not_expired", "require_not_lower"]
 
 POLICY = Path("/etc/edgec/policy.toml")
 _LOOSE = stat.S_IWGRP | stat.S_IWOTH
@@ -156,6 +157,19 @@ def read_policy(root: Path, file: Path | None = None) -> SitePolicy | None:
     raise ConfigError(
         f"policy '{place}' names no site '{root}'; it names: {known}", hint="add a [[site]] with this root"
     )
+
+
+def require_not_expired(manifest: Manifest, today: date) -> None:
+    """Lets a bundle pass whose last day has not gone by.
+
+    Raises:
+        IntegrityError: It has.
+    """
+    if manifest.expires is not None and today > manifest.expires:
+        raise IntegrityError(
+            f"'{manifest.name}' expired on {manifest.expires}; here it is {today}",
+            hint="build and deploy a newer bundle; or set this device's clock, if that is wrong",
+        )
 
 
 def require_not_lower(manifest: Manifest, release: int, what: str) -> None:

@@ -23,7 +23,7 @@ from edgec.core.files import DRAFT, new_folder
 from edgec.deploy.disk import free_bytes, remove, require_guarded, require_space, sync_folder, unwritable
 from edgec.deploy.journal import Event, Journal, Kind, highest_release, is_settled, ran_before, runs, this_user
 from edgec.deploy.lock import hold
-from edgec.deploy.policy import require_not_lower
+from edgec.deploy.policy import require_not_expired, require_not_lower
 from edgec.deploy.status import Status
 from edgec.deploy.version import Version, copy_bundle, folder_name, installed_versions, keeps_copy
 from edgec.package import Bundle, Manifest, open_bundle, verify_signature
@@ -119,13 +119,16 @@ class Site:
 
         Raises:
             ConfigError: The policy's memory is damaged.
-            IntegrityError: The policy forbids it, or its release is lower.
+            IntegrityError: The policy forbids it, it has expired, or its release is lower.
         """
         running, ran = self.status().current, highest_release(self.history(), manifest.name)
         if self.policy:
             self.policy.require_allowed(manifest, digest)
             self.policy.require_not_before(manifest)
-        if not allow_downgrade and not (running and running.digest == digest):
+        if running and running.digest == digest:
+            return
+        require_not_expired(manifest, datetime.now(timezone.utc).date())
+        if not allow_downgrade:
             require_not_lower(manifest, running.release if running else 0, "release {} runs")
             require_not_lower(manifest, ran, "release {} ran here")
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.core.errors import DataError
+from edgec.core.facts import ReliabilityBin
 from edgec.core.measurement import Measurement, Stage
 from edgec.evaluate.intervals import Interval, lowest_share_interval, score_interval, wilson_interval
-from edgec.evaluate.reliability import calibration_error
+from edgec.evaluate.reliability import calibration_error, reliability_bins
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 __all__ = [
     "ClassGroups",
@@ -25,6 +26,7 @@ __all__ = [
     "confusion_counts",
     "group_classes",
     "macro_f1_interval",
+    "reliability_of",
     "require_scores",
     "share_measurement",
 ]
@@ -121,10 +123,7 @@ class _Rows:
         return row.model_copy(update={"name": "worst_class_accuracy", "label": None, "low": low, "high": high})
 
     def calibration_error(self, logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray, " n"]) -> Measurement:
-        from edgec.runtime.session import softmax
-
-        scores = softmax(logits.astype(np.float64))
-        value, interval = calibration_error(scores.max(axis=1), scores.argmax(axis=1) == labels)
+        value, interval = calibration_error(*_sureness(logits, labels))
         return self._row("calibration_error", value=value, n=len(labels), interval=interval)
 
     def _row(self, name: str, *, value: float, n: int, interval: Interval, label: str | None = None) -> Measurement:
@@ -234,6 +233,21 @@ def calibration_measurement(
 ) -> Measurement:
     """`calibration_error` alone, as `accuracy_measurements` has it."""
     return _Rows(stage=stage, where=where).calibration_error(logits, labels)
+
+
+def reliability_of(logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray, " n"]) -> tuple[ReliabilityBin, ...]:
+    """How often a model's answers are right, by how sure it was of them."""
+    return reliability_bins(*_sureness(logits, labels))
+
+
+def _sureness(
+    logits: Float[np.ndarray, "n class"], labels: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """The score of each answer, and whether it is right."""
+    from edgec.runtime.session import softmax
+
+    scores = softmax(logits.astype(np.float64))
+    return scores.max(axis=1), scores.argmax(axis=1) == labels
 
 
 def agreement_measurement(

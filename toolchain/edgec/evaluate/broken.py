@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -51,10 +51,12 @@ class BrokenImage(_Frozen):
 
     Attributes:
         image: The first 16 digits of its digest.
+        file: Its name, with the folder that it lies in; None where it comes from no file of its own.
         picture: A small PNG or WebP as a data URI; None where pictures were left out.
     """
 
     image: str = Field(pattern=r"^[0-9a-f]{16}$")
+    file: str | None = None
     truth: str
     teacher: Answer
     artifact: Answer
@@ -82,6 +84,7 @@ def find_broken(
     *,
     classes: Sequence[str],
     train_counts: Sequence[int],
+    names: Callable[[int], str | None] = lambda _: None,
     pictures: bool,
     most: int = MOST,
 ) -> BrokenImages:
@@ -95,6 +98,7 @@ def find_broken(
         logits: Scores by stage, of teacher and artifact at least.
         classes: Names in the order of the scores.
         train_counts: Training images per class.
+        names: The file's name by the position of an image.
         pictures: Whether to keep small pictures of them.
         most: Images to keep.
     """
@@ -108,6 +112,7 @@ def find_broken(
     images = [
         BrokenImage(
             image=samples.digests[i][:_DIGITS],
+            file=names(i),
             truth=classes[labels[i]],
             teacher=Answer(label=classes[labels[i]], score=_share(teacher[i].max())),
             artifact=Answer(label=classes[given[i]], score=_share(artifact[i].max())),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgec.core.facts import ReliabilityBin
 from edgec.evaluate.intervals import Interval, score_interval
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int
 
-__all__ = ["calibration_error"]
+__all__ = ["calibration_error", "reliability_bins"]
 
 _BINS = 15
 """Of confidence, equally wide."""
@@ -48,7 +49,7 @@ def calibration_error(confidence: Float[np.ndarray, " n"], right: Bool[np.ndarra
     order = np.lexsort((right, confidence))
     confidence, right = confidence[order], right[order]
     excess, n = right - confidence, len(right)
-    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    bins = _bin_of(confidence)
     sums = np.abs(np.bincount(bins, weights=excess, minlength=_BINS)) / n
     chance = np.maximum(excess**2, confidence * (1 - confidence))
     spread = np.sqrt(np.bincount(bins, weights=chance, minlength=_BINS)) / n
@@ -60,6 +61,28 @@ def calibration_error(confidence: Float[np.ndarray, " n"], right: Bool[np.ndarra
         low=max(0.0, found - float(np.quantile(noise, 0.975))), high=score_interval(found, variance, n).high
     )
     return max(0.0, found - bias), interval
+
+
+def reliability_bins(confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"]) -> tuple[ReliabilityBin, ...]:
+    """The bins of `calibration_error` that have images, from the least confidence to the most.
+
+    Args:
+        confidence: Of the class that was given, from 0 to 1.
+        right: Whether it is the true one.
+    """
+    bins = _bin_of(confidence)
+    return tuple(
+        ReliabilityBin(
+            n=int((bins == each).sum()),
+            confidence=min(1.0, round(float(confidence[bins == each].mean()), 6)),
+            accuracy=float(right[bins == each].mean()),
+        )
+        for each in np.unique(bins)
+    )
+
+
+def _bin_of(confidence: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    return np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
 
 
 @cache

@@ -19,9 +19,11 @@ from edgec.core.facts import (
     LatencyCurve,
     LayerSensitivity,
     OperatorLatency,
+    ReliabilityBin,
     SizePart,
     TensorRTCheck,
 )
+from edgec.core.inputs import InputSpec
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.loss import Loss
@@ -59,10 +61,12 @@ class Report(Frozen):
         target: Name of the device profile.
         target_title: The device, for people.
         labels: Class names in the order of the model's outputs.
+        input: What the model takes, and how pictures become that.
         train_counts: Labelled training images per class.
         rounded_to: What the results of the artifact's operators were rounded to when it was evaluated, because the
             target computes in that format and the machine that evaluated does not; None where the file ran as it is.
         confusion: Test images by true class (rows) and given class (columns).
+        reliability: How often answers are right by how sure the model was of them, from the least sure, by stage.
         operators: Where a predicted latency goes, slowest first.
         curves: How measured latencies were spread.
         sizes: Where the file's bytes are, layers in the order of the graph.
@@ -83,10 +87,12 @@ class Report(Frozen):
     target: str
     target_title: str
     labels: tuple[str, ...] = Field(min_length=2)
+    input: InputSpec | None = None
     train_counts: tuple[int, ...] | None = None
     measurements: tuple[Measurement, ...]
     rounded_to: Literal["float16"] | None = None
     confusion: Mapping[Stage, tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
+    reliability: Mapping[Stage, tuple[ReliabilityBin, ...]] = Field(default_factory=dict)
     operators: tuple[OperatorLatency, ...] = ()
     curves: tuple[LatencyCurve, ...] = ()
     sizes: tuple[SizePart, ...] = ()

@@ -48,7 +48,7 @@ def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_
     Raises:
         UnsupportedError: The exporter or the conversion to the opset fails.
     """
-    module = copy.deepcopy(classifier.module).cpu().eval()
+    module = _for_export(classifier.module)
     if preprocess_in_graph:
         module = Preprocessed(module, classifier.input)
     example = torch.zeros(2, *classifier.input.shape)
@@ -86,7 +86,7 @@ def require_exportable(classifier: Classifier, *, opset: int) -> None:
     Raises:
         UnsupportedError: The module cannot be exported; a branch on the images' values is named.
     """
-    module = copy.deepcopy(classifier.module).cpu().eval()
+    module = _for_export(classifier.module)
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     try:
         with _quiet():
@@ -97,6 +97,15 @@ def require_exportable(classifier: Classifier, *, opset: int) -> None:
                 export_onnx(classifier, Path(folder) / "tried.onnx", opset=opset)
             except UnsupportedError as refusal:
                 raise _branch_named(error, refusal) from error
+
+
+def _for_export(module: nn.Module) -> nn.Module:
+    """A copy whose activations are written to new tensors: torch traces those in two thirds of the time."""
+    copied = copy.deepcopy(module).cpu().eval()
+    for layer in copied.modules():
+        if getattr(layer, "inplace", False) is True:
+            layer.inplace = False  # pyright: ignore[reportArgumentType] - of a module, everything is a tensor to it
+    return copied
 
 
 def _branch_named(error: BaseException, refusal: UnsupportedError) -> UnsupportedError:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from edgec.core.inputs import InputSpec
@@ -14,10 +22,15 @@ from edgec.models.onnx.kinds import refuse_file
 from edgec.models.own_input import onnx_preset, timm_preset, transformers_preset, without_size
 from edgec.models.presets import Preset, find_preset
 
-__all__ = ["ZOOS", "ModelConfig", "Opsets", "is_onnx_file"]
+__all__ = ["ZOOS", "ModelConfig", "Opsets", "TrainedOn", "is_onnx_file"]
 
 ZOOS = ("timm", "transformers")
 """Libraries of models, whose folders on disk can be named."""
+
+
+_Count = Annotated[int, Field(ge=0)]
+TrainedOn = Literal["balanced", "few"] | tuple[_Count, ...] | dict[str, _Count] | Path
+"""The class frequencies of the images that the teacher was trained on; see `ModelConfig.trained_on`."""
 
 
 class Opsets(NamedTuple):
@@ -40,6 +53,10 @@ class ModelConfig(BaseModel):
         output: Of several outputs, the name of the classes', for modules with dots between keys and positions; where
             it is not given, the only one with a number for each class.
         labels: Class names in the order of the outputs; the training data's classes where they are not given.
+        trained_on: How often the teacher saw each class in training: `balanced`; `few`, where the few samples were
+            drawn from the same long tail; counts in the order of the labels, or by label; or the folder that it was
+            trained on, with a folder of images for each class. Unless it is `balanced`, the logits of what ships are
+            adjusted by these frequencies (logit adjustment), so that rare classes are not held back by their rarity.
         preset: What fills in `model.input` where that says nothing: a torchvision weights enum, transformers'
             `preprocessor_config.json`, or timm's `config.json`; where it is not given, such a file beside the weights.
         input: Image size, what is done to pictures, and normalisation. Where no size is given, what the model says: an
@@ -54,6 +71,7 @@ class ModelConfig(BaseModel):
     arguments: dict[str, Any] = {}
     output: str | None = None
     labels: tuple[str, ...] | None = None
+    trained_on: TrainedOn = "balanced"
     preset: str | None = None
     input: InputSpec
     _input_told: str | None = PrivateAttr(default=None)

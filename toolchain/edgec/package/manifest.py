@@ -6,6 +6,7 @@ import json
 import re
 import reprlib
 from collections import Counter
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
@@ -167,6 +168,7 @@ class Description(_Frozen):
 
     Attributes:
         release: Counts up from release to release of one model; a device that has one refuses a lower one.
+        expires: The last day, in UTC, on which a device may switch to the bundle; None for ever. What runs goes on.
         edgec: The version that made the bundle.
         preprocessing_in_graph: True when the graph scales and normalises pixels by itself.
         unknown: When a picture is of none of the classes; None where that was not fitted.
@@ -177,6 +179,7 @@ class Description(_Frozen):
 
     name: str = Field(min_length=1)
     release: int = Field(default=0, ge=0, le=_MAX_RELEASE, strict=True)
+    expires: date | None = None
     edgec: str = __version__
     target: TargetEntry
     labels: tuple[str, ...] = Field(min_length=2)

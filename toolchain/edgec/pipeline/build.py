@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,15 @@ from edgec.core.errors import ConfigError, DataError, IntegrityError, MissingDep
 from edgec.core.files import new_folder, require_writable
 from edgec.core.measurement import Stage
 from edgec.core.progress import Progress
+from edgec.core.wording import format_amount
 from edgec.package import Manifest, open_bundle, require_replaceable, write_archive
 from edgec.pipeline.embedded import is_embedded
+from edgec.pipeline.eviction import evict
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, package, prove, quantize, teacher
-from edgec.pipeline.store import Output, StageKey, Store
+from edgec.pipeline.store import LIMIT_BYTES, Output, StageKey, Store
 
 __all__ = ["Built", "build", "require_build_extra", "require_trainable", "stage_keys"]
 
@@ -45,13 +48,22 @@ class Built:
     cached: tuple[str, ...]
 
 
-def build(plan: Plan, *, store: Store, output: Path | None = None, progress: Progress) -> Built:
+def build(
+    plan: Plan,
+    *,
+    store: Store,
+    output: Path | None = None,
+    cache_limit_bytes: int | None = LIMIT_BYTES,
+    progress: Progress,
+) -> Built:
     """Runs every stage that the store does not hold, and puts the bundle where it was asked for.
 
     Args:
         plan: A bound build.
         store: The stage cache.
         output: The bundle's folder, where a bundle is replaced; None is `build/NAME-TARGET`.
+        cache_limit_bytes: Size to which the stage cache is cut back at the end, the least recently used stages first;
+            those of this build stay. None is no limit.
         progress: Told of stages, steps and facts.
 
     Raises:
@@ -65,13 +77,27 @@ def build(plan: Plan, *, store: Store, output: Path | None = None, progress: Pro
     require_writable(store.folder / "any")
     for line in _announcements(plan):
         progress.note(line)
-    whole = package.key(plan)
-    if store.holds(whole):
-        stages = [key.stage for key in stage_keys(plan)]
-    else:
-        stages = [made.key.stage for made in _run(plan, store, progress) if made.cached]
-    _publish(store.path(whole) / "bundle", output)
+    whole, keys = package.key(plan), stage_keys(plan)
+    with store.used_by(f"{plan.config.name} for {plan.target.name}", keys):
+        if store.holds(whole):
+            stages = [key.stage for key in keys]
+        else:
+            stages = [made.key.stage for made in _run(plan, store, progress) if made.cached]
+        _publish(store.path(whole) / "bundle", output)
+        if cache_limit_bytes is not None:
+            _limit(store, cache_limit_bytes, progress)
     return Built(bundle=output, seconds=time.perf_counter() - started, cached=tuple(stages))
+
+
+def _limit(store: Store, most_bytes: int, progress: Progress) -> None:
+    """Cuts the stage cache back, and says so."""
+    with suppress(OSError):  # a file system without locks: there, nobody knows what others use
+        gone = evict(store.folder, most_bytes=most_bytes)
+        if gone:
+            size, limit = (format_amount("size_bytes", n) for n in (sum(each.size_bytes for each in gone), most_bytes))
+            progress.note(
+                f"{size} of least recently used stages left the cache, whose limit is {limit} (--cache-limit)"
+            )
 
 
 def _announcements(plan: Plan) -> Iterator[str]:

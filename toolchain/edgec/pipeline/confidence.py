@@ -1,4 +1,4 @@
-"""How sure the shipped model is: a temperature that gives it the teacher's confidence, and when it says `unknown`."""
+"""The logits of what ships: adjusted by the teacher's class frequencies, as sure as the teacher, perhaps `unknown`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.core.files import write_bytes
+from edgec.core.measurement import Stage
 from edgec.core.samples import Images
 from edgec.evaluate.unknown import fit_threshold, unknown_measurements
 from edgec.pipeline.sources import Sources
@@ -23,22 +24,91 @@ if TYPE_CHECKING:
     from edgec.learn.temperature import Run
     from edgec.runtime import Session
 
-__all__ = ["match_teacher", "temperature_note", "unknown_rates", "unknown_threshold"]
+__all__ = [
+    "match_teacher",
+    "prior_rows",
+    "prior_shift",
+    "take_prior_out",
+    "temperature_note",
+    "unknown_rates",
+    "unknown_threshold",
+]
 
 _BATCH = 256
 _UNSEEN = 200
 """Out-of-distribution images that the threshold is measured on, where the config asks for no number of them."""
 
 
-def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph: Path) -> float:
-    """Divides a student's exported logits by the temperature that fits the teacher, and returns it."""
+def prior_shift(sources: Sources, images: Prepared) -> np.ndarray | None:
+    """What is added to each class's logit; None where the teacher was trained on all classes alike."""
+    counts = _trained_on(sources, images)
+    if counts is None:
+        return None
+    from edgec.learn.prior import logit_shift
+
+    return logit_shift(counts, strength=sources.plan.config.export.adjust_logits)
+
+
+def take_prior_out(sources: Sources, images: Prepared, graph: Path) -> tuple[int, ...] | None:
+    """Shifts the logits of an exported graph, and returns the counts that it went by; None where nothing was to do."""
     import onnx
 
-    from edgec.export.temperature import divide_logits_
+    from edgec.export.logits import shift_logits_
+
+    counts, shift = _trained_on(sources, images), prior_shift(sources, images)
+    if counts is None or shift is None:
+        return None
+    model = onnx.load(graph)
+    shift_logits_(model, shift)
+    write_bytes(graph, model.SerializeToString(deterministic=True))
+    return tuple(counts.tolist())
+
+
+def prior_rows(sources: Sources, images: Prepared, teacher: np.ndarray) -> tuple[list[Measurement], list[str]]:
+    """What taking its class frequencies out does to the teacher itself, on the test images: rows and a note."""
+    from edgec.evaluate.accuracy import accuracy_measurements
+
+    shift, test = prior_shift(sources, images), sources.test
+    if shift is None:
+        return [], []
+    named = ("accuracy", "worst_class_accuracy")
+    common = {"stage": Stage.TEACHER, "where": "as given, its logits adjusted"}
+    found, before = (
+        {row.name: row for row in accuracy_measurements(scores, test.labels, sources.labels, **common) if not row.label}
+        for scores in (teacher + shift, teacher)
+    )
+    rows = [found[name].model_copy(update={"name": f"{name}_without_prior"}) for name in named]
+    told = ", ".join(
+        f"{what} {100 * before[name].value:.1f} → {100 * found[name].value:.1f} %"
+        for name, what in zip(named, ("accuracy", "worst class"), strict=True)
+    )
+    note = f"logits are adjusted by the class frequencies of model.trained_on; what that does to the teacher: {told}"
+    worse = all(found[name].value < before[name].value for name in named)
+    return rows, [f"{note}; both fall: was it trained on these?" if worse else note]
+
+
+def _trained_on(sources: Sources, images: Prepared) -> np.ndarray | None:
+    """Images of each class that the teacher was trained on, where that is to be taken out."""
+    from edgec.learn.prior import training_counts
+
+    if not sources.plan.config.export.adjust_logits:
+        return None
+    return training_counts(sources.plan.model.trained_on, images.few)
+
+
+def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph: Path) -> float:
+    """Divides a student's exported logits by the temperature that fits the teacher, and returns it.
+
+    The logits of both are as they ship: without the teacher's class frequencies.
+    """
+    import onnx
+
+    from edgec.export.logits import divide_logits_
     from edgec.learn.temperature import fit_temperature, views_of
 
     plan = sources.plan
-    with _module(sources, sources.classifier) as teacher, _module(sources, student) as run:
+    shift = prior_shift(sources, images)
+    with _module(sources, sources.classifier, shift) as teacher, _module(sources, student, shift) as run:
         views = views_of(images.few, plan.model.input, teacher, run, seed=plan.config.seed)
     temperature = float(f"{fit_temperature(views):.4g}")
     model = onnx.load(graph)
@@ -62,7 +132,7 @@ def unknown_threshold(sources: Sources, images: Prepared, shipped: Session) -> f
 
     plan = sources.plan
     run = _graph(sources, shipped)
-    with _teacher(sources, run) as teacher:
+    with _teacher(sources, run, prior_shift(sources, images)) as teacher:
         views = views_of(images.few, plan.model.input, teacher, run, seed=plan.config.seed)
     confidence = probabilities(views.student).max(axis=1)
     return fit_threshold(confidence, views.labels, views.weights, most=plan.config.evaluate.unknown)
@@ -102,8 +172,8 @@ def _unseen_ood(sources: Sources, images: Prepared) -> tuple[Images, bool]:
 
 
 @contextmanager
-def _module(sources: Sources, classifier: Classifier) -> Iterator[Run]:
-    """A module on the build's device."""
+def _module(sources: Sources, classifier: Classifier, shift: np.ndarray | None) -> Iterator[Run]:
+    """A module on the build's device, with its logits shifted."""
     import torch
 
     from edgec.models.infer import placed
@@ -113,7 +183,8 @@ def _module(sources: Sources, classifier: Classifier) -> Iterator[Run]:
 
         def run(batch: Tensor) -> np.ndarray:
             with torch.inference_mode():
-                return module(batch.to(device)).float().cpu().numpy()
+                logits = module(batch.to(device)).float().cpu().numpy()
+            return logits if shift is None else logits + shift
 
         yield run
 
@@ -133,10 +204,10 @@ def _graph(sources: Sources, session: Session) -> Run:
 
 
 @contextmanager
-def _teacher(sources: Sources, shipped: Run) -> Iterator[Run]:
+def _teacher(sources: Sources, shipped: Run, shift: np.ndarray | None) -> Iterator[Run]:
     """The module; where a graph was given, what ships of it."""
     if sources.plan.model.is_onnx:
         yield shipped
         return
-    with _module(sources, sources.classifier) as teacher:
+    with _module(sources, sources.classifier, shift) as teacher:
         yield teacher

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,10 +149,13 @@ class ExportConfig(_Frozen):
         preprocess_in_graph: Puts scaling and normalisation into the graph, which then takes pixels from 0 to 255.
         match_confidence: Divides a student's logits by one temperature, fitted without labels, so that it is as sure as
             the teacher finds it right. No class changes.
+        adjust_logits: τ of logit adjustment: how much of the frequencies of `model.trained_on` is taken out of the
+            logits, 1 for all, 0 for nothing.
     """
 
     preprocess_in_graph: bool = False
     match_confidence: bool = True
+    adjust_logits: float = Field(default=1.0, ge=0)
 
 
 class EvaluateConfig(_Frozen):
@@ -175,9 +179,12 @@ class PackageConfig(_Frozen):
 
     Attributes:
         release: Counts up from release to release of one model; a device refuses a lower one than it has.
+        expires: The last day, in UTC, on which a device may switch to this bundle. An agent whose running bundle has
+            expired says so: its registry may be frozen, or nobody builds any more.
     """
 
     release: int = Field(default=0, ge=0, le=2**53 - 1)
+    expires: date | None = None
 
 
 class ReportConfig(_Frozen):
@@ -185,7 +192,8 @@ class ReportConfig(_Frozen):
 
     Attributes:
         images: Whether the report shows small pictures of test images that broke, and the bundle's golden images are
-            test images; false where test images must not travel: golden images are drawn then.
+            test images; false where test images must not travel: golden images are drawn then. The names of files
+            stay in the report.
     """
 
     images: bool = True

@@ -19,8 +19,8 @@ from edgec.models.load import search_current_folder
 from edgec.models.onnx.kinds import require_onnx
 from edgec.models.onnx.outline import data_file, outline_of
 from edgec.models.presets import is_weights_enum
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, DataConfig
-from edgec.pipeline.device import Device
 from edgec.pipeline.store import StageKey
 from edgec.quantize.config import QuantizeConfig
 
@@ -47,7 +47,7 @@ class Plan:
         data: The images.
         target: The device, with the scheme that is built.
         calibration: The calibration recipe.
-        device: Where training runs.
+        accelerator: Where training runs.
         digests: SHA-256 of all that comes from outside: weights, images, tools.
         as_given: Whether the model is a file that ships as it is: it is quantised already, or no net that could be.
     """
@@ -57,7 +57,7 @@ class Plan:
     data: DataConfig
     target: Target
     calibration: Recipe
-    device: Device
+    accelerator: Accelerator
     digests: Mapping[str, str]
     as_given: bool = False
 
@@ -95,7 +95,7 @@ class Plan:
         return StageKey(stage=stage, settings=settings, sources={**opened, **before, "tools": self.digests["tools"]})
 
 
-def plan_build(config: BuildConfig, *, device: Device) -> Plan:
+def plan_build(config: BuildConfig, *, accelerator: Accelerator) -> Plan:
     """Binds names and reads digests; imports nothing heavy.
 
     Raises:
@@ -120,7 +120,7 @@ def plan_build(config: BuildConfig, *, device: Device) -> Plan:
         data=config.data,
         target=target,
         calibration=load_recipe(config.calibrate.recipe),
-        device=device,
+        accelerator=accelerator,
         digests=digests,
         as_given=given is not None,
     )
@@ -164,11 +164,18 @@ def _digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
                 _weights(model.weights) if model.weights else None,
             ]
         ),
+        "prior": _prior(model),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
     given = {name: _images(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
+
+
+def _prior(model: ModelConfig) -> str:
+    """Digest of the class frequencies; where a folder is to be counted, of that."""
+    told = model.trained_on
+    return _path(told, "model.trained_on") if isinstance(told, Path) else digest_value(told)
 
 
 def _images(path: Path, what: str) -> str:

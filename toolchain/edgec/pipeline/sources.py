@@ -12,7 +12,7 @@ from edgec.core.declaration import bind
 from edgec.core.errors import ContractError, DataError
 from edgec.core.progress import Progress
 from edgec.core.samples import Images, Samples
-from edgec.pipeline.device import open_fabric
+from edgec.pipeline.accelerator import open_fabric
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.scope import OUTSIDE, Covered
 from edgec.pipeline.store import StageKey
@@ -33,7 +33,7 @@ __all__ = ["Sources"]
 
 
 class Sources:
-    """Teacher, images and device of a plan."""
+    """Teacher, images and accelerator of a plan."""
 
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self.plan = plan
@@ -43,7 +43,7 @@ class Sources:
         """Binds what needs heavy imports, before anything runs: a typo fails in seconds, not after an hour.
 
         Raises:
-            ConfigError: An unknown method, setting or class; an architecture or a device that is not there.
+            ConfigError: An unknown method, setting or class; an architecture or an accelerator that is not there.
             DataError: Weights that do not fit.
         """
         if self.stand_in is not None:
@@ -83,7 +83,7 @@ class Sources:
         return self.onnx.raw if self.plan.model.is_onnx else self.plan.config.export.preprocess_in_graph
 
     def varied(self, plan: Plan) -> Sources:
-        """Sources of another plan over the same model, images and device; what is open here stays open there."""
+        """Sources of another plan over the same model, images and accelerator; what is open here stays open there."""
         other = Sources(plan, self.progress)
         shared = ("fabric", "labels", "classifier", "onnx", "train", "test", "calibration")
         vars(other).update({name: value for name, value in vars(self).items() if name in shared})
@@ -108,8 +108,8 @@ class Sources:
 
     @cached_property
     def fabric(self) -> Fabric:
-        """Device and precision."""
-        return open_fabric(self.plan.device)
+        """Accelerator and precision."""
+        return open_fabric(self.plan.accelerator)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -257,7 +257,7 @@ class Sources:
 
 
 _NEEDS = {
-    "fabric": ("device",),
+    "fabric": ("accelerator",),
     "labels": ("model.labels",),
     "classifier": ("model.name", "model.arguments", "model.checkpoint", "model.output"),
     "onnx": ("model.name",),

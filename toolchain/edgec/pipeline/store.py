@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,13 +12,16 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from edgec.core.digest import digest_file, digest_value
 from edgec.core.files import new_folder, read_json, write_json
+from edgec.pipeline.claims import Claim, claim
+from edgec.pipeline.eviction import RECORD, note_use
 
-__all__ = ["CACHE", "Output", "StageKey", "Store"]
+__all__ = ["CACHE", "LIMIT_BYTES", "Output", "StageKey", "Store"]
 
 CACHE = Path(".edgec/cache")
 """Where builds keep what stages made, unless another folder is named."""
 
-RECORD = "stage.json"
+LIMIT_BYTES = 10_000_000_000
+"""How large a build leaves the cache, unless another limit is given."""
 
 FactsT_co = TypeVar("FactsT_co", bound=BaseModel, covariant=True)
 FactsT = TypeVar("FactsT", bound=BaseModel)
@@ -72,6 +76,26 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._use: tuple[str, Claim] | None = None
+
+    @contextmanager
+    def used_by(self, build: str, keys: Iterable[StageKey]) -> Iterator[None]:
+        """Claims stages while the block runs, those too that `get` is asked for: nobody evicts them meanwhile.
+
+        Args:
+            build: Its name, for who asks later what an entry belongs to.
+            keys: Stages that may be there already.
+        """
+        with claim(self.folder) as held:
+            self._use = build, held
+            try:
+                places = [self.path(key) for key in keys]
+                held.add(places)
+                for place in places:
+                    note_use(place, build)
+                yield
+            finally:
+                self._use = None
 
     def path(self, key: StageKey) -> Path:
         """Where a stage's output is, or would be."""
@@ -89,12 +113,16 @@ class Store:
             facts: What `make` returns.
             make: Writes files into the folder that it is given.
         """
+        if self._use:
+            self._use[1].add([self.path(key)])
         record = self._record(key)
         found = None if record is None else _parsed(facts, record)
         cached = record is not None and found is not None
         if record is None or found is None:
             record = self._make(key, make)
             found = facts.model_validate(record["facts"])
+        if self._use:
+            note_use(self.path(key), self._use[0])
         return Output(key=key, folder=self.path(key), facts=found, files=record["files"], cached=cached)
 
     def _record(self, key: StageKey) -> dict[str, Any] | None:

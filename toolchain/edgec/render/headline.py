@@ -26,12 +26,14 @@ class Headline:
         title: The verdict in a few words.
         meaning: What follows from it, in a sentence.
         losses: Which classes lost, in a sentence; empty where pairs with the teacher are not known.
+        warning: What is wrong with the teacher; empty where it is as it should be.
     """
 
     state: Verdict
     title: str
     meaning: str
     losses: str
+    warning: str = ""
 
 
 def headline_of(report: Report, gates: Sequence[GateResult]) -> Headline:
@@ -50,8 +52,8 @@ def _with_warning(report: Report, headline: Headline) -> Headline:
     if not warning:
         return headline
     state = Verdict.INCONCLUSIVE if headline.state is Verdict.PASS else headline.state
-    losses = f"Warning: {warning}. {headline.losses}".strip()
-    return replace(headline, state=state, title=f"Look at the teacher first. {headline.title}", losses=losses)
+    title = f"Look at the teacher first. {headline.title}"
+    return replace(headline, state=state, title=title, warning=f"{warning[0].upper()}{warning[1:]}.")
 
 
 def _of_gates(report: Report, gates: Sequence[GateResult]) -> Headline:

@@ -21,6 +21,8 @@ from edgec.render import overview, view
 from edgec.render.headline import headline_of
 from edgec.render.heatmap import heat_map
 from edgec.render.latency_plot import latency_plot
+from edgec.render.preprocessing import preprocessing_steps
+from edgec.render.reliability_plot import reliability_plot
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -45,11 +47,13 @@ _SECTIONS = {
     "classes": "Classes",
     "broken": "Broken images",
     "confusions": "Confusions",
+    "confidence": "Confidence",
     "layers": "Layers",
     "tensorrt": "TensorRT",
     "latency": "Latency",
     "size": "Size",
     "calibration": "Calibration",
+    "input": "Input",
     "data": "Data",
     "lineage": "Lineage",
     "notes": "Notes",
@@ -79,6 +83,8 @@ def render_report(report: Report, *, gates: Sequence[GateResult] | None, broken:
         "operators": report.operators[:_OPERATORS],
         "operators_ms": _predicted_ms(report),
         "spread": latency_plot(report),
+        "reliability": reliability_plot(report),
+        "steps": preprocessing_steps(report.input) if report.input else (),
         **_classes(report),
         **_confusions(report),
         **_sizes(report),
@@ -155,11 +161,13 @@ def _sections(report: Report, shown: Mapping[str, Any]) -> Iterator[tuple[str, s
         "classes": True,
         "broken": shown["broken"] and shown["broken"].images,
         "confusions": shown["has_confusions"],
+        "confidence": shown["reliability"],
         "layers": shown["heat"] or report.effects,
         "tensorrt": report.tensorrt,
         "latency": any(row.unit in ("ms", "times") for row in report.measurements),
         "size": shown["sizes"],
         "calibration": report.calibration,
+        "input": shown["steps"],
         "data": report.data.splits,
         "lineage": report.lineage,
         "notes": report.notes,

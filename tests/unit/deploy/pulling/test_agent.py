@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,16 @@ def test_a_poll_without_news_costs_one_small_request(
     # A HEAD and its answer: headers alone, some hundreds of bytes either way.
     assert line.passed["up"] - before["up"] < 600
     assert line.passed["down"] - before["down"] < 600
+
+
+def test_a_tag_that_stays_at_what_has_expired_is_told(make_bundle, push, make_agent: MakeAgent, device: Path) -> None:
+    pushed = push(make_bundle(expires=date(2100, 1, 1)))
+    assert make_agent().poll()
+    assert not make_agent(now=lambda: datetime(2100, 1, 1, 23, tzinfo=timezone.utc)).poll()
+    with pytest.raises(IntegrityError, match="expired on 2100-01-01; here it is 2100-01-02"):
+        make_agent(now=lambda: datetime(2100, 1, 2, tzinfo=timezone.utc)).poll()
+    assert "expired on 2100-01-01" in told(device)["error"]
+    assert (running(device), told(device)["failures"]) == (pushed.digest, 1)
 
 
 def test_a_tag_that_moved_is_followed_and_only_what_changed_is_received(

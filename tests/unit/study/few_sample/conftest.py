@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.study.few_sample.findings import Findings, Measured, Outcome
 from edgec.study.few_sample.grid import Grid
@@ -34,7 +34,7 @@ def find() -> Callable[..., Findings]:
 
     def find(*, labels: tuple[str, ...] = LABELS, inapplicable: tuple[str, ...] = (), **grid: object) -> Findings:
         asked = Grid.model_validate({"methods": ("cd", "mir"), **grid})
-        plan = plan_build(read_config(None, [("data.few.at_least", 0)]), device=Device.CPU)
+        plan = plan_build(read_config(None, [("data.few.at_least", 0)]), accelerator=Accelerator.CPU)
         runs = tuple(Run(cell=cell, seed=seed, plan=plan) for cell, seed in asked.runs)
         rng = np.random.default_rng(0)
         outcomes = []

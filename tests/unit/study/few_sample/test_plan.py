@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from edgec.core.errors import ConfigError, UnsupportedError
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.stages import compress, data
 from edgec.study.few_sample.grid import Grid
@@ -19,7 +19,7 @@ from edgec.study.few_sample.plan import Study, known_methods, plan_study
 
 def plan(*overrides: tuple[str, Any], path: Path | None = None, **fields: Any) -> Study:
     grid = Grid.model_validate({"methods": ("mir",), "seeds": (0,), **fields})
-    return plan_study(path, overrides, grid, device=Device.CPU)
+    return plan_study(path, overrides, grid, accelerator=Accelerator.CPU)
 
 
 def keys(study: Study) -> dict[str, str]:
@@ -56,7 +56,7 @@ def test_a_setting_changes_the_runs_that_it_takes_part_in(name: str, value: Any,
 
 def test_a_run_compresses_what_a_build_with_its_settings_would() -> None:
     settings = (("data.few.total", 20), ("seed", 3), ("compress.method", "mir"))
-    build = plan_build(read_config(None, settings), device=Device.CPU)
+    build = plan_build(read_config(None, settings), accelerator=Accelerator.CPU)
     ours = plan(samples=(20,), seeds=(3,), variants=("ours",)).runs[0].plan
     assert (data.key(ours), compress.key(ours)) == (data.key(build), compress.key(build))
 

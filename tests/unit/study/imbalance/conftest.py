@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgec.pipeline.device import Device
+from edgec.pipeline.accelerator import Accelerator
 from edgec.study.imbalance.findings import Findings, Measured, Outcome
 from edgec.study.imbalance.grid import Grid
 from edgec.study.imbalance.plan import Run, plan_study
@@ -27,7 +27,7 @@ def find() -> Callable[..., Findings]:
 
     def find(*, harm: dict[str, float] | None = None, inapplicable: tuple[str, ...] = (), **fields: object) -> Findings:
         asked = {"compressions": tuple(LEVELS), "imbalance": (10, 100), **fields}
-        study = plan_study(None, (), Grid.model_validate(asked), device=Device.CPU)
+        study = plan_study(None, (), Grid.model_validate(asked), accelerator=Accelerator.CPU)
         rng = np.random.default_rng(0)
 
         def result(run: Run) -> Measured | Inapplicable:

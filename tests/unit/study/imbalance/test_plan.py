@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from edgec.core.errors import ConfigError, UnsupportedError
-from edgec.pipeline.device import Device
+from edgec.pipeline.accelerator import Accelerator
 from edgec.study.imbalance.grid import Grid
 from edgec.study.imbalance.plan import Study, plan_study
 
 
 def plan(*overrides: tuple[str, Any], path: Path | None = None, **fields: Any) -> Study:
     grid = Grid.model_validate({"compressions": ("a3w3",), "seeds": (0,), "profiles": ("linear",), **fields})
-    return plan_study(path, overrides, grid, device=Device.CPU)
+    return plan_study(path, overrides, grid, accelerator=Accelerator.CPU)
 
 
 def keys(study: Study) -> dict[str, str]:

@@ -15,7 +15,7 @@ from edgec.core.errors import ConfigError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Samples
-from edgec.pipeline.device import Device, open_fabric
+from edgec.pipeline.accelerator import Accelerator, open_fabric
 from edgec.study.imbalance import training as taught
 from edgec.study.imbalance.grid import Training
 from edgec.study.imbalance.training import Lesson, distillation_loss, train
@@ -27,7 +27,7 @@ SPEC = InputSpec(height=4, width=4, channels=1, mean=(0.5,), std=(0.25,))
 def fabric() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return open_fabric(Device.CPU)
+        return open_fabric(Accelerator.CPU)
 
 
 def lesson(*, n: int = 33, steps: int = 40, **training: Any) -> Lesson:

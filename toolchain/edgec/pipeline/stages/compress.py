@@ -25,7 +25,7 @@ __all__ = ["Facts", "OodUse", "compressed", "few_key", "key", "plain_key", "run"
 READS = (
     *MODEL_SETTINGS,
     *(f"config.compress.{name}" for name in ("method", "keep_flops", "steps", "shift", "flip", "options")),
-    *("target.rules", "device", "config.seed"),
+    *("target.rules", "accelerator", "config.seed"),
 )
 """What plain compression depends on; our recipe depends on `config.compress.oefsmc` as well."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgec.bench.footprint import size_measurement
 from edgec.core.errors import UnsupportedError
-from edgec.core.facts import Frozen, LatencyCurve, OperatorLatency
+from edgec.core.facts import Frozen, LatencyCurve, OperatorLatency, ReliabilityBin
 from edgec.core.host import describe_host
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.samples import Samples
@@ -21,12 +21,13 @@ from edgec.evaluate.accuracy import (
     agreement_measurement,
     calibration_measurement,
     confusion_counts,
+    reliability_of,
 )
 from edgec.evaluate.bootstrap import class_mean_rows
 from edgec.evaluate.loss import Loss, find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.graph.float16 import ROUNDED
-from edgec.pipeline.confidence import temperature_note, unknown_rates, unknown_threshold
+from edgec.pipeline.confidence import prior_rows, prior_shift, temperature_note, unknown_rates, unknown_threshold
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.remedies import explained
 from edgec.pipeline.robustness import RunningModel, robustness_measurements
@@ -48,7 +49,7 @@ NAMED = 5
 READS = (
     *MODEL_SETTINGS,
     *(f"config.{name}" for name in ("evaluate", "export", "quantize", "seed")),
-    *("target", "calibration", "device", "compresses", "data.ood_count", "data.max_unreadable"),
+    *("target", "calibration", "accelerator", "compresses", "data.ood_count", "data.max_unreadable"),
 )
 
 
@@ -59,6 +60,7 @@ class Facts(Frozen):
         measurements: Of every model.
         rounded_to: What results of the artifact were rounded to, where its target computes in that format.
         confusion: Test images by true class (rows) and given class (columns), by stage.
+        reliability: How often answers are right by how sure the model was of them, by stage.
         operators: The slowest on the device, by its profile.
         curves: How the times of single runs were spread here.
         loss: What the file that ships lost of what its FP32 graph had.
@@ -69,6 +71,7 @@ class Facts(Frozen):
     measurements: tuple[Measurement, ...]
     rounded_to: Literal["float16"] | None
     confusion: Mapping[Stage, tuple[tuple[int, ...], ...]]
+    reliability: Mapping[Stage, tuple[ReliabilityBin, ...]]
     operators: tuple[OperatorLatency, ...]
     curves: tuple[LatencyCurve, ...]
     loss: Loss | None
@@ -80,7 +83,7 @@ def key(plan: Plan) -> StageKey:
     """Measurements."""
     students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
     before = (data.key(plan), *students, export.key(plan), quantize.key(plan))
-    return plan.key("evaluate", READS, opens=("model", "test", "ood"), after=before)
+    return plan.key("evaluate", READS, opens=("model", "prior", "test", "ood"), after=before)
 
 
 def run(
@@ -108,24 +111,26 @@ def run(
         UnsupportedError: A model gives logits that are not finite.
     """
     test = sources.test
-    logits = _logits(sources, models, students)
+    logits = _logits(sources, images, models, students)
     arrays: dict[str, Any] = {stage.value: rows for stage, rows in logits.items()}
     np.savez(folder / LOGITS, labels=test.labels, **arrays)
     rows = [row for stage in logits for row in _accuracy_rows(sources, images, logits, stage, graphs=models)]
     rows += [size_measurement(path, stage=stage) for stage, path in models.items()]
+    prior, prior_notes = prior_rows(sources, images, logits[Stage.TEACHER])
     sure_rows, sure_notes, unknown_below = _confidence(sources, images, models, logits, rows, temperature)
     robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models))
     with with_teacher(sources, models) as graphs:
         speed = speed_of(sources, graphs)
     confusion = {stage: confusion_counts(scores, test.labels, sources.labels) for stage, scores in logits.items()}
     return Facts(
-        measurements=(*rows, *sure_rows, *robust_rows, *speed.measurements),
+        measurements=(*rows, *prior, *sure_rows, *robust_rows, *speed.measurements),
         rounded_to="float16" if sources.emulates_half else None,
         confusion={stage: tuple(map(tuple, counts.tolist())) for stage, counts in confusion.items()},
+        reliability={stage: reliability_of(scores, test.labels) for stage, scores in logits.items()},
         operators=speed.operators,
         curves=speed.curves,
         loss=_loss(sources, images, models, logits, ranges),
-        notes=(*sure_notes, *robust_notes, *speed.notes),
+        notes=(*prior_notes, *sure_notes, *robust_notes, *speed.notes),
         unknown_below=unknown_below,
     )
 
@@ -188,7 +193,9 @@ def _where(sources: Sources, stage: Stage, *, is_graph: bool) -> str:
     return f"{ROUNDED}, {where}" if stage is Stage.ARTIFACT and sources.emulates_half else where
 
 
-def _logits(sources: Sources, models: Mapping[Stage, Path], students: Mapping[Stage, Path]) -> dict[Stage, np.ndarray]:
+def _logits(
+    sources: Sources, images: Prepared, models: Mapping[Stage, Path], students: Mapping[Stage, Path]
+) -> dict[Stage, np.ndarray]:
     """Logits of the test images: the files by the runtime that will run them, the modules by torch."""
     logits: dict[Stage, np.ndarray] = {}
     if not sources.plan.model.is_onnx:
@@ -205,7 +212,9 @@ def _logits(sources: Sources, models: Mapping[Stage, Path], students: Mapping[St
         batches = sources.progress.track(sources.test.batches(256), total=total, what=what, unit="batch")
         logits[stage] = np.concatenate([session.logits(batch) for batch in batches])
     if sources.plan.model.is_onnx:
-        logits = {Stage.TEACHER: logits[Stage.COMPRESSED], **logits}
+        shift = prior_shift(sources, images)
+        as_given = logits[Stage.COMPRESSED] if shift is None else logits[Stage.COMPRESSED] - shift
+        logits = {Stage.TEACHER: as_given, **logits}
     return logits
 
 

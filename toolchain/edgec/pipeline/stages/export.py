@@ -7,6 +7,7 @@ from typing import Literal
 
 from edgec.core.facts import Frozen
 from edgec.pipeline.agreement import require_agreement, require_same_classes
+from edgec.pipeline.confidence import match_teacher, take_prior_out
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data
@@ -19,7 +20,7 @@ FP32 = "fp32.onnx"
 
 READS = (
     *MODEL_SETTINGS,
-    *("config.export", "target.runtime.opset", "target.runtime.engine", "device", "config.seed"),
+    *("config.export", "target.runtime.opset", "target.runtime.engine", "accelerator", "config.seed"),
 )
 
 
@@ -34,6 +35,7 @@ class Facts(Frozen):
         images: Images on which the graph was compared with the module or the file.
         same_class: Share of them to which both give the same class.
         max_difference: Of the logits.
+        trained_on: Images of each class that the teacher was trained on, where that was taken out of the logits.
         temperature: By which the graph divides its logits.
     """
 
@@ -44,12 +46,13 @@ class Facts(Frozen):
     images: int | None = None
     same_class: float | None = None
     max_difference: float | None = None
+    trained_on: tuple[int, ...] | None = None
     temperature: float | None = None
 
 
 def key(plan: Plan) -> StageKey:
     """The FP32 graph."""
-    return plan.key("export", READS, opens=("model",), after=(data.key(plan), compress.key(plan)))
+    return plan.key("export", READS, opens=("model", "prior"), after=(data.key(plan), compress.key(plan)))
 
 
 def run(sources: Sources, folder: Path, *, images: Prepared, student: Path | None) -> Facts:
@@ -71,17 +74,16 @@ def run(sources: Sources, folder: Path, *, images: Prepared, student: Path | Non
         model = sources.onnx
         (folder / FP32).write_bytes(model.proto.SerializeToString(deterministic=True))
         agreed = require_same_classes(model.given, sources.session(folder / FP32), (images.few, images.ood))
-        return Facts(source="as given", done=model.told, opset=opset_of(model.proto), **agreed._asdict())
+        how = {"source": "as given", "done": model.told, "opset": opset_of(model.proto)}
+        return Facts(**how, trained_on=take_prior_out(sources, images, folder / FP32), **agreed._asdict())
     from edgec.export.onnx import export_onnx
 
     classifier = sources.classifier if student is None else sources.student(student)
     opset, raw = plan.target.runtime.opset, plan.config.export.preprocess_in_graph
     export_onnx(classifier, folder / FP32, opset=opset, preprocess_in_graph=raw)
     agreement = require_agreement(classifier, sources.session(folder / FP32), (images.few, images.ood))
-    temperature = None
+    trained_on, temperature = take_prior_out(sources, images, folder / FP32), None
     if student is not None and plan.config.export.match_confidence:
-        from edgec.pipeline.confidence import match_teacher
-
         temperature = match_teacher(sources, images, classifier, folder / FP32)
-    how = {"source": "exported", "opset": opset, "preprocess_in_graph": raw, "temperature": temperature}
-    return Facts(**how, **agreement._asdict())
+    how = {"source": "exported", "opset": opset, "preprocess_in_graph": raw}
+    return Facts(**how, trained_on=trained_on, temperature=temperature, **agreement._asdict())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,7 @@ def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
         folder: Gets `bundle/`.
         made: What the stages before made; `quantize` holds the model, `evaluate` the numbers.
     """
+    from edgec.data import name_file
     from edgec.render.page import render_report
 
     report = _report(sources, made)
@@ -111,6 +113,7 @@ def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
         logits,
         classes=sources.labels,
         train_counts=report.train_counts or (),
+        names=partial(name_file, sources.test),
         pictures=sources.plan.config.report.images,
     )
     gates = report.gates and check_gates(report, report.gates, drops=predictions.against_teacher())
@@ -169,10 +172,12 @@ def _report(sources: Sources, made: Made) -> Report:
         target=plan.target.name,
         target_title=plan.target.title,
         labels=sources.labels,
+        input=plan.model.input,
         train_counts=images.data.splits[0].counts,
         measurements=(*measured.measurements, *_teacher_size(sources)),
         rounded_to=measured.rounded_to,
         confusion=measured.confusion,
+        reliability=measured.reliability,
         operators=measured.operators,
         curves=measured.curves,
         sizes=size_parts(made.quantize.folder / MODEL, made.export.folder / FP32),
@@ -275,6 +280,7 @@ def _description(sources: Sources, made: Made) -> Description:
     return Description(
         name=plan.config.name,
         release=plan.config.package.release,
+        expires=plan.config.package.expires,
         target=TargetEntry(name=target.name, title=target.title, digest=digest_value(target)),
         labels=sources.labels,
         input=plan.model.input,

@@ -19,7 +19,7 @@ MODEL = "model.onnx"
 READS = (
     *MODEL_SETTINGS,
     *("config.quantize", "calibration", "target.name", "target.family", "target.quantization", "target.runtime"),
-    *("config.export.preprocess_in_graph", "device", "config.seed"),
+    *("config.export.preprocess_in_graph", "accelerator", "config.seed"),
 )
 
 

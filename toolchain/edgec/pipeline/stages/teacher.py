@@ -21,7 +21,7 @@ __all__ = ["Facts", "key", "run"]
 MOST = 200
 """Images of each split, of every class alike."""
 _BATCH = 64
-READS = (*MODEL_SETTINGS, "device", *(f"data.{name}" for name in ("embedded", "max_unreadable", "group")))
+READS = (*MODEL_SETTINGS, "accelerator", *(f"data.{name}" for name in ("embedded", "max_unreadable", "group")))
 
 
 Facts = TeacherCheck

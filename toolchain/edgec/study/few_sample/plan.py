@@ -9,9 +9,9 @@ from typing import Any
 
 from edgec.core.errors import UnsupportedError
 from edgec.core.progress import Silent
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import require_build_extra
 from edgec.pipeline.config import BuildConfig, FewConfig, read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data
@@ -54,7 +54,7 @@ class Study:
 
     Attributes:
         grid: What was asked for.
-        plan: A build with what all runs share: model, images, device, budget.
+        plan: A build with what all runs share: model, images, accelerator, budget.
         runs: All of it, in the order in which it is run.
     """
 
@@ -86,7 +86,9 @@ def known_methods() -> tuple[str, ...]:
     return tuple(methods)
 
 
-def plan_study(path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Grid, *, device: Device) -> Study:
+def plan_study(
+    path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Grid, *, accelerator: Accelerator
+) -> Study:
     """Binds every run of the grid.
 
     Args:
@@ -94,7 +96,7 @@ def plan_study(path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Gr
         overrides: Settings on top of it, by dotted name.
         grid: What is varied; it goes before the config's `compress.method`, `data.few`, `seed` and
             `compress.oefsmc.parts`.
-        device: Where training runs.
+        accelerator: Where training runs.
 
     Raises:
         ConfigError: An unknown method, setting or target.
@@ -102,7 +104,7 @@ def plan_study(path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Gr
         UnsupportedError: The model is a finished graph, which cannot be compressed.
     """
     configs = {method: _read(path, overrides, method) for method in grid.methods}
-    shared = plan_build(configs[grid.methods[0]], device=device)
+    shared = plan_build(configs[grid.methods[0]], accelerator=accelerator)
     if shared.model.is_onnx:
         raise UnsupportedError(
             f"model '{shared.model.name}' is a finished graph, which cannot be compressed",

@@ -44,14 +44,16 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
     if todo:
         sources.require_bound()
         _ = sources.train, sources.test, sources.calibration  # opened here, they are shared by all runs
-    teacher = store.get(study.teacher, _Teacher, lambda _: _teacher(sources)).facts
-    for run in announced(todo, progress):
-        _outcome(run, sources, store)
+    with store.used_by(f"study few-sample of {study.plan.config.name}", (run.key for run in study.runs)):
+        teacher = store.get(study.teacher, _Teacher, lambda _: _teacher(sources)).facts
+        for run in announced(todo, progress):
+            _outcome(run, sources, store)
+        outcomes = tuple(_outcome(run, sources, store) for run in study.runs)
     return Findings(
         study=study,
         labels=teacher.labels,
         teacher=teacher.score,
-        outcomes=tuple(_outcome(run, sources, store) for run in study.runs),
+        outcomes=outcomes,
         cached=len(study.runs) - len(todo),
         seconds=time.perf_counter() - started,
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgec.core.errors import UnsupportedError
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import require_build_extra
 from edgec.pipeline.config import BuildConfig, read_config
-from edgec.pipeline.device import Device
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.store import StageKey
 from edgec.study.imbalance.compression import Compression, parse_compression
@@ -28,7 +28,7 @@ class Run:
         cell: The row that it counts for.
         seed: Seeds every draw.
         grid: What nets are trained on, and how.
-        plan: Model, images and device.
+        plan: Model, images and accelerator.
     """
 
     cell: Cell
@@ -92,7 +92,7 @@ class Run:
         given = self.grid.training
         training = given.model_dump(mode="json", exclude={"steps"} if given.epochs else {"epochs"})
         augmentation = self.plan.config.compress.model_dump(mode="json", include={"shift", "flip"})
-        where = {"device": self.plan.device.value, "seed": self.seed}
+        where = {"accelerator": self.plan.accelerator.value, "seed": self.seed}
         return {"training": training, **augmentation, **where}
 
     def _key(self, stage: str, settings: Any, outside: Sequence[str], before: dict[str, str]) -> StageKey:
@@ -106,7 +106,7 @@ class Study:
 
     Attributes:
         grid: What was asked for.
-        plan: A build with what all runs share: model, images, device.
+        plan: A build with what all runs share: model, images, accelerator.
         runs: All of it, in the order in which it is run.
     """
 
@@ -115,7 +115,9 @@ class Study:
     runs: tuple[Run, ...]
 
 
-def plan_study(path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Grid, *, device: Device) -> Study:
+def plan_study(
+    path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Grid, *, accelerator: Accelerator
+) -> Study:
     """Binds every run of the grid.
 
     Args:
@@ -123,7 +125,7 @@ def plan_study(path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Gr
             None studies the digits.
         overrides: Settings on top of it, by dotted name.
         grid: What is varied.
-        device: Where training runs.
+        accelerator: Where training runs.
 
     Raises:
         ConfigError: An unknown setting or target.
@@ -140,7 +142,7 @@ def plan_study(path: Path | None, overrides: Sequence[tuple[str, Any]], grid: Gr
             f"model '{config.model.name}' is a finished graph, which cannot be trained",
             hint="name its architecture in [model]",
         )
-    plan = plan_build(config, device=device)
+    plan = plan_build(config, accelerator=accelerator)
     runs = tuple(Run(cell=cell, seed=seed, grid=grid, plan=plan) for cell, seed in grid.runs)
     return Study(grid=grid, plan=plan, runs=runs)
 

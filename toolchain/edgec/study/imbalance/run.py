@@ -62,9 +62,10 @@ def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
     sources = Sources(study.plan, NotesOnce(progress))
     if todo:
         _require_bound(study, sources)
-    for run in announced(todo, progress):
-        _outcome(run, sources, store)
-    outcomes = tuple(_outcome(run, sources, store) for run in study.runs)
+    with store.used_by(f"study imbalance of {study.plan.config.name}", (run.key for run in study.runs)):
+        for run in announced(todo, progress):
+            _outcome(run, sources, store)
+        outcomes = tuple(_outcome(run, sources, store) for run in study.runs)
     labels = next(tuple(o.result.class_accuracy) for o in outcomes if isinstance(o.result, Measured))
     return Findings(
         study=study,

@@ -1,4 +1,4 @@
-"""A temperature in a graph divides its logits and changes no class, in float and in int8."""
+"""Logits are divided by a temperature, which changes no class, and shifted class by class, in float and in int8."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edgec.core.classifier import Classifier
 from edgec.core.inputs import InputSpec, normalise
 from edgec.core.target import load_target
 from edgec.data import load_digits_splits
+from edgec.export.logits import divide_logits_, shift_logits_
 from edgec.export.onnx import export_onnx
-from edgec.export.temperature import divide_logits_
 from edgec.models.digits import digits_net
 from edgec.models.weights import load_weights_, read_weights
 from edgec.pipeline.embedded import WEIGHTS
@@ -94,6 +94,24 @@ def test_all_logits_are_divided_and_no_operator_is_added_to_a_plain_last_layer(n
     np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
     assert len(model.graph.node) - len(nodes) == added
     assert [value.name for value in model.graph.output] == ["logits"]
+
+
+@pytest.mark.parametrize("name", [*GRAPHS, "half of the bias"])
+def test_each_class_is_shifted_by_its_number(name: str) -> None:
+    scaled = ([node("Gemm", ["x", "w", "b"], ["logits"], beta=0.5)], {"w": W, "b": B}, 1)
+    nodes, constants, _ = GRAPHS.get(name, scaled)
+    model, shift = graph(nodes, **constants), np.array([3.0, -1.0, 0.0, 0.25, -2.25])
+    before = run(model, x=X)
+    shift_logits_(model, shift)
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_allclose(run(model, x=X), before + shift, rtol=1e-5, atol=1e-5)
+    added = len(model.graph.node) - len(nodes)
+    assert added == (0 if name in {"gemm", "matmul, add", "add, matmul"} else 1)
+
+
+def test_a_shift_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        shift_logits_(graph(GRAPHS["gemm"][0], w=W, b=B), np.array([0.0, -np.inf, 0, 0, 0]))
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])

@@ -13,10 +13,10 @@ from edgec.core.host import this_host
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Device", "open_fabric"]
+__all__ = ["Accelerator", "open_fabric"]
 
 
-class Device(str, Enum):
+class Accelerator(str, Enum):
     """What a person may ask for."""
 
     AUTO = "auto"
@@ -24,20 +24,20 @@ class Device(str, Enum):
     CUDA = "cuda"
 
     @classmethod
-    def named(cls, name: str) -> Device:
-        """The device of this name.
+    def named(cls, name: str) -> Accelerator:
+        """The accelerator of this name.
 
         Raises:
             ConfigError: There is none.
         """
-        known = {device.value: device for device in cls}
+        known = {accelerator.value: accelerator for accelerator in cls}
         if name not in known:
             raise unknown_name("device", name, known)
         return known[name]
 
 
-def open_fabric(device: Device) -> Fabric:
-    """Device and precision for the training loops.
+def open_fabric(accelerator: Accelerator) -> Fabric:
+    """Accelerator and precision for the training loops.
 
     Training mixes in bfloat16 on a GPU or CPU that computes in it; evaluation is in full precision everywhere.
 
@@ -51,9 +51,9 @@ def open_fabric(device: Device) -> Fabric:
         from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    if device is Device.CUDA and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: no CUDA device here", hint="use --device auto, or check the driver")
-    cuda = device is not Device.CPU and torch.cuda.is_available()
+    if accelerator is Accelerator.CUDA and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: there is no CUDA GPU here", hint="use --device auto, or check the driver")
+    cuda = accelerator is not Accelerator.CPU and torch.cuda.is_available()
     native = torch.cuda.is_bf16_supported() if cuda else this_host().has_bfloat16
     precision = "bf16-mixed" if native else "32-true"
     return Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)

@@ -1,33 +1,35 @@
-"""Fuzzes the reader of graphs against protobuf: no graph that it lets pass may reach outside as protobuf reads it.
+"""The reader of graphs against protobuf: no graph that it lets pass may reach outside as protobuf reads it.
 
-    python benchmarks/graph_fuzz.py [FOLDER …] [-max_total_time=3600] [-max_len=4096]
-
-Coverage-guided, by atheris and libFuzzer, whose options these are. What reaches new code is kept in the first FOLDER;
-`tests/corpus/graphs` is where to begin. It ends at the first finding, and writes it to a file. Half of the inputs are
-disguised graphs of `support/mutants/graphs.py`, since chance alone seldom writes a model.
-First: pip install 'edgec[build]' atheris
+Half of the inputs are disguised graphs of `support/mutants/graphs.py`, since chance alone seldom writes a model.
 """
 
 from __future__ import annotations
 
 import random
-import sys
+from collections.abc import Callable
 
 import onnx
 from google.protobuf.message import DecodeError, Message
 
 from edgec.package.foreign import foreign_part
+from rows import ROOT
 from support.mutants.graphs import hidden
 
-__all__ = ["fuzz", "reaches_outside", "read_by_cxx"]
+__all__ = ["INSTRUMENTED", "check", "mutate", "reaches_outside", "read_by_cxx", "seeds"]
 
+INSTRUMENTED = ("edgec.package.foreign",)
+
+CORPUS = ROOT / "tests" / "corpus" / "graphs"
 UNREADABLE = (DecodeError, RuntimeError, ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 
 
-def fuzz(data: bytes) -> None:
+def check(data: bytes) -> bool:
     """Raises AssertionError where the reader lets a graph pass that reaches outside."""
-    if foreign_part(data) is None and (what := reaches_outside(data)):
+    if foreign_part(data):
+        return False
+    if what := reaches_outside(data):
         raise AssertionError(f"{what} in {data.hex()}")
+    return True
 
 
 def reaches_outside(data: bytes) -> str | None:
@@ -61,29 +63,16 @@ def _foreign(message: Message) -> str | None:
     return None
 
 
-def _mutated(data: bytes, most: int, seed: int) -> bytes:
-    """LibFuzzer's own changes, or a disguise for what reaches outside."""
-    import atheris
+def seeds() -> list[bytes]:
+    """What an earlier campaign kept, as far as it is committed."""
+    return [path.read_bytes() for path in sorted(CORPUS.iterdir())]
 
+
+def mutate(data: bytes, most: int, seed: int, usual: Callable[[bytes, int], bytes]) -> bytes:
+    """LibFuzzer's own changes, or a disguise for what reaches outside."""
     rng = random.Random(seed)  # noqa: S311 - libFuzzer's seed
     try:
         disguised = hidden(data, rng) if rng.random() < 0.5 else b""
     except DecodeError:
         disguised = b""
-    return atheris.Mutate(disguised or data, most)[:most]
-
-
-def main() -> None:
-    import atheris
-
-    import edgec.package.foreign as reader
-
-    for name in ("foreign_part", "_value", "_varint"):
-        setattr(reader, name, atheris.instrument_func(getattr(reader, name)))
-    reader._Reader.look_into = atheris.instrument_func(reader._Reader.look_into)  # noqa: SLF001
-    atheris.Setup(sys.argv, fuzz, custom_mutator=_mutated)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()
+    return usual(disguised or data, most)[:most]

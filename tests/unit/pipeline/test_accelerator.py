@@ -9,20 +9,20 @@ import torch
 
 from edgec.core.errors import ConfigError
 from edgec.core.host import this_host
-from edgec.pipeline.device import Device, open_fabric
+from edgec.pipeline.accelerator import Accelerator, open_fabric
 
 
 def test_cuda_that_is_asked_for_and_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError) as caught:
-        open_fabric(Device.CUDA)
-    assert str(caught.value) == "--device cuda: no CUDA device here"
+        open_fabric(Accelerator.CUDA)
+    assert str(caught.value) == "--device cuda: there is no CUDA GPU here"
     assert caught.value.hint == "use --device auto, or check the driver"
 
 
 def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert open_fabric(Device.AUTO).device.type == "cpu"
+    assert open_fabric(Accelerator.AUTO).device.type == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_the_cpu_trains_in_bfloat16_where_it_computes_in_it(
     monkeypatch: pytest.MonkeyPatch, features: set[str], dtype: torch.dtype
 ) -> None:
     host = dataclasses.replace(this_host(), features=frozenset(features))
-    monkeypatch.setattr("edgec.pipeline.device.this_host", lambda: host)
-    fabric = open_fabric(Device.CPU)
+    monkeypatch.setattr("edgec.pipeline.accelerator.this_host", lambda: host)
+    fabric = open_fabric(Accelerator.CPU)
     assert fabric.device.type == "cpu"
     with fabric.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
@@ -42,6 +42,6 @@ def test_the_cpu_trains_in_bfloat16_where_it_computes_in_it(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("device", [Device.AUTO, Device.CUDA])
-def test_the_gpu_is_taken_where_there_is_one(device: Device) -> None:
-    assert open_fabric(device).device.type == "cuda"
+@pytest.mark.parametrize("accelerator", [Accelerator.AUTO, Accelerator.CUDA])
+def test_the_gpu_is_taken_where_there_is_one(accelerator: Accelerator) -> None:
+    assert open_fabric(accelerator).device.type == "cuda"

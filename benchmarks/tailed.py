@@ -1,0 +1,134 @@
+"""Teachers that saw a long tail: what ships, with and without the teacher's class frequencies taken out of its logits.
+
+    python benchmarks/tailed.py fashion-resnet8 cifar10-resnet20 [--imbalance 50] [--samples 50] [--seeds 0 1 2 3 4]
+
+A teacher of the config's architecture is trained on a long tail of the config's training images, from the first label,
+with the most images, to the last; it is kept in benchmarks/data. The few samples are drawn with the same imbalance, the
+compression is the config's. All ways have the same student: only `model.trained_on` differs: `balanced`, the counts, or
+`few`. The tail is the last third of the classes. Accuracies are of all test images, which take part in no choice.
+First: python benchmarks/unpack_mosaics.py, and train_fashion.py for its images.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from edgec.pipeline.device import Device
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edgec.cli.build import parse_setting
+from edgec.core.progress import Silent
+from edgec.learn.distill import augment
+from edgec.learn.prior import logit_shift
+from edgec.models.infer import logits_of, to_tensor
+from edgec.models.load import build_module
+from edgec.pipeline.config import read_config
+from edgec.pipeline.plan import plan_build
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import data
+from edgec.pipeline.stages.compress import compressed
+from rows import Row, arguments, over_seeds, show
+from teachers import trained
+
+HERE = Path(__file__).parent
+STEPS, BATCH, RATE = 3_000, 128, 0.1
+"""Of a teacher's training."""
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("configs", nargs="+", help="names in benchmarks/configs")
+    parser.add_argument("--imbalance", type=float, default=50)
+    parser.add_argument("--samples", type=int, default=50)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--teacher-steps", type=int, default=STEPS)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the compression")
+    given = parser.parse_args()
+    rows: list[Row] = []
+    for name in given.configs:
+        teacher = Tailed(name, given.imbalance, given.teacher_steps)
+        figures: dict[str, dict[int, float]] = {}
+        for seed in given.seeds[: 1 if given.quick else None]:
+            own = [*map(parse_setting, given.set), ("seed", seed), ("data.few.total", given.samples)]
+            for what, value in teacher.measured(own).items():
+                figures.setdefault(f"{name}: imbalance {given.imbalance:g}: {what}", {})[seed] = value
+                print(f"{name}, seed {seed}: {what} {value:.4f}", file=sys.stderr, flush=True)
+        rows += [over_seeds(what, "share", values) for what, values in figures.items()]
+    show(rows, as_json=given.json, output=given.output)
+
+
+class Tailed:
+    """A long tail of a config's training images, and a teacher that learned from it."""
+
+    def __init__(self, name: str, imbalance: float, steps: int) -> None:
+        self.config, self.imbalance = HERE / "configs" / f"{name}.toml", imbalance
+        place = HERE / "data" / f"tailed-{name}-{imbalance:g}-{steps}"
+        self.images, self.weights = place.with_suffix(".npz"), place.with_suffix(".safetensors")
+        if not self.images.exists():
+            self._cut()
+        with np.load(self.images) as file:
+            self.counts = np.bincount(file["labels"])
+        if not self.weights.exists():
+            self._train(steps)
+
+    def measured(self, settings: list[tuple[str, object]]) -> Mapping[str, float]:
+        """Accuracies of teacher and student, as they are and adjusted; what the adjustment brings."""
+        given = [("model.weights", str(self.weights)), ("data.train", str(self.images))]
+        few = [("data.few.imbalance", self.imbalance)]
+        sources = Sources(plan_build(read_config(self.config, [*given, *few, *settings]), device=Device.AUTO), Silent())
+        with tempfile.TemporaryDirectory() as folder:
+            data.run(sources, Path(folder))
+            images = data.read(Path(folder))
+        student = compressed(sources, images, variant="ours")
+        found = dict[str, float]()
+        for what, net in (("teacher", sources.classifier), ("student", student)):
+            logits = logits_of(net, sources.test)
+            before = _accuracies(logits, sources.test.labels)
+            found |= {f"{what}: balanced: {measure}": value for measure, value in before.items()}
+            for told, counts in (("counts", self.counts), ("few", images.few.counts)):
+                after = _accuracies(logits + logit_shift(counts, strength=1.0), sources.test.labels)
+                for measure, value in after.items():
+                    found[f"{what}: {told}: {measure}"] = value
+                    found[f"{what}: {told} over balanced: {measure}"] = value - before[measure]
+        return found
+
+    def _cut(self) -> None:
+        """Of each class in turn, fewer images, down to one part in `imbalance`."""
+        plan = plan_build(read_config(self.config), device=Device.AUTO)
+        whole = Sources(plan, Silent()).train
+        rng, most, classes = np.random.default_rng(0), whole.counts.min(), len(whole.classes)
+        counts = np.rint(most * self.imbalance ** (-np.arange(classes) / (classes - 1))).astype(int)
+        chosen = [rng.choice(np.flatnonzero(whole.labels == c), n, replace=False) for c, n in enumerate(counts)]
+        tail = whole.choose(np.concatenate(chosen))
+        np.savez(self.images, images=tail.decoded(), labels=tail.labels, names=np.array(tail.classes))
+
+    def _train(self, steps: int) -> None:
+        model = read_config(self.config).model
+        with np.load(self.images) as file:
+            pixels, labels = file["images"], torch.as_tensor(file["labels"].astype(np.int64))
+        torch.manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
+
+        def batch_of(chosen: Tensor) -> Tensor:
+            return augment(to_tensor(pixels[chosen], model.input), shift=0.125, flip=True, generator=generator)
+
+        net = build_module(model, tuple(str(label) for label in range(len(self.counts))))
+        trained(net, labels, batch_of, steps=steps, batch=BATCH, rate=RATE, generator=generator)
+        save_file(net.state_dict(), self.weights)
+
+
+def _accuracies(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    right = logits.argmax(axis=1) == labels
+    classes = np.array([right[labels == label].mean() for label in np.unique(labels)])
+    tail = classes[-(len(classes) // 3) :]
+    return {"accuracy": float(right.mean()), "tail": float(tail.mean()), "worst class": float(classes.min())}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""A teacher that saw classes at different frequencies: what ships has them taken out, and the report says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgec.learn.prior import logit_shift
+
+COUNTS = (900, 800, 500, 300, 200, 100, 50, 30, 20, 10)
+PLAIN = ('compress.method="none"', 'quantize.scheme="float32"', "data.ood_count=60")
+
+
+def logits_of(build: Any, stage: str) -> np.ndarray:
+    (found,) = Path(build.cache).glob("evaluate/*/logits.npz")
+    with np.load(found) as logits:
+        return logits[stage]
+
+
+@pytest.fixture(scope="module")
+def adjusted(builder: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    told = f"model.trained_on={list(COUNTS)}"
+    return builder(tmp_path_factory.mktemp("tailed"), "--target", "jetson", settings=(*PLAIN, told))
+
+
+def test_the_shipped_logits_are_the_teacher_s_without_its_frequencies(adjusted: Any) -> None:
+    shift = logit_shift(COUNTS, strength=1.0)
+    given, shipped = (logits_of(adjusted, stage) for stage in ("teacher", "artifact"))
+    np.testing.assert_allclose(shipped, given + shift, atol=1e-3)
+
+
+def test_the_report_shows_the_teacher_before_and_after(adjusted: Any) -> None:
+    rows = {row["name"]: row["value"] for row in adjusted.report["measurements"] if row["stage"] == "teacher"}
+    given = logits_of(adjusted, "teacher")
+    with np.load(next(Path(adjusted.cache).glob("evaluate/*/logits.npz"))) as file:
+        labels = file["labels"]
+    after = ((given + logit_shift(COUNTS, strength=1.0)).argmax(axis=1) == labels).mean()
+    assert rows["accuracy_without_prior"] == pytest.approx(after)
+    assert rows["accuracy"] > rows["accuracy_without_prior"]
+    (note,) = (each for each in adjusted.report["notes"] if "model.trained_on" in each)
+    assert note.endswith("both fall: was it trained on these?"), "this teacher saw all classes alike"
+    (export,) = (step for step in adjusted.report["lineage"] if step["name"] == "export")
+    assert tuple(export["facts"]["trained_on"]) == COUNTS
+
+
+def test_counts_of_other_classes_end_the_build_with_one_error(edgec: Any, tmp_path: Path) -> None:
+    arguments = ("--set", "model.trained_on={ cat = 3 }", "--cache", tmp_path / "c", "--output", tmp_path / "b")
+    outcome = edgec("build", "--device", "cpu", *(p for s in PLAIN for p in ("--set", s)), *arguments)
+    assert outcome.exit_code == 2
+    assert outcome.failure[0] == "model.trained_on: 'cat' is no class"
