@@ -17,8 +17,9 @@ import pytest
 from onnx import numpy_helper
 
 from edgec.core.digest import digest_image
+from edgec.core.host import describe_host, this_host
 from edgec.core.measurement import Stage
-from edgec.core.target import known_targets
+from edgec.core.target import is_like, known_targets, load_target
 from edgec.evaluate.report import Report, parse_report
 from edgec.package import Golden, open_bundle, read_golden
 from edgec.pipeline.embedded import WEIGHTS
@@ -267,6 +268,20 @@ class TestReport:
             )
             assert row["value"] == pytest.approx(np.trace(matrix) / matrix.sum())
 
+    def test_the_teacher_stands_beside_what_ships(self, digits: Any) -> None:
+        rows = [row for row in digits.report["measurements"] if row["label"] is None]
+        found = {(row["stage"], row["name"], row["kind"]): row["value"] for row in rows}
+        for name, kind in (("latency_ms_p50", "predicted"), ("latency_ms_p50", "measured"), ("size_bytes", "measured")):
+            assert found["teacher", name, kind] > 0
+        # A fifth of the multiply-adds stays, beside the layers that are not pruned.
+        assert (
+            0.1 < found["artifact", "multiply_adds", "measured"] / found["teacher", "multiply_adds", "measured"] < 0.2
+        )
+        times = [found[stage, "latency_ms_p50", "predicted"] for stage in ("teacher", "artifact")]
+        assert found["artifact", "teacher_speedup", "predicted"] == pytest.approx(times[0] / times[1])
+        assert ("artifact", "teacher_speedup", "measured") not in found
+        assert "Multiply-adds, an image: " in digits.outcome.stdout
+
     def test_latency_is_predicted_for_the_device_and_measured_here(self, digits: Any) -> None:
         found = {
             (row["kind"], row["where"] == digits.report["target_title"])
@@ -489,6 +504,16 @@ class TestWays:
         assert (row["stage"], row["unit"], row["where"]) == ("artifact", "times", report["target_title"])
         assert row["low"] <= row["value"] <= row["high"]
         assert len(told) == (row["low"] <= 1.03)  # noise of the machine, as in bench/payoff.py
+
+    @pytest.mark.parametrize("target", ["x86-avx2", "x86-vnni"])
+    def test_a_kind_of_machine_is_told_what_int8_gains_on_one_of_them_alone(
+        self, builder: Any, tmp_path: Path, plain_cache: Path, target: str
+    ) -> None:
+        report = builder(tmp_path, "--target", target, settings=NONE, cache=plain_cache).report
+        rows = [row for row in report["measurements"] if row["name"] == "speedup"]
+        assert len(rows) == is_like(load_target(target), this_host())
+        assert [row["where"] for row in rows] == [describe_host()] * len(rows)
+        assert {row["machine"] for row in rows} <= {"other"}
 
     def test_preprocessing_in_the_graph_changes_no_logit(self, builder: Any, tmp_path: Path, plain_cache: Path) -> None:
         exact = ("--target", "host", "--set", "quantize.scheme=float32")

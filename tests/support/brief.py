@@ -14,13 +14,13 @@ __all__ = ["brief_measuring", "main"]
 @contextmanager
 def brief_measuring() -> Iterator[None]:
     """Builds of this process time each model for some milliseconds and look at memory and energy once."""
-    from edgec.pipeline.stages import evaluate
+    from edgec.pipeline import speed
     from support import exporter  # noqa: F401 - what exports a small net does it in half of the time
 
-    brief = functools.partial(evaluate.measure_in_turns, warmup_s=0.01, min_runs=20, min_turns=6)
+    brief = functools.partial(speed.measure_in_turns, warmup_s=0.01, min_runs=20, min_turns=6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "measure_in_turns", brief)
-        patch.setattr(evaluate, "FEWEST", 1)
+        patch.setattr(speed, "measure_in_turns", brief)
+        patch.setattr(speed, "FEWEST", 1)
         yield
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgec.bench.latency import Latency, Percentile, Turns
 from edgec.bench.payoff import Kernel, Payoff, Work, compare_turns, payoff_note, profile_kernels, reasons
 from edgec.core.host import Host
-from edgec.core.measurement import Kind, Stage
+from edgec.core.measurement import Kind, Machine, Stage
 from edgec.core.target import Scheme
 from edgec.core.wording import format_amount, measure_title
 
@@ -67,7 +67,7 @@ class TestRatio:
         assert not found.fails
 
     def test_a_row_says_what_it_is(self) -> None:
-        row = payoff(1.7, 1.834, 1.9).measurement(where="This machine")
+        row = payoff(1.7, 1.834, 1.9).measurement("speedup", where="This machine", machine=Machine.TARGET)
         assert (row.stage, row.name, row.unit, row.n, row.kind) == (
             Stage.ARTIFACT,
             "speedup",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgec.cli.summary import print_summary
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gate_settings import Gates
 from edgec.evaluate.gates import GateResult, check_gates
 from edgec.evaluate.loss import Loss, loss_text
@@ -83,6 +83,34 @@ def test_what_quantisation_gains_is_told_where_it_was_measured(
     rows = (*report.measurements, measured)
     lines = lines_of(report.model_copy(update={"measurements": rows}), tmp_path, capsys)
     assert "Speed-up by quantisation: 1.83 × FP32's speed (1.70–1.91)" in lines
+
+
+def test_a_gain_on_another_machine_says_where(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = row(Stage.ARTIFACT, "teacher_speedup", 3, unit="times").model_copy(update={"machine": Machine.OTHER})
+    predicted = measured.model_copy(update={"kind": Kind.PREDICTED, "machine": Machine.TARGET, "where": "A board"})
+    told = report.model_copy(update={"measurements": (*report.measurements, measured, predicted)})
+    lines = lines_of(told, tmp_path, capsys)
+    assert "Speed-up over the teacher: 3.00 × the teacher's speed, measured on here" in lines
+    assert "Speed-up over the teacher: 3.00 × the teacher's speed, predicted for A board" in lines
+
+
+def test_the_teacher_stands_beside_what_ships_where_both_were_found_alike(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row(Stage.TEACHER, "latency_ms_p50", 0.2, unit="ms"),
+        row(Stage.TEACHER, "latency_ms_p50", 9, unit="ms").model_copy(update={"kind": Kind.PREDICTED}),
+        row(Stage.TEACHER, "size_bytes", 2e7, unit="bytes"),
+        row(Stage.TEACHER, "multiply_adds", 1.819e9, unit="multiply-adds"),
+        row(Stage.ARTIFACT, "multiply_adds", 36_200_000, unit="multiply-adds"),
+    ]
+    told = report.model_copy(update={"measurements": (*report.measurements, *rows)})
+    lines = lines_of(told, tmp_path, capsys)
+    assert "Latency, median: 0.0503 ms, measured on here; the teacher's: 0.200 ms" in lines
+    assert "Size: 1.25 MB, 5.00 MB in FP32; the teacher's: 20.0 MB" in lines
+    assert "Multiply-adds, an image: 36.2 million; the teacher's: 1.82 billion" in lines
 
 
 def test_latency_and_size_have_units(report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

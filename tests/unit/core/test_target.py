@@ -10,7 +10,16 @@ from edgec.core.declaration import field_names
 from edgec.core.errors import ConfigError
 from edgec.core.host import parse_host, this_host
 from edgec.core.resources import declarations
-from edgec.core.target import LEAST_PYTHON, Scheme, Target, known_targets, load_target, resolve, without_edgec
+from edgec.core.target import (
+    LEAST_PYTHON,
+    Scheme,
+    Target,
+    is_like,
+    known_targets,
+    load_target,
+    resolve,
+    without_edgec,
+)
 
 TARGETS = known_targets()
 NAMES = sorted(TARGETS)
@@ -294,3 +303,22 @@ def test_a_device_whose_python_is_too_old_is_told_what_runs_there_instead():
 def test_the_python_that_profiles_ask_for_is_the_packages():
     project = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text(encoding="utf-8")
     assert f'requires-python = ">={LEAST_PYTHON[0]}.{LEAST_PYTHON[1]}"' in project
+
+
+AVX2, VNNI = "avx2 fma", "avx2 avx512_vnni"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "flags", "machine", "like"),
+    [
+        ("AMD EPYC", AVX2, "x86_64", {"host", "x86-avx2"}),
+        ("AMD EPYC", VNNI, "x86_64", {"host", "x86-vnni"}),
+        ("Intel(R) N100", "avx2 avx_vnni", "x86_64", {"host", "x86-vnni", "intel-n100"}),
+        ("Raspberry Pi 5 Model B Rev 1.0", "asimddp", "aarch64", {"host", "raspberry-pi-5"}),
+        ("Neoverse-N1", "asimddp", "aarch64", {"host"}),
+    ],
+)
+def test_a_machine_is_like_the_targets_that_stand_for_it(cpu: str, flags: str, machine: str, like: set[str]) -> None:
+    """Its times are theirs; a server's Arm cores say nothing of a Raspberry Pi."""
+    host = parse_host(f"model name : {cpu}\nflags : {flags}\n", machine=machine, cores=4)
+    assert {name for name, target in TARGETS.items() if is_like(target, host)} == like

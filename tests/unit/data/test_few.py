@@ -162,8 +162,9 @@ def test_a_draw_that_leaves_classes_empty_keeps_their_names(samples: Samples) ->
 
 def test_what_a_draw_came_to_stands_beside_what_was_asked(samples: Samples) -> None:
     one = draw_few(samples, total=50, imbalance=100, seed=0)
-    assert describe_draw(one, imbalance=100) == (
-        "50 labelled samples, 19 of the most frequent class and 1 of the rarest: imbalance 19, 100 was asked for"
+    assert describe_draw(one, of=1000, imbalance=100) == (
+        "50 of 1000 training images are used, because data.few.total = 50: 19 of the most frequent class and 1 of the "
+        "rarest, imbalance 19, 100 was asked for"
     )
     none = draw_few(samples, total=10, imbalance=100, at_least=0, seed=0)
-    assert describe_draw(none, imbalance=100).endswith("imbalance 4, 100 was asked for; 5 classes have none")
+    assert describe_draw(none, of=1000, imbalance=100).endswith("imbalance 4, 100 was asked for; 5 classes have none")

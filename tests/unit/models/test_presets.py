@@ -168,8 +168,7 @@ def test_a_file_beside_the_weights_fills_in_the_input(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(VIT))
     config = ModelConfig.model_validate({"name": "own:net", "weights": tmp_path / "model.safetensors"})
     assert config.input == spec_of(VIT)
-    assert config.found_preset is not None
-    assert config.found_preset.source == str(tmp_path / "preprocessor_config.json")
+    assert str(config.input_told).endswith(f", crop_rounding from {tmp_path / 'preprocessor_config.json'}")
 
 
 def test_what_the_config_says_goes_before_a_preset(tmp_path: Path) -> None:

@@ -181,7 +181,15 @@ class TestFaults:
         assert config.compress.options == {"mix": "across"}
 
     def test_a_model_without_its_input(self) -> None:
-        assert "field 'model.input' is missing" in str(refused(None, ("model.name", "torchvision:resnet18")))
+        error = refused(None, ("model.name", "torchvision:resnet18"))
+        assert (
+            str(error)
+            == "model.input: nobody says the height and width of the images that 'torchvision:resnet18' takes"
+        )
+        assert error.hint == (
+            '--set "model.input={height=224,width=224}", with the numbers that it was trained with; where that was as '
+            "torchvision's: --set model.preset=ResNet18_Weights.IMAGENET1K_V1"
+        )
 
 
 class TestOverrides:

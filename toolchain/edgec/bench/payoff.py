@@ -1,4 +1,4 @@
-"""Whether int8 pays where the target is this machine: its speed against FP32's, and why where it does not."""
+"""Whether int8 pays on a target like this machine: its speed against FP32's, and why where it does not."""
 
 from __future__ import annotations
 
@@ -64,12 +64,10 @@ class Payoff:
         ends = "no interval" if self.low is None or self.high is None else f"{self.low:.2f} to {self.high:.2f}"
         return f"{self.speedup:.2f} times FP32's speed ({ends}, {self.turns} turns)"
 
-    def measurement(self, *, where: str) -> Measurement:
-        """The row `speedup` of the artifact, on the target."""
+    def measurement(self, name: str, *, where: str, machine: Machine) -> Measurement:
+        """The row of the artifact that says so."""
         values = {"value": self.speedup, "low": self.low, "high": self.high, "n": self.turns}
-        return Measurement(
-            stage=Stage.ARTIFACT, name="speedup", unit="times", where=where, machine=Machine.TARGET, **values
-        )
+        return Measurement(stage=Stage.ARTIFACT, name=name, unit="times", where=where, machine=machine, **values)
 
 
 def compare_turns(fp32: Turns, other: Turns) -> Payoff:

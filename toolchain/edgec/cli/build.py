@@ -63,7 +63,7 @@ FLAGS = {
     "--cache-limit", type=SIZE, default="10GB", show_default=True, help="Size to which the stage cache is cut back."
 )
 @click.option("--fail-on-gates", is_flag=True, help="Exit 3 when one of the config's [gates] blocks the bundle.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--dry-run", is_flag=True, help="Load the weights, open the images, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
     *,
@@ -89,6 +89,7 @@ def command(
     from edgec.pipeline.check import check_own_gates
     from edgec.pipeline.config import read_config
     from edgec.pipeline.plan import plan_build
+    from edgec.pipeline.rehearsal import rehearse
     from edgec.pipeline.store import Store
     from edgec.render.headline import gate_text
 
@@ -98,6 +99,7 @@ def command(
     )
     store = Store(cache)
     if dry_run:
+        rehearse(plan, store, ConsoleProgress())
         _print_plan(plan, store, as_json=as_json)
         return
     built = build(plan, store=store, output=output, cache_limit_bytes=cache_limit, progress=ConsoleProgress())
@@ -154,6 +156,7 @@ def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -
             "passed": not any(gate.blocks for gate in gates) if gates else None,
             "loss": report.loss and report.loss.model_dump(mode="json"),
             "teacher": report.teacher and {**report.teacher.model_dump(mode="json"), "warning": report.teacher.warning},
+            "costs": [row.model_dump(mode="json") for row in report.costs],
             "left_out": report.data.left_out,
             "leaks": [leak.model_dump(mode="json") for leak in report.data.leaks],
             "contradictions": list(report.data.contradictions),

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgec.cli.console import Terminal, print_paragraph
-from edgec.core.measurement import Kind, Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.core.wording import STAGES, format_amount, format_interval, format_share, measure_title
 from edgec.evaluate.loss import loss_text
 from edgec.evaluate.report import Report, parse_report
@@ -26,6 +26,7 @@ MOST = 20
 """Classes in the table; of more, those with the lowest accuracy."""
 MOST_GATES = 5
 """Gates that block and are named."""
+_SPEEDS = {"speedup": "FP32's", "teacher_speedup": "the teacher's"}
 _KINDS = {Kind.MEASURED: "measured on", Kind.PREDICTED: "predicted for"}
 
 
@@ -91,17 +92,22 @@ def _percent(measurement: Measurement | None) -> str:
 
 def _lines(report: Report) -> list[tuple[str, str]]:
     """What else a person asks first, each with its title."""
-    latencies = [m for m in report.measurements if m.name == "latency_ms_p50" and m.stage is Stage.ARTIFACT]
-    lines = [
-        (measure_title(m.name), f"{format_amount(m.name, m.value)}, {_KINDS[m.kind]} {m.where}") for m in latencies
-    ]
-    speedup = report.find(Stage.ARTIFACT, "speedup")
-    if speedup:
-        ends = format_interval(speedup)
-        amount = format_amount(speedup.name, speedup.value)
-        lines.append((measure_title(speedup.name), f"{amount} FP32's speed{f' ({ends})' if ends else ''}"))
-    size, before = (report.find(stage, "size_bytes") for stage in (Stage.ARTIFACT, Stage.COMPRESSED))
-    if size and before:
-        amounts = [format_amount(m.name, m.value) for m in (size, before)]
-        lines.append((measure_title(size.name), f"{amounts[0]}, {amounts[1]} in FP32"))
-    return lines
+    shipped = (row for row in report.costs if row.stage is Stage.ARTIFACT)
+    return [(measure_title(row.name), _line(report, row)) for row in shipped]
+
+
+def _line(report: Report, row: Measurement) -> str:
+    """A row of the file that ships, beside the teacher's where that came to be in the same way."""
+    amount, where = format_amount(row.name, row.value), f"{_KINDS[row.kind]} {row.where}"
+    if row.name in _SPEEDS:
+        ends = format_interval(row)
+        other = "" if row.kind is Kind.MEASURED and row.machine is not Machine.OTHER else f", {where}"
+        return f"{amount} {_SPEEDS[row.name]} speed{f' ({ends})' if ends else ''}{other}"
+    before = None
+    if row.name == "size_bytes" and (before := report.find(Stage.COMPRESSED, row.name)) is not None:
+        amount += f", {format_amount(row.name, before.value)} in FP32"
+    if row.name == "latency_ms_p50":
+        amount += f", {where}"
+    teachers = (m for m in report.costs if m.stage is Stage.TEACHER and m.name == row.name)
+    alike = next((m for m in teachers if (m.kind, m.machine) == (row.kind, row.machine)), None)
+    return f"{amount}; the teacher's: {format_amount(row.name, alike.value)}" if alike else amount

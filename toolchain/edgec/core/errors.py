@@ -20,6 +20,9 @@ __all__ = [
     "unknown_name",
 ]
 
+MOST_NAMES = 20
+"""That a hint lists; the message has them all."""
+
 
 class EdgecError(Exception):
     """An expected failure. The command line prints it as one line plus a hint.
@@ -92,5 +95,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that is not in a closed set: lists what is, and the nearest."""
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{nearest[0]}'?" if nearest else f"choose one of: {', '.join(names)}"
+    listed = f"choose one of: {', '.join(names)}" if len(names) <= MOST_NAMES else "choose one of those"
+    hint = f"did you mean '{nearest[0]}'?" if nearest else listed
     return ConfigError(f"unknown {kind} '{name}'; known: {', '.join(names)}", hint=hint)

@@ -27,6 +27,7 @@ __all__ = [
     "Scheme",
     "Source",
     "Target",
+    "is_like",
     "known_targets",
     "load_target",
     "resolve",
@@ -188,6 +189,20 @@ class Target(Frozen):
                     return source
             field = field.rpartition(".")[0]
         return None
+
+
+def is_like(target: Target, host: Host) -> bool:
+    """Whether a machine is one of those that a profile stands for, so that its times are the target's.
+
+    Those of x86 stand for a kind of CPU, with VNNI or without; others for one device, by its name.
+    """
+    if target.family == "host":
+        return True
+    if target.runtime.engine == "tensorrt" or target.architecture != host.architecture:
+        return False
+    if target.family == "x86":
+        return target.quantization.reduce_range == host.saturates
+    return target.title in host.cpu
 
 
 def without_edgec(target: Target) -> str | None:

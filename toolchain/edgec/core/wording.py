@@ -53,7 +53,9 @@ _TITLES = {
     "unknown_rate": "Called unknown",
     "ood_unknown_rate": "Other images called unknown",
     "size_bytes": "Size",
+    "multiply_adds": "Multiply-adds, an image",
     "speedup": "Speed-up by quantisation",
+    "teacher_speedup": "Speed-up over the teacher",
     "peak_memory_mb": "Peak memory",
     "energy_j": "Energy, an image",
     "latency_ms_p50": "Latency, median",
@@ -75,6 +77,8 @@ def format_amount(name: str, value: float) -> str:
     """A measurement's value with its unit, as the measurement's name says."""
     if name.endswith("_bytes"):
         return _format_bytes(value)
+    if name == "multiply_adds":
+        return _format_count(value)
     unit = next((unit for part, unit in _UNITS.items() if part in name), None)
     if unit:
         return f"{_significant(value)} {unit}"
@@ -143,6 +147,13 @@ def _significant(value: float) -> str:
 
 def _exponent(value: float) -> int:
     return int(f"{value:.2e}".partition("e")[2])
+
+
+def _format_count(value: float) -> str:
+    for word, size in (("billion", 1e9), ("million", 1e6)):
+        if value >= size:
+            return f"{_significant(value / size)} {word}"
+    return f"{value:,.0f}"
 
 
 def _format_bytes(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgec.data.digits import load_digits_splits
 from edgec.data.few import Profile, describe_draw, draw_few, imbalance_counts
-from edgec.data.folders import reframed
+from edgec.data.folders import files_of, reframed
 from edgec.data.groups import Grouping
 from edgec.data.leaks import Leak, find_contradictions, find_leaks
 from edgec.data.loading import load_samples
@@ -21,6 +21,7 @@ __all__ = [
     "check_samples",
     "describe_draw",
     "draw_few",
+    "files_of",
     "find_contradictions",
     "find_leaks",
     "imbalance_counts",

@@ -69,15 +69,22 @@ def draw_few(
     return samples.choose(np.sort(np.concatenate(drawn)))
 
 
-def describe_draw(few: Samples, *, imbalance: float) -> str:
-    """What a draw came to, beside what was asked: whole samples and a least count keep small draws from high ratios."""
+def describe_draw(few: Samples, *, of: int, imbalance: float) -> str:
+    """What a draw came to, beside what was asked: whole samples and a least count keep small draws from high ratios.
+
+    Args:
+        few: What was drawn.
+        of: Images that were there.
+        imbalance: What was asked for.
+    """
     present = few.counts[few.counts > 0]
     reached = present.max() / present.min()
     empty = len(few.counts) - len(present)
     none = f"; {empty} {'class has' if empty == 1 else 'classes have'} none" if empty else ""
     return (
-        f"{len(few)} labelled samples, {present.max()} of the most frequent class and {present.min()} of the rarest: "
-        f"imbalance {reached:.3g}, {imbalance:g} was asked for{none}"
+        f"{len(few)} of {of} training images are used, because data.few.total = {len(few)}: {present.max()} of the "
+        f"most frequent class and {present.min()} of the rarest, imbalance {reached:.3g}, {imbalance:g} was asked "
+        f"for{none}"
     )
 
 

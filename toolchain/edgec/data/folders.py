@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from edgec.data.split_names import are_splits
 __all__ = [
     "FolderPixels",
     "Readable",
+    "files_of",
     "find_images",
     "judge_unreadable",
     "read_class_folders",
@@ -83,12 +84,18 @@ class Readable:
     positions: np.ndarray
 
 
-def reframed(images: Images, spec: InputSpec) -> np.ndarray | None:
-    """The same files, brought to size in another way; None for images that are of no files."""
+def files_of(images: Images) -> tuple[Path, ...] | None:
+    """The file of each image; None for images that are of no files."""
     pixels, positions = images.pixels, np.arange(len(images))
     while isinstance(pixels, Chosen):
         pixels, positions = pixels.pixels, pixels.positions[positions]
-    return replace(pixels, spec=spec)[positions] if isinstance(pixels, FolderPixels) else None
+    return tuple(pixels.paths[position] for position in positions) if isinstance(pixels, FolderPixels) else None
+
+
+def reframed(images: Images, spec: InputSpec) -> np.ndarray | None:
+    """The same files, brought to size in another way; None for images that are of no files."""
+    paths = files_of(images)
+    return None if paths is None else FolderPixels(paths=paths, spec=spec)[np.arange(len(paths))]
 
 
 def read_class_folders(

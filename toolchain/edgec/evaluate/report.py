@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 SCHEMA = 1
+_COSTS = ("latency_ms_p50", "teacher_speedup", "speedup", "multiply_adds", "size_bytes")
+"""In the order in which they are told."""
 
 
 class LineageStep(Frozen):
@@ -153,6 +155,12 @@ class Report(Frozen):
         """The class with the lowest accuracy, the first of several; None where no class was measured."""
         accuracy = self.by_class(stage, "accuracy")
         return min(accuracy, key=lambda label: accuracy[label].value, default=None)
+
+    @property
+    def costs(self) -> tuple[Measurement, ...]:
+        """What the teacher and the file that ships take: time, multiply-adds and bytes, and how they compare."""
+        of = (Stage.TEACHER, Stage.ARTIFACT)
+        return tuple(row for name in _COSTS for row in self.measurements if row.name == name and row.stage in of)
 
 
 def _distance(row: Measurement) -> int:

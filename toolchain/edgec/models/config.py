@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
+from typing_extensions import Self
 
 from edgec.core.frozen import Frozen
 from edgec.core.inputs import InputSpec
+from edgec.models.own_input import onnx_preset, timm_preset, transformers_preset, without_size
 from edgec.models.presets import Preset, find_preset
+from edgec.models.recognise import refuse_file
 
 __all__ = ["ZOOS", "ModelConfig", "Opsets", "TrainedOn", "is_onnx_file"]
 
@@ -48,7 +52,8 @@ class ModelConfig(Frozen):
             adjusted by these frequencies (logit adjustment), so that rare classes are not held back by their rarity.
         preset: What fills in `model.input` where that says nothing: a torchvision weights enum, transformers'
             `preprocessor_config.json`, or timm's `config.json`; where it is not given, such a file beside the weights.
-        input: Image size, what is done to pictures, and normalisation.
+        input: Image size, what is done to pictures, and normalisation. Where no size is given, what the model says: an
+            ONNX file, timm's `pretrained_cfg`, or the `config.json` of transformers.
     """
 
     name: str
@@ -60,6 +65,7 @@ class ModelConfig(Frozen):
     trained_on: TrainedOn = "balanced"
     preset: str | None = None
     input: InputSpec
+    _input_told: str | None = PrivateAttr(default=None)
 
     @field_validator("output", mode="before")
     @classmethod
@@ -67,20 +73,27 @@ class ModelConfig(Frozen):
         """A position may be given as a number."""
         return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _filled(cls, values: Any) -> Any:
-        """What the config says goes before what a preset says."""
+    def _filled(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """What the config says goes before what a preset says, and that before what the model says."""
         given = values.get("input", {}) if isinstance(values, dict) else None
         if not isinstance(given, dict) or not isinstance(values.get("name"), str):
-            return values
+            return handler(values)
         preset = _preset_of(values["name"], values.get("weights"), values.get("preset"))
-        return values if preset is None else {**values, "input": {**preset.fields, **given}}
+        if preset is None and not {"height", "width"} & given.keys():
+            preset = _own_preset(values["name"])
+        fields = {**preset.fields, **given} if preset else given
+        if (error := without_size(values["name"], fields)) is not None:
+            raise error
+        made = handler({**values, "input": fields})
+        made._input_told = _told(preset, given)  # noqa: SLF001  its own
+        return made
 
     @property
-    def found_preset(self) -> Preset | None:
-        """What filled in `input`, where it was found."""
-        return _preset_of(self.name, self.weights, self.preset)
+    def input_told(self) -> str | None:
+        """What filled in `input`, where anything did."""
+        return self._input_told
 
     @property
     def is_onnx(self) -> bool:
@@ -109,6 +122,25 @@ def _preset_of(name: str, weights: Any, preset: Any) -> Preset | None:
     if is_onnx_file(name) or name.startswith(tuple(f"{zoo}:" for zoo in ZOOS)):
         places.append(Path(folder))
     return find_preset(preset if isinstance(preset, str) else None, places)
+
+
+def _own_preset(name: str) -> Preset | None:
+    refuse_file(name)
+    zoo, _, place = name.partition(":")
+    if is_onnx_file(name):
+        return onnx_preset(Path(name))
+    if zoo == "timm":
+        return timm_preset(place)
+    return transformers_preset(Path(place)) if zoo == "transformers" else None
+
+
+def _told(preset: Preset | None, given: Mapping[str, Any]) -> str | None:
+    """Which settings a preset gave, and which ones nobody did."""
+    taken = [name for name in preset.fields if name not in given] if preset else []
+    if preset is None or not taken:
+        return None
+    guessed = "" if "mean" in preset.fields or "mean" in given else "; mean and std are ImageNet's: nobody says others"
+    return f"model.input: {', '.join(taken)} from {preset.source}{guessed}"
 
 
 def is_onnx_file(name: str) -> bool:

@@ -7,12 +7,13 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.core.classifier import Classifier, Step
-from edgec.core.errors import ConfigError, unknown_name
-from edgec.models.config import ModelConfig
+from edgec.core.errors import ConfigError, DataError, unknown_name
+from edgec.models.config import ZOOS, ModelConfig
 from edgec.models.held import HeldModule
 from edgec.models.recognise import refuse_file
 from edgec.models.weights import load_weights_, names_of, read_weights
@@ -56,7 +57,7 @@ def load_classifier(
     module = chosen_output(
         module, given, name=config.name, classes=len(labels), wanted=config.output, note=notes.append
     ).eval()
-    _require_logits(module, config, labels)
+    module = _with_logits(module, config, labels, notes.append)
     for text in notes:
         note(text)
     step = Step(method="load", facts={"model": config.name, **({"notes": notes} if notes else {})})
@@ -68,6 +69,7 @@ def _from_files(
 ) -> tuple[nn.Module, Mapping[str, Tensor]]:
     """The module that a name makes, with the weights of a file, and these weights as they lie there."""
     refuse_file(config.name)
+    _refuse_elsewhere(config)
     if (weights := config.weights_file) is None:
         place = f": '{config.folder}' holds none" if config.folder else ""
         raise ConfigError(f"model '{config.name}' has no weights{place}", hint="give its weights file with --weights")
@@ -75,6 +77,18 @@ def _from_files(
     state = read_weights(weights, names=names_of(module), checkpoint=config.checkpoint, note=notes.append)
     load_weights_(module, with_names_of(module, state), source=str(weights))
     return module, state
+
+
+def _refuse_elsewhere(config: ModelConfig) -> None:
+    """Raises DataError for the name of a model on a hub: nothing is downloaded."""
+    zoo, _, place = config.name.rpartition(":")
+    on_a_hub = "/" in place and config.folder is None and zoo.partition(":")[0] in ("", *ZOOS)
+    if on_a_hub:
+        kind = zoo.partition(":")[0] or "transformers"
+        raise DataError(
+            f"model '{config.name}': '{place}' is no folder here, and edgec downloads nothing",
+            hint=f"fetch it once, as with hf download {place} --local-dir FOLDER, and give --model {kind}:FOLDER",
+        )
 
 
 def _in_single_precision(module: nn.Module, state: Mapping[str, Tensor], notes: list[str]) -> nn.Module:
@@ -91,6 +105,8 @@ def _in_single_precision(module: nn.Module, state: Mapping[str, Tensor], notes: 
 def _first_answer(module: nn.Module, config: ModelConfig) -> object:
     import torch
 
+    from edgec.models.misfits import hint_for_failure
+
     try:
         with torch.inference_mode():
             return module(torch.zeros(2, *config.input.shape))
@@ -98,22 +114,26 @@ def _first_answer(module: nn.Module, config: ModelConfig) -> object:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ConfigError(
             f"model '{config.name}' does not take images of {config.input.shape}: {why}",
-            hint="set model.input to the size and channels that it was trained with",
+            hint=hint_for_failure(error),
         ) from error
 
 
-def _require_logits(module: nn.Module, config: ModelConfig, labels: tuple[str, ...]) -> None:
-    """Raises ConfigError unless images get one logit per label, the same ones in every run."""
+def _with_logits(
+    module: nn.Module, config: ModelConfig, labels: tuple[str, ...], note: Callable[[str], None]
+) -> nn.Module:
+    """The module, if images get one logit per label, the same ones in every run; without a softmax at its end."""
     import torch
+
+    from edgec.models.misfits import as_logits, hint_for_output, shown
 
     images = torch.randn(2, *config.input.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         first, again = module(images), module(images)
     if not isinstance(first, torch.Tensor) or first.shape != (2, len(labels)):
-        got = tuple(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
+        wanted = f"expected (2, {len(labels)}): a logit per label"
         raise ConfigError(
-            f"model '{config.name}' gives {got} for two images, expected (2, {len(labels)}): a logit per label",
-            hint="check model.labels, or the number of classes in model.arguments",
+            f"model '{config.name}' gives {shown(first)} for two images, {wanted}",
+            hint=hint_for_output(first, len(labels)),
         )
     difference = float((first - again).abs().max())
     if difference > SAME * max(1.0, float(first.abs().max())):
@@ -122,6 +142,7 @@ def _require_logits(module: nn.Module, config: ModelConfig, labels: tuple[str, .
             f"{difference:.3g} between two runs",
             hint="let it draw in training alone, as in F.dropout(x, training=self.training)",
         )
+    return as_logits(module, images, name=config.name, note=note)
 
 
 def build_module(config: ModelConfig, labels: tuple[str, ...]) -> nn.Module:
@@ -138,7 +159,7 @@ def build_module(config: ModelConfig, labels: tuple[str, ...]) -> nn.Module:
 
         known = torchvision.models.list_models(module=torchvision.models)
         if name not in known:
-            raise unknown_name("torchvision model", name, known)
+            raise _unknown_architecture(name, known)
         factory = partial(torchvision.models.get_model, name, weights=None)
         arguments = {"num_classes": len(labels), **config.arguments}
     elif source == "timm" or config.name.startswith("timm:"):
@@ -157,6 +178,16 @@ def build_module(config: ModelConfig, labels: tuple[str, ...]) -> nn.Module:
             hint="name a function that makes the module",
         )
     return module
+
+
+def _unknown_architecture(name: str, known: list[str]) -> ConfigError:
+    """Of a name that torchvision does not have: other libraries may."""
+    error = unknown_name("torchvision model", name, known)
+    if name.lower().startswith("yolo"):
+        error.hint = f"export it: yolo export model={name}.pt format=onnx; then give --model {name}.onnx"
+    elif find_spec("timm") is not None and importlib.import_module("timm").is_model(name):
+        error.hint = f"timm has it: --model timm:{name}"
+    return error
 
 
 def _factory(source: str, name: str) -> Any:

@@ -27,7 +27,7 @@ from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, package, prove, quantize, teacher
 from edgec.pipeline.store import LIMIT_BYTES, Output, StageKey, Store
 
-__all__ = ["Built", "build", "require_build_extra", "stage_keys"]
+__all__ = ["Built", "build", "require_build_extra", "require_trainable", "stage_keys"]
 
 BUILD_EXTRA = ("torch", "torchvision", "torch_pruning", "lightning_fabric", "onnx", "onnxscript", "sklearn", "jinja2")
 """A device that runs bundles has none of these."""
@@ -135,10 +135,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
     sources.require_bound()
     run = Runner(sources, stage_keys(plan), store)
 
-    if plan.compresses and not store.holds(export.key(plan)):
-        from edgec.export.onnx import require_exportable
-
-        require_exportable(sources.classifier, opset=plan.target.runtime.opset)  # before recovery, which takes long
+    require_trainable(sources, store)
     drawn = run(data.key(plan), data.Facts, data.run)
     images = data.read(drawn.folder)
     run.sources = sources.tested_on(drawn.facts.tested)
@@ -180,6 +177,18 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
     )
     bundle = run(package.key(plan), package.Facts, partial(package.run, made=made))
     return (*made.outputs, bundle)
+
+
+def require_trainable(sources: Sources, store: Store) -> None:
+    """Tries whether the teacher can be exported, before recovery, which takes long.
+
+    Raises:
+        UnsupportedError: It cannot.
+    """
+    if sources.plan.compresses and not store.holds(export.key(sources.plan)):
+        from edgec.export.onnx import require_exportable
+
+        require_exportable(sources.classifier, opset=sources.plan.target.runtime.opset)
 
 
 def require_build_extra() -> None:

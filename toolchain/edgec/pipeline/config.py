@@ -30,7 +30,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["BuildConfig", "CompressConfig", "DataConfig", "FewConfig", "parse_value", "read_config"]
+__all__ = ["BuildConfig", "CompressConfig", "DataConfig", "FewConfig", "parse_value", "paths_from", "read_config"]
 
 
 class FewConfig(Frozen):
@@ -296,25 +296,30 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read config '{path}': {error}", hint="write one with: edgec init") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config '{path}' is not valid TOML: {error}", hint="correct the line") from error
-    data, model, calibrate = (table.get(section) for section in ("data", "model", "calibrate"))
-    for section, key in (
-        (data, "train"),
-        (data, "test"),
-        (data, "calibration"),
-        (data, "unlabelled"),
-        (data, "ood"),
-    ):
-        _resolve(section, key, path.parent)
-    for section, key, is_file in (
-        (table, "target", is_file_name),
-        (calibrate, "recipe", is_file_name),
-        (model, "name", is_onnx_file),
-        (model, "weights", _is_path),
-        (model, "preset", _is_path),
-    ):
-        _resolve(section, key, path.parent, when=is_file)
-    _resolve_zoo(model, path.parent)
+    for name, is_file in _PATHS.items():
+        section, _, key = name.rpartition(".")
+        _resolve(table.get(section) if section else table, key, path.parent, when=is_file)
+    _resolve_zoo(table.get("model"), path.parent)
     return table
+
+
+def paths_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name, whose relative paths count from the current folder, as a file in `folder` has them."""
+
+    def moved(name: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        zoo, _, place = value.partition(":")
+        if name == "model.name" and zoo in ZOOS and Path(place).is_dir():
+            return f"{zoo}:{_moved(place, folder)}"
+        return _moved(value, folder) if name in _PATHS and _PATHS[name](value) else value
+
+    return {name: moved(name, value) for name, value in settings.items()}
+
+
+def _moved(path: str, folder: Path) -> str:
+    given = Path(path).expanduser()
+    return str(given) if given.is_absolute() else Path(os.path.relpath(given, folder)).as_posix()
 
 
 def _expanded(text: str, path: Path) -> str:
@@ -334,7 +339,18 @@ def _is_path(value: str) -> bool:
     return bool(value) and not is_weights_enum(value)
 
 
-def _resolve(section: Any, key: str, folder: Path, *, when: Callable[[str], bool] = bool) -> None:
+_PATHS: Mapping[str, Callable[[str], bool]] = {
+    **{f"data.{name}": bool for name in ("train", "test", "calibration", "unlabelled", "ood")},
+    "target": is_file_name,
+    "calibrate.recipe": is_file_name,
+    "model.name": is_onnx_file,
+    "model.weights": _is_path,
+    "model.preset": _is_path,
+}
+"""Settings that hold a path, and which of their values are one."""
+
+
+def _resolve(section: Any, key: str, folder: Path, *, when: Callable[[str], bool]) -> None:
     """Lets a path count from a folder; a value of another kind is left for the schema to refuse."""
     if isinstance(section, dict) and isinstance(section.get(key), str) and when(section[key]):
         section[key] = str(folder / Path(section[key]).expanduser())

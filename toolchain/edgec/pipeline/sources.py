@@ -48,8 +48,8 @@ class Sources:
         """
         if self.stand_in is not None:
             self.progress.note(self.stand_in)
-        if (preset := self.plan.model.found_preset) is not None:
-            self.progress.note(f"model.input: what the config does not say is from '{preset.source}'")
+        if (told := self.plan.model.input_told) is not None:
+            self.progress.note(told)
         self.plan.config.gates.require_classes(self.labels)
         if self.plan.model.is_onnx:
             self._require_onnx()

@@ -46,6 +46,7 @@ _SUMMARY = (
     "corrupted_accuracy",
     "corrupted_worst_class_accuracy",
     "ood_auroc",
+    "multiply_adds",
     "size_bytes",
 )
 

@@ -79,7 +79,10 @@ def _shortened(labels: Sequence[str]) -> str:
 
 
 def _hint(found: Mapping[str, np.ndarray], images: int, classes: int) -> str:
-    sizes = {value.size // images for value in found.values() if value.dtype.kind == "f"}
+    rows = [value for value in found.values() if value.dtype.kind == "f"]
+    sizes = {value.size // images for value in rows if sum(side != 1 for side in value.shape[1:]) <= 1}
+    if rows and not sizes:
+        return "edgec takes classifiers of whole images: these are boxes, maps or features, as of a detector"
     if classes + 1 in sizes:
         return "one number more than classes: put the class that comes with it, such as 'background', into model.labels"
     if not sizes:

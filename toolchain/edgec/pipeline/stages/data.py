@@ -18,7 +18,7 @@ from edgec.pipeline.plan import IMAGES, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import StageKey
 
-__all__ = ["Facts", "Prepared", "key", "read", "run"]
+__all__ = ["Facts", "Prepared", "key", "prepare", "read", "run"]
 
 READS = (
     *(f"data.{name}" for name in ("embedded", "ood_count", "unlabelled_count", "few", "max_unreadable")),
@@ -68,23 +68,30 @@ def run(sources: Sources, folder: Path) -> Facts:
     """Draws, purifies, checks and stores the images that stages learn from.
 
     Raises:
+        DataError: As `prepare`.
+    """
+    images, facts = prepare(sources)
+    _save(folder / "few.npz", images.few)
+    _save(folder / "ood.npz", images.ood)
+    if images.unlabelled is not None:
+        _save(folder / "unlabelled.npz", images.unlabelled)
+    if images.calibration is not images.few:
+        _save(folder / "calibration.npz", images.calibration)
+    return facts
+
+
+def prepare(sources: Sources) -> tuple[Prepared, Facts]:
+    """Draws, purifies and checks; nothing is written.
+
+    Raises:
         DataError: Images are missing, unreadable or in two splits.
     """
-    from edgec.data import describe_draw, draw_few, purify, require_disjoint
+    from edgec.data import purify, require_disjoint
 
     plan = sources.plan
-    few = sources.train
-    if plan.data.few is not None:
-        draw = plan.data.few
-        few = draw_few(
-            few,
-            total=draw.total,
-            imbalance=draw.imbalance,
-            profile=draw.profile,
-            at_least=draw.at_least,
-            seed=plan.config.seed,
-        )
-        sources.progress.note(describe_draw(few, imbalance=draw.imbalance))
+    few, drawn = _drawn(sources)
+    for line in drawn:
+        sources.progress.note(line)
     given = {"train": few, "test": sources.test, "calibration": sources.calibration}
     splits = {name: samples for name, samples in given.items() if samples is not None}
     require_disjoint(*splits.values())
@@ -94,7 +101,6 @@ def run(sources: Sources, folder: Path) -> Facts:
     unlabelled = None
     if sources.unlabelled is not None:
         unlabelled, _ = purify(sources.unlabelled, against=list(splits.values()))
-        _save(folder / "unlabelled.npz", unlabelled)
     others = {} if unlabelled is None else {"unlabelled": unlabelled}
     ood, purity = purify(sources.ood, against=[*splits.values(), *others.values()])
     if not len(ood) and len(sources.ood):
@@ -102,10 +108,6 @@ def run(sources: Sources, folder: Path) -> Facts:
             f"none of {len(sources.ood)} {sources.ood.source} is left: all of them are images of the splits, or nearly",
             hint="give other images with --ood, or leave it out: then built-in ones are taken",
         )
-    _save(folder / "few.npz", few)
-    _save(folder / "ood.npz", ood)
-    if sources.calibration is not None:
-        _save(folder / "calibration.npz", sources.calibration)
     present = {**splits, "test": leaks.test, **others, "ood": ood}
     found = DataFacts(
         splits=tuple(_split(name, images) for name, images in present.items()),
@@ -116,7 +118,19 @@ def run(sources: Sources, folder: Path) -> Facts:
         contradictions=leaks.named_contradictions,
     )
     tested = None if leaks.tested is None else tuple(leaks.tested)
-    return Facts(labels=few.classes, data=found, tested=tested, notes=leaks.notes)
+    images = Prepared(few=few, unlabelled=unlabelled, ood=ood, calibration=sources.calibration or few)
+    return images, Facts(labels=few.classes, data=found, tested=tested, notes=(*drawn, *leaks.notes))
+
+
+def _drawn(sources: Sources) -> tuple[Samples, tuple[str, ...]]:
+    """The training images that are used, and how many that is where some are drawn."""
+    from edgec.data import describe_draw, draw_few
+
+    draw = sources.plan.data.few
+    if draw is None:
+        return sources.train, ()
+    few = draw_few(sources.train, **draw.model_dump(), seed=sources.plan.config.seed)
+    return few, (describe_draw(few, of=len(sources.train), imbalance=draw.imbalance),)
 
 
 def read(folder: Path) -> Prepared:

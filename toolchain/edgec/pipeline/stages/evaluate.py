@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from edgec.bench.energy import measure_energy
-from edgec.bench.footprint import peak_memory_mb, size_measurement
-from edgec.bench.latency import latency_measurements, measure_in_turns
-from edgec.bench.payoff import Payoff, compare_turns, payoff_note, profile_kernels, reasons
-from edgec.bench.repeats import FEWEST
-from edgec.core.compute import Compute
+from edgec.bench.footprint import size_measurement
 from edgec.core.errors import UnsupportedError
 from edgec.core.facts import LatencyCurve, OperatorLatency, ReliabilityBin
 from edgec.core.frozen import Frozen
-from edgec.core.host import describe_host, this_host
-from edgec.core.measurement import Machine, Measurement, Stage
+from edgec.core.host import describe_host
+from edgec.core.measurement import Measurement, Stage
 from edgec.core.samples import Samples
-from edgec.core.target import Quantization, Scheme
+from edgec.core.target import Quantization
 from edgec.evaluate.accuracy import (
     accuracy_measurements,
     agreement_measurement,
@@ -38,20 +33,16 @@ from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.remedies import explained
 from edgec.pipeline.robustness import RunningModel, robustness_measurements
 from edgec.pipeline.sources import Sources
+from edgec.pipeline.speed import speed_of, with_teacher
 from edgec.pipeline.stages import compress, data, export, quantize
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey
 from edgec.runtime import Session
 
-if TYPE_CHECKING:
-    from edgec.latency.roofline import Prediction
-
 __all__ = ["LOGITS", "Facts", "key", "run"]
 
 LOGITS = "logits.npz"
 
-SLOWEST = 10
-"""Operators that the report names."""
 NAMED = 5
 """Classes that an error names."""
 
@@ -59,7 +50,7 @@ NAMED = 5
 READS = (
     *MODEL_SETTINGS,
     *(f"config.{name}" for name in ("evaluate", "export", "quantize", "seed")),
-    *("target", "calibration", "accelerator", "data.ood_count", "data.max_unreadable"),
+    *("target", "calibration", "accelerator", "compresses", "data.ood_count", "data.max_unreadable"),
 )
 
 
@@ -129,18 +120,18 @@ def run(
     prior, prior_notes = prior_rows(sources, images, logits[Stage.TEACHER])
     sure_rows, sure_notes, unknown_below = _confidence(sources, images, models, logits, rows, temperature)
     robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models))
-    device_rows, operators, notes = _on_device(sources, models[Stage.ARTIFACT])
-    here_rows, curves, here_notes = _on_this_machine(sources, models)
+    with with_teacher(sources, models) as graphs:
+        speed = speed_of(sources, graphs)
     confusion = {stage: confusion_counts(scores, test.labels, sources.labels) for stage, scores in logits.items()}
     return Facts(
-        measurements=(*rows, *prior, *sure_rows, *robust_rows, *device_rows, *here_rows),
+        measurements=(*rows, *prior, *sure_rows, *robust_rows, *speed.measurements),
         rounded_to="float16" if sources.emulates_half else None,
         confusion={stage: tuple(map(tuple, counts.tolist())) for stage, counts in confusion.items()},
         reliability={stage: reliability_of(scores, test.labels) for stage, scores in logits.items()},
-        operators=tuple(operators),
-        curves=tuple(curves),
+        operators=speed.operators,
+        curves=speed.curves,
         loss=_loss(sources, images, models, logits, ranges),
-        notes=(*prior_notes, *sure_notes, *robust_notes, *notes, *here_notes),
+        notes=(*prior_notes, *sure_notes, *robust_notes, *speed.notes),
         unknown_below=unknown_below,
     )
 
@@ -263,86 +254,3 @@ def _require_finite(
         f"{stage.value} model: logits of {sum(counts)} of {len(test)} test images are not finite: class {named}{more}",
         hint=too_large if in_half else "look for weights or activations that are not finite in the model as given",
     )
-
-
-def _on_device(sources: Sources, artifact: Path) -> tuple[list[Measurement], list[OperatorLatency], list[str]]:
-    """What the profile predicts, where the device is not this machine."""
-    from edgec.latency.advice import advise
-    from edgec.latency.roofline import predict_latency
-
-    target = sources.plan.target
-    if target.compute is None:
-        return [], [], []
-    prediction = predict_latency(artifact, target)
-    operators = _operators(prediction, target.compute)
-    if target.family == "host":
-        return [], operators, list(advise(prediction, target.compute))
-    notes = [f"latency on {target.title} is predicted from its profile: no such device was at hand"]
-    if target.runtime.engine == "tensorrt":
-        notes.append("no TensorRT engine was built: engines fit one GPU and one TensorRT; the device builds its own")
-    notes += advise(prediction, target.compute)
-    return [prediction.measurement(Stage.ARTIFACT)], operators, notes
-
-
-def _operators(prediction: Prediction, compute: Compute) -> list[OperatorLatency]:
-    from edgec.latency.advice import advice_of
-
-    return [
-        OperatorLatency(name=cost.name, op=cost.op_type, ms=cost.latency_ms, advice=advice_of(cost, compute))
-        for cost in prediction.operators[:SLOWEST]
-    ]
-
-
-def _on_this_machine(
-    sources: Sources, models: Mapping[Stage, Path]
-) -> tuple[list[Measurement], list[LatencyCurve], list[str]]:
-    """Latency of one image, FP32 and as shipped, the memory that a process needs for it, and its energy if known."""
-    target, spec = sources.plan.target, sources.plan.model.input
-    is_target = target.family == "host"
-    here = {
-        "where": target.title if is_target else describe_host(),
-        "machine": Machine.TARGET if is_target else Machine.OTHER,
-    }
-    sessions = [sources.session(path) for path in models.values()]
-    tensor = sessions[0].feed(sources.test.pixels[np.arange(1)])
-    runs = [lambda session=session: session.logits(tensor) for session in sessions]
-    turns = dict(zip(models, measure_in_turns(runs, max_seconds=6.0), strict=True))
-    rows = [row for stage, taken in turns.items() for row in latency_measurements(taken.latency, stage=stage, **here)]
-    notes: list[str] = []
-    if is_target and target.quantization.scheme is not Scheme.FLOAT32 and not sources.plan.as_given:
-        payoff = compare_turns(turns[Stage.COMPRESSED], turns[Stage.ARTIFACT])
-        rows.append(payoff.measurement(where=target.title))
-        notes += _payoff_notes(payoff, target.quantization.scheme, models, tensor)
-    raw = sources.raw
-    # Of another machine one figure will do: it decides nothing.
-    times = FEWEST if is_target else 1
-    memory_mb = peak_memory_mb(models[Stage.ARTIFACT], spec, times=times, preprocessing_in_graph=raw)
-    rows.append(memory_mb.measurement("peak_memory_mb", "MB", **here))
-    energy_j, _ = measure_energy(dict(zip(models, runs, strict=True))[Stage.ARTIFACT], times=times)
-    rows += [energy_j.measurement("energy_j", "J", **here)] if energy_j else []
-    curves = [
-        LatencyCurve(
-            stage=stage,
-            where=here["where"],
-            n=taken.latency.runs,
-            quantiles_ms=_rounded(taken.latency.quantiles_ms),
-        )
-        for stage, taken in turns.items()
-    ]
-    return rows, curves, notes
-
-
-def _rounded(times_ms: Sequence[float]) -> tuple[float, ...]:
-    """To four digits: a picture needs no more."""
-    return tuple(float(f"{time_ms:.4g}") for time_ms in times_ms)
-
-
-def _payoff_notes(payoff: Payoff, scheme: Scheme, models: Mapping[Stage, Path], tensor: np.ndarray) -> list[str]:
-    """Says so where the scheme does not pay on the machine that is both builder and target, and why."""
-    if not (payoff.fails or payoff.is_open):
-        return []
-    why: list[str] = []
-    if payoff.fails:
-        fp32, artifact = (profile_kernels(models[stage], tensor) for stage in (Stage.COMPRESSED, Stage.ARTIFACT))
-        why = reasons(fp32, artifact, scheme=scheme, host=this_host())
-    return [payoff_note(payoff, why, scheme)]
