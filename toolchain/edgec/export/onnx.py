@@ -109,7 +109,7 @@ def _for_export(module: nn.Module) -> nn.Module:
     return copied
 
 
-def _plain_attention() -> AbstractContextManager[None]:
+def _plain_attention() -> AbstractContextManager[object]:
     """Attention as products and a softmax, which the graph has in any case.
 
     torch's fused kernel lays its output out otherwise: views of that which the model takes do not fit the graph's.
