@@ -148,7 +148,11 @@ class Zoo:
         """One model for some targets; builds share what no target changes."""
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
             folder = Path(place)
-            made = model.make(folder)
+            try:
+                made = model.make(folder)
+            except Exception:  # noqa: BLE001 - a library may fail in ways of its own: that model has no row
+                print(f"{model.name}: cannot be made: {traceback.format_exc(limit=-1)}", file=sys.stderr)
+                return
             for target in targets:
                 settings = (f'target="{target}"', *made.settings, *self._data(model, made))
                 if target in model.refused:
