@@ -18,17 +18,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from edgec.pipeline.device import Device
 from safetensors.torch import save_file
 from torch import Tensor
 
 from edgec.cli.build import parse_setting
 from edgec.core.progress import Silent
+from edgec.data import draw_few
 from edgec.learn.distill import augment
 from edgec.learn.prior import logit_shift
 from edgec.models.infer import logits_of, to_tensor
 from edgec.models.load import build_module
-from edgec.pipeline.config import read_config
+from edgec.pipeline.accelerator import Accelerator
+from edgec.pipeline.config import BuildConfig, read_config
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
@@ -55,8 +56,8 @@ def main() -> None:
         teacher = Tailed(name, given.imbalance, given.teacher_steps)
         figures: dict[str, dict[int, float]] = {}
         for seed in given.seeds[: 1 if given.quick else None]:
-            own = [*map(parse_setting, given.set), ("seed", seed), ("data.few.total", given.samples)]
-            for what, value in teacher.measured(own).items():
+            own = [*map(parse_setting, given.set), ("seed", seed)]
+            for what, value in teacher.measured(own, given.samples).items():
                 figures.setdefault(f"{name}: imbalance {given.imbalance:g}: {what}", {})[seed] = value
                 print(f"{name}, seed {seed}: {what} {value:.4f}", file=sys.stderr, flush=True)
         rows += [over_seeds(what, "share", values) for what, values in figures.items()]
@@ -77,12 +78,15 @@ class Tailed:
         if not self.weights.exists():
             self._train(steps)
 
-    def measured(self, settings: list[tuple[str, object]]) -> Mapping[str, float]:
+    def measured(self, settings: list[tuple[str, object]], samples: int) -> Mapping[str, float]:
         """Accuracies of teacher and student, as they are and adjusted; what the adjustment brings."""
-        given = [("model.weights", str(self.weights)), ("data.train", str(self.images))]
-        few = [("data.few.imbalance", self.imbalance)]
-        sources = Sources(plan_build(read_config(self.config, [*given, *few, *settings]), device=Device.AUTO), Silent())
         with tempfile.TemporaryDirectory() as folder:
+            few = Path(folder) / "few.npz"
+            given = [("model.weights", str(self.weights)), ("data.train", str(self.images))]
+            config = read_config(self.config, [*given, *settings])
+            self._draw(config, samples, few)
+            config = config.model_copy(update={"data": config.data.model_copy(update={"train": few, "few": None})})
+            sources = Sources(plan_build(config, accelerator=Accelerator.AUTO), Silent())
             data.run(sources, Path(folder))
             images = data.read(Path(folder))
         student = compressed(sources, images, variant="ours")
@@ -98,9 +102,15 @@ class Tailed:
                     found[f"{what}: {told} over balanced: {measure}"] = value - before[measure]
         return found
 
+    def _draw(self, config: BuildConfig, samples: int, output: Path) -> None:
+        """The few samples, with the tail of the teacher's training."""
+        whole = Sources(plan_build(config, accelerator=Accelerator.AUTO), Silent()).train
+        few = draw_few(whole, total=samples, imbalance=self.imbalance, seed=config.seed, order=whole.classes)
+        np.savez(output, images=few.decoded(), labels=few.labels, names=np.array(few.classes))
+
     def _cut(self) -> None:
         """Of each class in turn, fewer images, down to one part in `imbalance`."""
-        plan = plan_build(read_config(self.config), device=Device.AUTO)
+        plan = plan_build(read_config(self.config), accelerator=Accelerator.AUTO)
         whole = Sources(plan, Silent()).train
         rng, most, classes = np.random.default_rng(0), whole.counts.min(), len(whole.classes)
         counts = np.rint(most * self.imbalance ** (-np.arange(classes) / (classes - 1))).astype(int)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.core.declaration import is_file_name, read_declaration
 from edgec.core.errors import ConfigError, unknown_name
+from edgec.core.frozen import Frozen
 from edgec.core.resources import declarations
 
 __all__ = ["DEFAULT_RECIPE", "Recipe", "known_recipes", "load_recipe"]
@@ -19,7 +20,7 @@ __all__ = ["DEFAULT_RECIPE", "Recipe", "known_recipes", "load_recipe"]
 DEFAULT_RECIPE = "balanced"
 
 
-class Recipe(BaseModel):
+class Recipe(Frozen):
     """A calibration recipe, one TOML file.
 
     Attributes:
@@ -44,13 +45,11 @@ class Recipe(BaseModel):
         seed: Fixes the draw of images; the build's seed where there is none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     title: str
     budget: int = Field(default=512, ge=1)
     class_balance: Literal["balanced", "natural"] = "balanced"
-    class_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    class_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     sample_weights: Literal["by-class", "equal"] = "by-class"
     ood_share: float = Field(default=0.9, ge=0, le=1)
     ood_labels: Literal["eq4", "teacher"] = "eq4"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from edgec.core.frozen import Frozen
 from edgec.learn.config import DistillConfig, Error, Mix, OodShare, Schedule
 
 __all__ = [
@@ -68,7 +69,7 @@ class PractiseConfig(MirConfig):
     adaptor_steps: int = Field(default=8, ge=0)
 
 
-class FskdConfig(BaseModel):
+class FskdConfig(Frozen):
     """FSKD's least squares.
 
     Attributes:
@@ -77,13 +78,11 @@ class FskdConfig(BaseModel):
             the share of a channel's variance that is added to it. A layer with few positions is pulled the more.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     joint: float = Field(default=0.5, ge=0, le=1)
     ridge: float = Field(default=1.0, gt=0)
 
 
-class CdConfig(BaseModel):
+class CdConfig(Frozen):
     """CD's layer-wise regression and fine-tuning, with the paper's values for ResNets.
 
     Attributes:
@@ -97,8 +96,6 @@ class CdConfig(BaseModel):
         batch_size: Its images a step.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     joint: float = Field(default=0.5, ge=0, le=1)
     correction: float = Field(default=0.9, ge=0, le=1)
     layer_steps: int = Field(default=3000, ge=3)
@@ -108,7 +105,7 @@ class CdConfig(BaseModel):
     batch_size: int = Field(default=64, ge=1)
 
 
-class FinetuneConfig(BaseModel):
+class FinetuneConfig(Frozen):
     """The paper's values, but for the steps, which it does not give.
 
     Attributes:
@@ -119,8 +116,6 @@ class FinetuneConfig(BaseModel):
         eta: Weight of the OOD images' term in eq. 9.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     steps: int = Field(default=60, ge=1)
     check_every: int = Field(default=20, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
@@ -128,7 +123,7 @@ class FinetuneConfig(BaseModel):
     eta: float = Field(default=2.5, ge=0)
 
 
-class OefsmcConfig(BaseModel):
+class OefsmcConfig(Frozen):
     """What is added to the method.
 
     Attributes:
@@ -153,8 +148,6 @@ class OefsmcConfig(BaseModel):
         recovery: How to distil jointly.
         finetune: Eq. 9.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     like: Literal["ours", "paper"] = "ours"
     parts: tuple[Part, ...] = ("compression",)

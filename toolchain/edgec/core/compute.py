@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from edgec.core.frozen import Frozen
 
 __all__ = ["Compute", "Efficiency", "Fill", "Fitted", "Resident", "Waste"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Efficiency(_Frozen):
+class Efficiency(Frozen):
     """Share of the peak that large operators of a class reach once their launch is paid.
 
     Beyond 1 where the runtime multiplies less than is counted, or where the nominal peak is too low.
@@ -65,7 +63,7 @@ ProductClass: TypeAlias = Literal[
 """Classes of operator that multiply."""
 
 
-class Waste(_Frozen):
+class Waste(Frozen):
     """What products cost beside their multiplications, counted in these.
 
     For M rows, N outputs and K terms, that is MN `per_output` + MK `per_input` + M `per_row` + NK `per_weight`.
@@ -104,7 +102,7 @@ class Fill(Waste):
         return own.get(kind, self)
 
 
-class Resident(_Frozen):
+class Resident(Frozen):
     """What small nets gain: their weights are in a cache still when the next image comes."""
 
     up_to_mb: float = Field(gt=0)
@@ -113,7 +111,7 @@ class Resident(_Frozen):
     """At which they come from there."""
 
 
-class Fitted(_Frozen):
+class Fitted(Frozen):
     """Sizes of the whole nets that the figures were fitted to, in 10^9 multiply-adds of an inference.
 
     A profile that was fitted to single operators has none: they are no smaller in a small net.
@@ -128,7 +126,7 @@ class Fitted(_Frozen):
         return max(least - size, size - most, 0.0) / max(most - least, math.log(2))
 
 
-class Compute(_Frozen):
+class Compute(Frozen):
     """Dense peaks and the roofline's parameters; None where the device has no such unit."""
 
     fp32_tflops: float = Field(gt=0)

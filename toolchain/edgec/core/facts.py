@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from edgec.core.frozen import Frozen
 from edgec.core.measurement import Stage
 
 __all__ = [
@@ -15,7 +16,6 @@ __all__ = [
     "Effect",
     "Finding",
     "FloatOperator",
-    "Frozen",
     "LatencyCurve",
     "LayerSensitivity",
     "OperatorLatency",
@@ -26,12 +26,6 @@ __all__ = [
     "Split",
     "TensorRTCheck",
 ]
-
-
-class Frozen(BaseModel):
-    """A value that is read and never changed; a field that nobody knows is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Split(Frozen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pydantic import BaseModel, ConfigDict
+from edgec.core.frozen import Frozen
 
 __all__ = ["Kind", "Machine", "Measurement", "Stage"]
 
@@ -35,7 +35,7 @@ class Machine(str, Enum):
     """Another one, such as the one that built the bundle."""
 
 
-class Measurement(BaseModel):
+class Measurement(Frozen):
     """One row of `report.json`.
 
     Attributes:
@@ -47,8 +47,6 @@ class Measurement(BaseModel):
         where: The machine or runtime that the number speaks of, for people.
         machine: Whose speed, memory or energy it is; None for what is not a machine's, such as accuracy and size.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: Stage
     name: str

@@ -6,12 +6,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from edgec.core.compute import RELATED, Compute
 from edgec.core.declaration import field_names, is_file_name, read_declaration
 from edgec.core.errors import unknown_name
+from edgec.core.frozen import Frozen
 from edgec.core.host import Host, this_host
 from edgec.core.resources import declarations
 
@@ -57,11 +58,7 @@ class Scheme(str, Enum):
         return self in (Scheme.S8S8, Scheme.U8S8)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Runtime(_Frozen):
+class Runtime(Frozen):
     """What runs the model there."""
 
     engine: EngineName
@@ -88,7 +85,7 @@ class Runtime(_Frozen):
         return self.python is None or int(self.python.partition(".")[2]) >= LEAST_PYTHON[1]
 
 
-class Quantization(_Frozen):
+class Quantization(Frozen):
     """Which scheme is fast there."""
 
     scheme: Scheme
@@ -115,18 +112,18 @@ class Quantization(_Frozen):
         return self
 
 
-class Rules(_Frozen):
+class Rules(Frozen):
     """What pruning must respect."""
 
     channel_multiple: int = Field(default=1, ge=1)
-    """Pruned layers keep a multiple of it of their channels, where they are wide enough."""
+    """The number of channels that a pruned layer keeps is a multiple of this, where the layer is wide enough."""
     depthwise_multiple: int | None = Field(default=None, ge=1)
-    """The same of channels that a depthwise convolution filters: a multiple of both is kept. None: no other."""
+    """As `channel_multiple`, for channels that a depthwise convolution filters: both numbers divide what is kept."""
     dla: bool = False
     """The graph is to run on the deep-learning accelerator: the linter looks for what that does not take."""
 
 
-class Gpu(_Frozen):
+class Gpu(Frozen):
     """The GPU. Engines are built for, and cached by, its compute capability."""
 
     compute_capability: str = Field(pattern=r"^\d+\.\d$")
@@ -136,10 +133,10 @@ class Gpu(_Frozen):
     dla_units: int = Field(default=0, ge=0)
     """Deep-learning accelerators beside the GPU."""
     dla_restored: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
-    """The TensorRT from which on these accelerators are built for again: those after 10.7 do not."""
+    """The first TensorRT after 10.7 that builds for these accelerators again; None where none does."""
 
 
-class Source(_Frozen):
+class Source(Frozen):
     """Who says so. `derived` marks figures that nobody published: computed, fitted or remembered by us."""
 
     fields: tuple[str, ...] = Field(min_length=1)
@@ -148,7 +145,7 @@ class Source(_Frozen):
     derived: bool = False
 
 
-class Target(_Frozen):
+class Target(Frozen):
     """A device profile, one TOML file."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -173,7 +170,7 @@ class Target(_Frozen):
         if self.runtime.engine == "tensorrt" and scheme is Scheme.U8S8:
             raise ValueError("scheme 'u8s8' with engine 'tensorrt', which takes zero-point 0 only; expected 's8s8'")
         if self.quantization.float_type == "float16" and self.runtime.engine != "tensorrt":
-            raise ValueError(f"rest 'float16' with engine '{self.runtime.engine}'; expected engine 'tensorrt'")
+            raise ValueError(f"float_type 'float16' with engine '{self.runtime.engine}'; expected engine 'tensorrt'")
         if self.compute and scheme.is_int8 and self.compute.int8_tops is None:
             raise ValueError(f"scheme '{scheme.value}' needs compute.int8_tops")
         if self.compute and scheme is Scheme.FLOAT16 and self.compute.fp16_tflops is None:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.core.errors import ConfigError
+from edgec.core.frozen import Frozen
 
 __all__ = ["Grouping", "Groups"]
 
@@ -17,7 +18,7 @@ Groups = tuple[str | None, ...]
 """A key per image; None for one that belongs with no other."""
 
 
-class Grouping(BaseModel):
+class Grouping(Frozen):
     """Where an image's group is read from. Of a file that has a folder and a pattern to go by, both together are it.
 
     Attributes:
@@ -26,8 +27,6 @@ class Grouping(BaseModel):
             first pair of brackets holds, or all that it matches.
         array: Of an `.npz` the name of an array of strings or whole numbers, one for each image.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: int | None = Field(default=None, ge=1)
     pattern: str | None = None

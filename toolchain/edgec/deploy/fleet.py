@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.core.declaration import read_declaration
 from edgec.core.errors import ConfigError, unknown_name
+from edgec.core.frozen import Frozen
 from edgec.deploy.address import Address
 
 __all__ = ["Defaults", "Device", "Fleet", "chosen", "read_fleet"]
@@ -18,11 +19,7 @@ __all__ = ["Defaults", "Device", "Fleet", "chosen", "read_fleet"]
 _Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Defaults(_Frozen):
+class Defaults(Frozen):
     """What holds for every device that does not say otherwise.
 
     Attributes:
@@ -72,7 +69,7 @@ class Device(Defaults):
         return Address.parse(self.url)
 
 
-class Fleet(_Frozen):
+class Fleet(Frozen):
     """The file."""
 
     defaults: Defaults = Defaults()

@@ -21,12 +21,13 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from edgec.core.declaration import read_declaration
 from edgec.core.errors import ConfigError, IntegrityError
 from edgec.core.files import read_json, write_json
+from edgec.core.frozen import Frozen
 from edgec.package import Manifest, Trust
 
 __all__ = ["POLICY", "SitePolicy", "read_policy", "require_not_expired", "require_not_lower"]
@@ -36,11 +37,7 @@ _LOOSE = stat.S_IWGRP | stat.S_IWOTH
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SitePolicy(_Frozen):
+class SitePolicy(Frozen):
     """A `[[site]]`.
 
     Attributes:
@@ -120,7 +117,7 @@ class SitePolicy(_Frozen):
             raise ConfigError(f"cannot read '{self.memory}'", hint="it holds the highest release that ran") from error
 
 
-class _Policy(_Frozen):
+class _Policy(Frozen):
     site: tuple[SitePolicy, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

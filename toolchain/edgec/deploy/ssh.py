@@ -198,7 +198,7 @@ class Connection:
                 hint=f"on the device: python3 -m venv {python} && {python}/bin/pip install edgec; or name its python",
             )
         if exit_status is None and not said:
-            return CutError(f"'{address}': the connection was lost", hint="deploy again: an upload is resumed")
+            return CutError(f"'{address}': the connection was lost", hint="try again: an upload is resumed")
         lines = said.splitlines() or ["edgec ended there without a word"]
         named = {word: line for line in lines for word in ("error:", "hint:") if line.startswith(word)}
         message = named.get("error:", lines[-1]).removeprefix("error:").strip()
@@ -247,7 +247,7 @@ class Dialogue:
             self._process.stdin.write(data)
             await self._process.stdin.drain()
         except (_asyncssh().Error, OSError) as error:
-            raise CutError("the connection was lost", hint="deploy again: an upload is resumed") from error
+            raise CutError("the connection was lost", hint="try again: an upload is resumed") from error
 
     async def hear(self, kind: type[LineT]) -> LineT:
         """The next line.

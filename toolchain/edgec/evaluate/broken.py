@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgec.core.errors import IntegrityError
+from edgec.core.frozen import Frozen
 from edgec.core.measurement import Stage
 from edgec.core.samples import Samples
 from edgec.runtime.session import softmax
@@ -35,18 +36,14 @@ _DIGITS = 16
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Answer(_Frozen):
+class Answer(Frozen):
     """The class that a model gave, and how sure it was."""
 
     label: str
     score: Share
 
 
-class BrokenImage(_Frozen):
+class BrokenImage(Frozen):
     """One image.
 
     Attributes:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
 from edgec.core.errors import unknown_name
+from edgec.core.frozen import Frozen
 
 __all__ = ["Gates", "Policy", "require_share"]
 
@@ -41,7 +42,7 @@ class Policy(str, Enum):
     """A gate passes where it is proven that it holds."""
 
 
-class Gates(BaseModel):
+class Gates(Frozen):
     """What the artifact must reach; a gate that is None is not checked. Accuracies, drops and errors are shares.
 
     `min_…` and `max_…` bound the measurement that the rest of the name says. A drop is the teacher's accuracy minus
@@ -59,8 +60,6 @@ class Gates(BaseModel):
         policies: Of single gates, by name.
         allow_predicted: Whether a predicted number may pass or fail a gate, where none was measured on the target.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_accuracy: Share | None = None
     min_worst_class_accuracy: Share | None = None

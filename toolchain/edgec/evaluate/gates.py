@@ -7,9 +7,9 @@ from dataclasses import replace
 from enum import Enum
 from itertools import groupby
 
-from pydantic import BaseModel, ConfigDict
 from typing_extensions import Self
 
+from edgec.core.frozen import Frozen
 from edgec.core.measurement import Kind, Measurement
 from edgec.evaluate.asked import Asked, ask, prove
 from edgec.evaluate.gate_settings import Gates, Policy
@@ -45,10 +45,8 @@ class Verdict(str, Enum):
     INCONCLUSIVE = "inconclusive"
 
 
-class GateResult(BaseModel):
+class GateResult(Frozen):
     """One gate against one number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """The gate's name in the config."""
@@ -75,10 +73,8 @@ class GateResult(BaseModel):
     """Whether the number is the bundle's word: it was neither counted again nor measured for this check."""
 
 
-class Check(BaseModel):
+class Check(Frozen):
     """What `edgec check --json` prints."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     passed: bool
     """Whether nothing blocks."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from edgec.core.frozen import Frozen
 from edgec.core.wording import format_share, join_names
 from edgec.evaluate.intervals import paired_interval, paired_p_value
 from edgec.evaluate.paired import outcomes_by_class
@@ -24,11 +25,7 @@ _NAMED = 3
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClassLoss(_Frozen):
+class ClassLoss(Frozen):
     """The share of its test images that a class lost, more than chance explains."""
 
     label: str
@@ -36,7 +33,7 @@ class ClassLoss(_Frozen):
     n: int = Field(ge=1)
 
 
-class Remedy(_Frozen):
+class Remedy(Frozen):
     """A setting that was tried.
 
     Attributes:
@@ -50,7 +47,7 @@ class Remedy(_Frozen):
     failure: str | None = None
 
 
-class Loss(_Frozen):
+class Loss(Frozen):
     """What was lost against FP32 on the test images.
 
     Attributes:

@@ -15,7 +15,6 @@ from edgec.core.facts import (
     CalibrationFacts,
     DataFacts,
     Effect,
-    Frozen,
     LatencyCurve,
     LayerSensitivity,
     OperatorLatency,
@@ -23,6 +22,7 @@ from edgec.core.facts import (
     SizePart,
     TensorRTCheck,
 )
+from edgec.core.frozen import Frozen
 from edgec.core.inputs import InputSpec
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.evaluate.gate_settings import Gates

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, JsonValue
 
-from edgec.core.facts import Frozen
+from edgec.core.frozen import Frozen
 from edgec.core.inputs import InputSpec
 from edgec.core.samples import even_positions
 from edgec.evaluate.intervals import wilson_interval

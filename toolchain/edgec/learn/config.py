@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from edgec.core.frozen import Frozen
 
 __all__ = ["Budget", "DistillConfig", "Error", "MimicConfig", "Mix", "OodShare", "Schedule"]
 
@@ -14,7 +16,7 @@ Mix = Literal["across", "within", "off"]
 OodShare = Literal["constant", "falls"]
 
 
-class Budget(BaseModel):
+class Budget(Frozen):
     """What every method is given alike, the plain one and ours.
 
     Attributes:
@@ -24,15 +26,13 @@ class Budget(BaseModel):
         flip: Training images are mirrored at random.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     keep_flops: float = Field(default=0.5, gt=0, le=1)
     steps: int = Field(default=1000, ge=1)
     shift: float = Field(default=0.125, ge=0, le=0.5)
     flip: bool = True
 
 
-class MimicConfig(BaseModel):
+class MimicConfig(Frozen):
     """What a net that mimics the teacher is shown, and what of it counts.
 
     Attributes:
@@ -50,8 +50,6 @@ class MimicConfig(BaseModel):
         mix: Whether each image is blended with another one `across` its batch, `within` its kind (few samples with few
             samples, OOD images with OOD images), or not (`off`). The teacher sees the same blend.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     few_per_step: int = Field(default=32, ge=1)
     ood_per_step: int = Field(default=32, ge=1)

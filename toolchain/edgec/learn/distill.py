@@ -7,7 +7,7 @@ MiR (arXiv 2201.02620) and, where asked for, the logits' divergence of Hinton et
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from typing_extensions import assert_never
 
 from edgec.core.progress import Progress
-from edgec.learn.config import Budget, DistillConfig, MimicConfig, Mix
+from edgec.learn.config import Budget, DistillConfig, Error, MimicConfig, Mix
 from edgec.models.infer import placed
 from edgec.models.taps import common_inputs, find_tap, tapped
 
@@ -202,10 +202,10 @@ def mimic_loss(student: Seen, teacher: Seen, share: Float[Tensor, "batch"], *, c
     Returns:
         The loss, a scalar.
     """
-    of = _relative_error if config.error == "relative" else _squared_error
-    error = of(student.features, teacher.features)
+    error_of = _ERRORS[config.error]
+    error = error_of(student.features, teacher.features)
     if teacher.between:
-        errors = [of(*pair) for pair in zip(student.between, teacher.between, strict=True)]
+        errors = [error_of(*pair) for pair in zip(student.between, teacher.between, strict=True)]
         error = error + config.between_weight * torch.stack(errors).mean(0)
     heat = config.temperature
     divergence = F.kl_div(
@@ -223,6 +223,9 @@ def _relative_error(got: Float[Tensor, "batch ..."], wanted: Float[Tensor, "batc
 
 def _squared_error(got: Float[Tensor, "batch ..."], wanted: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch"]:
     return F.mse_loss(got, wanted, reduction="none").sum(tuple(range(1, got.ndim))).float() / got[0].numel()
+
+
+_ERRORS: Mapping[Error, Callable[[Tensor, Tensor], Tensor]] = {"relative": _relative_error, "squared": _squared_error}
 
 
 def _learning(student: nn.Module) -> nn.Module:

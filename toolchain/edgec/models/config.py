@@ -6,17 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
+from edgec.core.frozen import Frozen
 from edgec.core.inputs import InputSpec
 from edgec.models.onnx.kinds import refuse_file
 from edgec.models.own_input import onnx_preset, timm_preset, transformers_preset, without_size
@@ -40,7 +33,7 @@ class Opsets(NamedTuple):
     most: int | None = None
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Frozen):
     """The teacher.
 
     Attributes:
@@ -63,12 +56,10 @@ class ModelConfig(BaseModel):
             ONNX file, timm's `pretrained_cfg`, or the `config.json` of transformers.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     weights: Path | None = None
     checkpoint: str | None = None
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     output: str | None = None
     labels: tuple[str, ...] | None = None
     trained_on: TrainedOn = "balanced"

@@ -9,12 +9,13 @@ from collections import Counter
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec import __version__
 from edgec.core.digest import digest_bytes
 from edgec.core.errors import IntegrityError
+from edgec.core.frozen import Frozen
 from edgec.core.inputs import InputSpec
 from edgec.core.target import EngineName, Scheme
 
@@ -58,11 +59,7 @@ _MAX_RELEASE = 2**53 - 1
 """What every JSON reader holds exactly."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TargetEntry(_Frozen):
+class TargetEntry(Frozen):
     """The device profile that the bundle was built for, and the digest of that profile."""
 
     name: str
@@ -70,14 +67,14 @@ class TargetEntry(_Frozen):
     digest: Digest
 
 
-class OutputEntry(_Frozen):
+class OutputEntry(Frozen):
     """The graph's output: logits, float32 [n, classes], in the order of the manifest's labels."""
 
     name: str
     kind: Literal["logits"] = "logits"
 
 
-class ModelEntry(_Frozen):
+class ModelEntry(Frozen):
     """The file that runs."""
 
     file: str = "model.onnx"
@@ -86,7 +83,7 @@ class ModelEntry(_Frozen):
     opset: int = Field(ge=13, le=24)
 
 
-class CheckEntry(_Frozen):
+class CheckEntry(Frozen):
     """What was proven of the graph without the device: by which package, whether it was, and the verdict in words."""
 
     tool: str | None
@@ -94,7 +91,7 @@ class CheckEntry(_Frozen):
     note: str
 
 
-class UnknownEntry(_Frozen):
+class UnknownEntry(Frozen):
     """When a picture is of none of the classes.
 
     Attributes:
@@ -110,7 +107,7 @@ class UnknownEntry(_Frozen):
     foreign: float | None = None
 
 
-class BuildPlan(_Frozen):
+class BuildPlan(Frozen):
     """How the engine is made on the device; paths are relative to the bundle.
 
     Engines fit one TensorRT version and one compute capability, so none is shipped.
@@ -121,7 +118,7 @@ class BuildPlan(_Frozen):
     check: CheckEntry | None = None
 
 
-class RuntimeEntry(_Frozen):
+class RuntimeEntry(Frozen):
     """What runs the model on the device.
 
     Attributes:
@@ -139,7 +136,7 @@ class RuntimeEntry(_Frozen):
     build_plan: BuildPlan | None = None
 
 
-class StageEntry(_Frozen):
+class StageEntry(Frozen):
     """One stage of the build: its cache key, the digests of its config and inputs, and facts for people."""
 
     name: str
@@ -149,7 +146,7 @@ class StageEntry(_Frozen):
     facts: Facts = Field(default_factory=dict)
 
 
-class FileEntry(_Frozen):
+class FileEntry(Frozen):
     """Identity of a file's contents."""
 
     sha256: Digest
@@ -161,7 +158,7 @@ class FileEntry(_Frozen):
         return cls(sha256=digest_bytes(data), bytes=len(data))
 
 
-class Description(_Frozen):
+class Description(Frozen):
     """All that a manifest says but for the digests of the files.
 
     It holds no time, no host name and no absolute path: equal builds describe themselves in equal bytes.

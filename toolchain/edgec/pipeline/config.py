@@ -10,12 +10,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.compress.config import OefsmcConfig, Variant
 from edgec.core.declaration import bind, is_file_name
 from edgec.core.errors import ConfigError
+from edgec.core.frozen import Frozen
 from edgec.data.groups import Grouping
 from edgec.evaluate.gate_settings import Gates
 from edgec.learn.config import Budget
@@ -32,11 +33,7 @@ else:
 __all__ = ["BuildConfig", "CompressConfig", "DataConfig", "FewConfig", "parse_value", "paths_from", "read_config"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FewConfig(_Frozen):
+class FewConfig(Frozen):
     """A few-sample draw from a larger training set, to try the tool on data that is not scarce.
 
     Attributes:
@@ -52,7 +49,7 @@ class FewConfig(_Frozen):
     at_least: Literal[0, 1] = 1
 
 
-class DataConfig(_Frozen):
+class DataConfig(Frozen):
     """Where the images are.
 
     Attributes:
@@ -136,13 +133,13 @@ class CompressConfig(Budget):
         return values
 
 
-class CalibrateConfig(_Frozen):
+class CalibrateConfig(Frozen):
     """Which recipe: a name from `calibration/`, or a file of your own."""
 
     recipe: str = "balanced"
 
 
-class ExportConfig(_Frozen):
+class ExportConfig(Frozen):
     """The graph.
 
     Attributes:
@@ -158,7 +155,7 @@ class ExportConfig(_Frozen):
     adjust_logits: float = Field(default=1.0, ge=0)
 
 
-class EvaluateConfig(_Frozen):
+class EvaluateConfig(Frozen):
     """What is measured besides accuracy, size and speed; of the teacher and of the file that ships.
 
     Attributes:
@@ -174,7 +171,7 @@ class EvaluateConfig(_Frozen):
     unknown: float = Field(default=0.05, ge=0, lt=1)
 
 
-class PackageConfig(_Frozen):
+class PackageConfig(Frozen):
     """What the bundle says of itself.
 
     Attributes:
@@ -187,7 +184,7 @@ class PackageConfig(_Frozen):
     expires: date | None = None
 
 
-class ReportConfig(_Frozen):
+class ReportConfig(Frozen):
     """What the report shows besides numbers.
 
     Attributes:
@@ -199,7 +196,7 @@ class ReportConfig(_Frozen):
     images: bool = True
 
 
-class BuildConfig(_Frozen):
+class BuildConfig(Frozen):
     """A build, whole.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from edgec.core.frozen import Frozen
 from edgec.core.target import Target
 from edgec.learn.config import MimicConfig
 
@@ -30,7 +31,7 @@ class TrainConfig(MimicConfig):
     flip: bool = True
 
 
-class QuantizeConfig(BaseModel):
+class QuantizeConfig(Frozen):
     """From ranges to integers.
 
     Attributes:
@@ -49,8 +50,6 @@ class QuantizeConfig(BaseModel):
             activations that this takes stay in floating point, and the build fails where it cannot be kept. Judged on
             the file, with the few samples and the OOD images.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheme: Literal["float32", "float16", "s8s8", "u8s8"] | None = None
     weight_bits: Literal[4, 8] | None = None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator
+
+from edgec.core.frozen import Frozen
 
 __all__ = ["Lists"]
 
 
-class Lists(BaseModel):
+class Lists(Frozen):
     """What is given twice counts once; only a list that is empty by default may be."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @field_validator("*")
     @classmethod

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from edgec.core.classifier import Classifier
+from edgec.core.frozen import Frozen
 from edgec.core.measurement import Stage
 from edgec.core.samples import Samples
 from edgec.evaluate.accuracy import accuracy_measurements
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Inapplicable", "Score", "score_fields"]
 
 
-class Score(BaseModel):
+class Score(Frozen):
     """What a classifier reaches on the test images, as shares from 0 to 1.
 
     Attributes:
@@ -29,8 +29,6 @@ class Score(BaseModel):
         class_accuracy: By class, for those that have test images.
         images: Test images.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     accuracy: float
     worst_class_accuracy: float
@@ -42,10 +40,8 @@ class Score(BaseModel):
     images: int
 
 
-class Inapplicable(BaseModel):
+class Inapplicable(Frozen):
     """Why a method cannot compress this model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: str
 

@@ -13,7 +13,7 @@ from edgec.compress.config import Variant
 from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_bytes
 from edgec.core.errors import ContractError
-from edgec.core.facts import Frozen
+from edgec.core.frozen import Frozen
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data

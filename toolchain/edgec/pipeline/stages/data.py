@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgec.core.errors import DataError
-from edgec.core.facts import DataFacts, Frozen, Overlap, Split
+from edgec.core.facts import DataFacts, Overlap, Split
+from edgec.core.frozen import Frozen
 from edgec.core.samples import Images, Samples
 from edgec.pipeline.leaking import leaking
 from edgec.pipeline.plan import IMAGES, Plan

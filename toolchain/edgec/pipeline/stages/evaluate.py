@@ -11,7 +11,8 @@ import numpy as np
 
 from edgec.bench.footprint import size_measurement
 from edgec.core.errors import UnsupportedError
-from edgec.core.facts import Frozen, LatencyCurve, OperatorLatency, ReliabilityBin
+from edgec.core.facts import LatencyCurve, OperatorLatency, ReliabilityBin
+from edgec.core.frozen import Frozen
 from edgec.core.host import describe_host
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.samples import Samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from edgec.core.facts import Frozen
+from edgec.core.frozen import Frozen
 from edgec.pipeline.agreement import require_agreement, require_same_classes
 from edgec.pipeline.confidence import match_teacher, take_prior_out
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan

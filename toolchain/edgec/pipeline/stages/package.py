@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import BaseModel, JsonValue
 
 from edgec.core.digest import digest_file, digest_value
-from edgec.core.facts import DataFacts, Frozen
+from edgec.core.facts import DataFacts
+from edgec.core.frozen import Frozen
 from edgec.core.measurement import Measurement, Stage
 from edgec.core.target import without_edgec
 from edgec.core.versions import tool_versions

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from edgec.core.facts import Effect, Frozen, LayerSensitivity
+from edgec.core.facts import Effect, LayerSensitivity
+from edgec.core.frozen import Frozen
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import calibrate, data, export

@@ -7,7 +7,7 @@ import time
 from pydantic import RootModel
 
 from edgec.core.errors import UnsupportedError
-from edgec.core.facts import Frozen
+from edgec.core.frozen import Frozen
 from edgec.core.progress import Progress
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from edgec.core.frozen import Frozen
 from edgec.study.imbalance.compression import parse_compression
 from edgec.study.lists import Lists
 
@@ -65,7 +66,7 @@ class Cell:
         return Cell(draw=self.draw, compression="none")
 
 
-class Training(BaseModel):
+class Training(Frozen):
     """How every net is trained, and trained on once it is compressed; SGD with momentum, one cycle.
 
     Attributes:
@@ -76,8 +77,6 @@ class Training(BaseModel):
         learning_rate: Its peak, the paper's.
         weight_decay: The paper's.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(default=200, ge=1)
     epochs: int | None = Field(default=None, ge=1)

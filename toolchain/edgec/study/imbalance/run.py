@@ -14,7 +14,7 @@ from pydantic import BaseModel, RootModel
 
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, UnsupportedError
-from edgec.core.facts import Frozen
+from edgec.core.frozen import Frozen
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
 from edgec.pipeline.leaking import leaking
