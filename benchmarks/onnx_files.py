@@ -44,17 +44,18 @@ class OnnxFile:
     told: str = ""
 
 
-def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [count, 16, 16, 3] of three classes, patterns under noise, and their labels."""
-    rng, labels = np.random.default_rng(seed), np.arange(count) % 3
-    patterns = np.random.default_rng(9).integers(0, 256, (3, 4, 4, 3))
-    noisy = np.kron(patterns[labels], np.ones((1, 4, 4, 1))) + rng.normal(0, 60, (count, SIZE, SIZE, 3))
+def images(count: int, seed: int, *, classes: int = len(CLASSES), side: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [count, side, side, 3] of some classes, patterns under noise, and their labels; four divides the side."""
+    rng, labels = np.random.default_rng(seed), np.arange(count) % classes
+    patterns = np.random.default_rng(9).integers(0, 256, (classes, 4, 4, 3))
+    block = np.ones((1, side // 4, side // 4, 1))
+    noisy = np.kron(patterns[labels], block) + rng.normal(0, 60, (count, side, side, 3))
     return noisy.clip(0, 255).astype(np.uint8), labels
 
 
-def input_setting(*, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> str:
+def input_setting(*, mean: Sequence[float] = MEAN, std: Sequence[float] = STD, side: int = SIZE) -> str:
     """What a build is told of the images."""
-    return f"model.input={{height={SIZE},width={SIZE},channels=3,mean={list(mean)},std={list(std)}}}"
+    return f"model.input={{height={side},width={side},channels=3,mean={list(mean)},std={list(std)}}}"
 
 
 @cache

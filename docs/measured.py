@@ -43,12 +43,17 @@ COMMANDS = {
     "hostile_peers": "python benchmarks/hostile_peers.py",
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
+    "zoo": "python benchmarks/zoo.py",
+    "tailed": "python benchmarks/tailed.py fashion-resnet8 cifar10-resnet20",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
 _TEMPERATURE = re.compile(
     r"temperature of (?P<by>[\d.]+), fitted to the teacher: calibration error (?P<before>[\d.]+ %) without it, "
     r"(?P<after>[\d.]+ %) with it, (?P<teacher>[\d.]+ %) of the teacher"
 )
+SAME_CLASS = 0.999
+"""Share of the images to which a graph must give the class of the model as given."""
+REFUSED_S = 5.0
 _SAID = {
     "silent": "nothing",
     "told": "that something was lost, and where",
@@ -287,6 +292,39 @@ def _pixels() -> str:
     return f"{table('pixels', by=('library', 'settings'), columns=columns)}\n\n{source('pixels')}"
 
 
+def _zoo() -> str:
+    """A line for each library: how many build and agree for each target, and what does not."""
+    require_measured("zoo")
+    rows = [row for run in read_runs(RESULTS / "zoo.json") for row in run.rows]
+    built = [row for row in rows if row.unit == "same class"]
+    targets = tuple(dict.fromkeys(row.what.rpartition(": ")[2] for row in built))
+    groups = tuple(dict.fromkeys(row.what.partition(": ")[0] for row in built))
+
+    def cell(group: str, target: str) -> str:
+        found = [row for row in built if row.what.startswith(f"{group}: ") and row.what.endswith(f": {target}")]
+        failed = [row.what.split(": ")[1] for row in found if row.value < SAME_CLASS]
+        return f"{len(found) - len(failed)} of {len(found)}" + (f" (not {', '.join(failed)})" if failed else "")
+
+    body = [(group, *(cell(group, target) for target in targets)) for group in groups]
+    refused = [row for row in rows if row.unit == "s, processor"]
+    in_time = [row for row in refused if 0 < row.value <= REFUSED_S]
+    longest = max((row.value for row in in_time), default=0.0)
+    told = (
+        f"{len(in_time)} of {len(refused)} files and targets that do not fit were refused in words within "
+        f"{REFUSED_S:g} s of processor time; the slowest took {longest:.1f} s."
+    )
+    return f"{markdown(('from', *targets), body)}\n\n{told} {source('zoo')}"
+
+
+def _tailed() -> str:
+    """Accuracies, and what the adjustment brings in pairs of the same seed."""
+    columns = tuple(
+        Column(head=head, quantity=head, form=interval_over_seeds) for head in ("accuracy", "tail", "worst class")
+    )
+    by = ("set", "imbalance of training", "classifier", "`model.trained_on`")
+    return table("tailed", by=by, columns=columns)
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -317,8 +355,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-int8": _int8,
     "results-latency": _latency,
     "results-mutations": _mutations,
+    "results-tailed": _tailed,
     "results-temperature": _temperature,
     "results-hostile-peers": _hostile_peers,
     "results-gaps": _gaps,
     "results-hostile-clients": _hostile_clients,
+    "zoo": _zoo,
 }

@@ -21,6 +21,7 @@ from edgec.runtime.prediction import Prediction
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+    from torch import nn
 
     from edgec.core.images import Picture
     from edgec.core.measurement import Measurement
@@ -223,6 +224,7 @@ class Model:
 def build(
     config: Place | Mapping[str, Any] | None = None,
     *,
+    model: nn.Module | None = None,
     target: Place | None = None,
     output: Place | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -235,6 +237,7 @@ def build(
 
     Args:
         config: An `edgec.toml`, or a mapping with its tables; None builds the demonstration on handwritten digits.
+        model: A trained classifier, in place of the config's `model.name` and `model.weights`; it is left as it is.
         target: Device profile, by name or file; None takes the config's.
         output: The bundle's folder; None is `build/NAME-TARGET`. The archive is written beside it.
         settings: Single settings by dotted name, as in `{"compress.steps": 500}`; they override the config.
@@ -254,8 +257,9 @@ def build(
     from edgec.pipeline.store import CACHE, Store
 
     overrides = [*(() if target is None else [("target", fspath(target))]), *(settings or {}).items()]
+    overrides += [] if model is None else [("model.name", f"memory:{type(model).__name__}")]
     source = config if config is None or isinstance(config, Mapping) else Path(config)
-    plan = plan_build(read_config(source, overrides), accelerator=Accelerator.named(device))
+    plan = plan_build(read_config(source, overrides), accelerator=Accelerator.named(device), module=model)
     told = Silent() if progress is None else progress if isinstance(progress, Progress) else Lines(progress)
     place = None if output is None else Path(output)
     store = Store(Path(cache or CACHE))

@@ -19,7 +19,7 @@ import edgec
 from edgec.core.errors import ConfigError, DataError, IntegrityError
 
 SIGNATURES = {
-    "build": "(config=None, *, target=None, output=None, settings=None, cache=None, "
+    "build": "(config=None, *, model=None, target=None, output=None, settings=None, cache=None, "
     "cache_limit_bytes=10000000000, device='auto', progress=None)",
     "check": "(bundle, gates=None, *, baseline=None, test=None)",
     "load": "(bundle, *, key=None)",

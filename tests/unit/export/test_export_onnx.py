@@ -209,6 +209,34 @@ class Sampling(nn.Module):
         return self.head(nn.functional.grid_sample(x, grid, align_corners=False).mean(dim=(2, 3)))
 
 
+class Windows(nn.Module):
+    """Attention in four windows of an image under a mask for each, as transformers' Swin has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys, self.head = nn.Linear(3, 24), nn.Linear(24, 3)
+        self.bias, self.mask = nn.Parameter(torch.rand(1, 2, 16, 16)), torch.rand(4, 1, 16, 16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        n = images.shape[0]
+        windows = images.permute(0, 2, 3, 1).reshape(-1, 16, 3)
+        keys = self.keys(windows).view(-1, 16, 2, 12).transpose(1, 2)
+        mask = self.bias + self.mask[None].expand(n, -1, -1, -1, -1).reshape(-1, 1, 16, 16)
+        seen = nn.functional.scaled_dot_product_attention(keys, keys, keys, attn_mask=mask)
+        seen = seen.reshape(seen.shape[0], -1, 16, 12).transpose(1, 2).contiguous()
+        return self.head(seen.reshape(*windows.shape[:2], -1).reshape(n, -1, 24).mean(1))
+
+
+def test_attention_in_windows_under_a_mask_goes_through(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classifier = Classifier(module=Windows().eval(), input=InputSpec(height=8, width=8), labels=("a", "b", "c"))
+    export_onnx(classifier, tmp_path / "m.onnx", opset=18)
+    images = torch.rand(3, 3, 8, 8)
+    with torch.inference_mode():
+        wanted = classifier.module(images).numpy()
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", images.numpy()), wanted, atol=1e-5)  # sums in another order
+
+
 def test_an_operator_that_the_opset_does_not_know_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"the model cannot be written in opset 13: .*GridSample") as caught:
         export_onnx(small(Sampling(4, 10)), tmp_path / "m.onnx", opset=13)

@@ -60,6 +60,28 @@ def test_any_other_mean_stays(tmp_path, axes):
     assert operators(prepared) == ["Sigmoid", "ReduceMean", "Relu"]
 
 
+def test_weights_are_not_read_in_the_search_for_axes(tmp_path, monkeypatch):
+    """A list of ten million weights takes a minute."""
+    read = []
+    to_array = numpy_helper.to_array
+    monkeypatch.setattr(numpy_helper, "to_array", lambda tensor: read.append(tensor.name) or to_array(tensor))
+    mean, weights = np.array([2, 3]), np.ones((2, 6, 1, 1), np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["input", "weights"], ["x"]),
+            helper.make_node("ReduceMean", ["x", "axes"], ["logits"], keepdims=0),
+        ],
+        "mean",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 6, 5, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(mean, "axes"), numpy_helper.from_array(weights, "weights")],
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    assert operators(prepare(path)) == ["Conv", "GlobalAveragePool", "Flatten"]
+    assert read == ["axes"]
+
+
 def masked_net(path, mask, *, shown=False):
     """A softmax of a masked image, in another shape; `shown` gives out what it gets, too."""
     floats = [("mask", np.asarray(mask, np.float32)), ("four", np.array([-1, 5, 4]))]

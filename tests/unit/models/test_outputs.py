@@ -62,3 +62,9 @@ def test_several_with_a_column_a_class_are_listed_and_a_setting_names_one() -> N
 def test_an_output_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"no output 'out'; for two images it gives 0 \[2, 5\], 1 \[2, 3\]"):
         chosen("tuple", "out")
+
+
+def test_where_none_of_several_has_a_column_a_class_all_are_listed() -> None:
+    net = Several("tuple").eval()
+    with pytest.raises(ConfigError, match=r"no output for 7 labels; for two images it gives 0 \[2, 5\], 1 \[2, 3\]"):
+        chosen_output(net, net(IMAGES), name="net", classes=7, wanted=None, note=lambda _: None)

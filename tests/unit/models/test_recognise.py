@@ -39,14 +39,16 @@ def npz_bytes() -> bytes:
     [
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
-            "a pointer of Git LFS",
+            "a Git LFS pointer",
             "git lfs pull",
         ),
         (b"\x1c\0\0\0TFL3" + bytes(40), "a TensorFlow Lite model", "tf2onnx"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(40), "a Keras or HDF5 file", "tf2onnx"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(40), "an HDF5 file, as Keras writes them", "tf2onnx"),
         (b"<!DOCTYPE html><html></html>", "a web page", "download the file itself"),
-        (b"\x1f\x8b\x08" + bytes(40), "packed with gzip", "unpack it"),
-        (npz_bytes(), "arrays of NumPy", "state_dict"),
+        (b"\x1f\x8b\x08" + bytes(40), "a gzip archive", "unpack it"),
+        (b"", "empty", "copy or export it again"),
+        (b"ftrt" + bytes(40), "a TensorRT engine", "the .onnx file that it was made from"),
+        (npz_bytes(), "a file of NumPy arrays", "state_dict"),
         (onnx_bytes(), "an ONNX model, which carries its weights", "--model"),
     ],
 )
@@ -62,7 +64,7 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as file:  # as torch.jit.save writes it, which warns that it will go
         for member in ("data.pkl", "constants.pkl", "code/__torch__.py"):
             file.writestr(f"w/{member}", b"")
-    with pytest.raises(DataError, match="a TorchScript module") as caught:
+    with pytest.raises(DataError, match="a TorchScript archive") as caught:
         read_weights(tmp_path / "w.pt")
     assert "torch.jit.load(path).state_dict()" in str(caught.value.hint)
 
@@ -70,7 +72,7 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
 def test_an_exported_program_is_named_with_the_way_to_its_tensors(tmp_path: Path) -> None:
     program = torch.export.export(nn.Linear(3, 2), (torch.ones(1, 3),))
     torch.export.save(program, tmp_path / "w.pt2")
-    with pytest.raises(DataError, match="an exported program of torch") as caught:
+    with pytest.raises(DataError, match=r"a program of torch\.export") as caught:
         read_weights(tmp_path / "w.pt2")
     assert "torch.export.load(path).state_dict" in str(caught.value.hint)
 

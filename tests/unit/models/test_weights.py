@@ -78,7 +78,7 @@ def test_a_whole_model_is_refused_with_what_to_save_instead(tmp_path: Path) -> N
         read_weights(tmp_path / "w.pt")
 
 
-@pytest.mark.parametrize("length", [0, 4, 8, 20, 60, -1])
+@pytest.mark.parametrize("length", [4, 8, 20, 60, -1])
 def test_a_cut_safetensors_file_is_named(tmp_path: Path, state, length: int) -> None:
     (tmp_path / "w.safetensors").write_bytes(save(state)[:length])
     with pytest.raises(DataError, match=r"weights '.*w\.safetensors': not a safetensors file") as caught:

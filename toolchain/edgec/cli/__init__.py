@@ -16,28 +16,28 @@ from edgec.core.plain import plain
 __all__ = ["main"]
 
 COMMANDS = {
-    "agent": "Keep this device at what a registry's tag names.",
+    "agent": "Keep this device at the bundle that a registry's tag names.",
     "bench": "Measure a bundle here or on a device: latency, throughput, memory, energy.",
     "build": "Compress, calibrate, quantise, export, evaluate and package a classifier.",
-    "cache": "List what builds keep in the stage cache, or remove what is old.",
-    "check": "Hold a bundle against gates; exit 3 when one fails.",
+    "cache": "List the stage cache of builds, or remove old entries.",
+    "check": "Compare a bundle with gates; exit 3 when one fails.",
     "completion": "Print the shell's completion script.",
-    "deploy": "Bring a bundle to devices over SSH, tested there before it is switched on.",
-    "history": "Tell what ran on devices, and when it was switched.",
+    "deploy": "Send a bundle to devices over SSH, test it there, and switch it on.",
+    "history": "Show what ran on devices, and when it was switched.",
     "init": "Write a commented edgec.toml that builds.",
     "predict": "Classify images with a bundle, on this machine.",
     "pull": "Fetch a bundle from a registry.",
     "push": "Store a bundle in a registry.",
     "report": "Write a bundle's report as one HTML page.",
-    "rollback": "Switch devices back to the version before.",
+    "rollback": "Switch devices back to the version that ran before.",
     "serve": "Answer requests over HTTP with a bundle.",
     "sign": "Sign a bundle with a key or a certificate.",
     "site": "Install, test and switch versions on this device.",
-    "status": "Tell what runs on devices.",
+    "status": "Show what runs on devices.",
     "study": "Rerun a paper's tables on your own model and images.",
-    "targets": "List device profiles, or show one.",
+    "targets": "List device profiles, show one, or fit one to a machine.",
     "track": "Write a bundle's numbers and files into MLflow.",
-    "verify": "Compare a bundle with its manifest, and with a signature.",
+    "verify": "Compare a bundle with its manifest and its signature.",
 }
 
 GROUPS = {

@@ -37,23 +37,32 @@ class PeriodType(click.ParamType):
 @click.command("agent")
 @click.argument("reference", metavar="REGISTRY/REPOSITORY:TAG")
 @click.argument("root", type=click.Path(path_type=Path))
-@click.option("--every", "every_s", type=PeriodType(), default="5m", show_default=True, help="How often to look.")
-@click.option("--once", is_flag=True, help="Look once, and end; exit 4 when the bundle is refused.")
+@click.option(
+    "--every",
+    "every_s",
+    type=PeriodType(),
+    default="5m",
+    show_default=True,
+    help="Time between two looks at the registry.",
+)
+@click.option("--once", is_flag=True, help="Look once, then exit; with 4 when the bundle is refused.")
 @signed_by
 @click.option(
-    "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="Versions that stay."
+    "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="How many versions to keep."
 )
 @click.option("--allow-downgrade", is_flag=True, help="Let a lower release run.")
-@click.option("--restart", metavar="COMMAND", help="Run after a switch; where it fails, switch back.")
-@click.option("--health", metavar="COMMAND", help="Run after the restart; where it fails, switch back.")
+@click.option("--restart", metavar="COMMAND", help="Command to run after a switch; if it fails, switch back.")
+@click.option("--health", metavar="COMMAND", help="Command to run after the restart; if it fails, switch back.")
 @click.option(
     "--policy",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="What may run here. [default: /etc/edgec/policy.toml, where it is there]",
 )
-@click.option("--insecure", is_flag=True, help="Speak HTTP without TLS; to this machine that is done anyway.")
-@click.option("--systemd", is_flag=True, help="Print a service and a timer that do this, and end.")
+@click.option(
+    "--insecure", is_flag=True, help="Use HTTP without TLS; for a registry on this machine this is the default."
+)
+@click.option("--systemd", is_flag=True, help="Print a systemd service and timer that do this, and stop.")
 def command(
     reference: str,
     root: Path,
@@ -70,10 +79,11 @@ def command(
     insecure: bool,
     systemd: bool,
 ) -> None:
-    """Keep this device at what a registry's tag names: verified, tested here, then switched.
+    """Keep this device at the bundle that a registry's tag names.
 
-    ROOT is the folder that edgec site and edgec deploy use; ROOT/current leads to the bundle that runs. What fails
-    here is not tried again before the tag moves. ROOT/agent.json tells how the last look went.
+    A new bundle is verified and tested here before it is switched on. ROOT is the folder that edgec site and edgec
+    deploy use; ROOT/current leads to the bundle that runs. A bundle that failed here is not tried again until the tag
+    moves. ROOT/agent.json holds the result of the last look.
     """
     from edgec.deploy import Site
     from edgec.deploy.agent import Agent

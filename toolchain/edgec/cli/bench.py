@@ -35,7 +35,7 @@ def one_device(function: Command) -> Command:
     """The options that say on which machine to measure; `find_device` reads them."""
     file = click.Path(path_type=Path)
     for option in (
-        click.option("--python", metavar="PATH", help="On the device: the Python with edgec."),
+        click.option("--python", metavar="PATH", help="The device's Python in which edgec is installed."),
         click.option("--known-hosts", type=file, metavar="FILE", help="Default: ~/.ssh/known_hosts."),
         click.option("--identity", type=file, metavar="FILE", help="Private key. Default: agent, ~/.ssh."),
         click.option(
@@ -91,16 +91,18 @@ class BatchesType(click.ParamType):
 @click.command("bench")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--batch", "batches", type=BatchesType(), default="1", show_default=True, help="Images at once, as in 1,8,32."
+    "--batch", "batches", type=BatchesType(), default="1", show_default=True, help="Batch sizes, as in 1,8,32."
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Within an operator. Default: the bundle's.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads within an operator. Default: the bundle's."
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
     metavar="S",
     default=10.0,
     show_default=True,
-    help="For the latency of each batch, warm-up included.",
+    help="Time for the latency of each batch size, warm-up included.",
 )
 @click.option(
     "--repeats",
@@ -126,12 +128,12 @@ def command(
     as_json: bool,
     **login: Any,
 ) -> None:
-    """Measure a BUNDLE, here or on a device: latency, throughput by batch, memory, energy where the machine tells.
+    """Measure a BUNDLE here or on a device: latency, throughput by batch size, memory, and energy where known.
 
-    BUNDLE is a folder or an archive. Runs after a warm-up until times are steady. Clocks, power mode and
-    temperature are noted, and a drift over the runs is told. On a device, the bundle is put among the versions at PATH,
-    if it is not there, and stays; what runs there is not switched. --key and --certificate are checked here, before
-    that; the device has to answer for the bundle of the same digest.
+    BUNDLE is a folder or an archive. After a warm-up, it runs until times are steady. Clocks, power mode and
+    temperature are noted; a drift during the runs is reported. On a device, the bundle is installed at PATH where it is
+    missing, and stays there; the version that runs is not switched. --key and --certificate are checked here, before
+    that; the device must measure the bundle with the same digest.
     """
     there, trust = find_device(device, login), find_trust(key, certificate)
     measure = partial(_on_device, device=there) if there else _here

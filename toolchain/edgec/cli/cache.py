@@ -1,4 +1,4 @@
-"""`edgec cache`: what builds keep, and what may go."""
+"""`edgec cache`: what the stage cache holds, and what may be removed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _place(function: Callable[..., None]) -> Callable[..., None]:
 @click.group("cache", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List what builds keep in the stage cache, or remove what is old."""
+    """List the stage cache of builds, or remove old entries."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_entries)
 
@@ -49,7 +49,7 @@ def command(ctx: click.Context) -> None:
 @command.command("list")
 @_place
 def list_entries(*, cache: Path, as_json: bool) -> None:
-    """List every finished stage: its size, when it was used last, and which builds used it."""
+    """List every finished stage: its size, its last use, and the builds that used it."""
     from edgec.pipeline.eviction import entries
 
     found = entries(cache)
@@ -62,16 +62,18 @@ def list_entries(*, cache: Path, as_json: bool) -> None:
 
 
 @command.command("prune")
-@click.option("--older-than", type=AGE, help="Remove what was used last before that time, as in 30d, 12h.")
+@click.option("--older-than", type=AGE, help="Remove entries that were not used for so long, as in 30d, 12h.")
 @click.option(
-    "--max-size", type=SIZE, help="Remove the least recently used until the rest is no larger, as in 5GB; 0 for all."
+    "--max-size",
+    type=SIZE,
+    help="Remove the least recently used entries until the cache is this small, as in 5GB; 0 removes all.",
 )
-@click.option("--dry-run", is_flag=True, help="Name what would go, and stop.")
+@click.option("--dry-run", is_flag=True, help="List what would be removed, and stop.")
 @_place
 def prune(*, older_than: int | None, max_size: int | None, dry_run: bool, cache: Path, as_json: bool) -> None:
     """Remove finished stages by age, by the size of the whole cache, or by both.
 
-    What a running build or study uses stays. A build that needs a removed stage makes it again.
+    Entries that a running build or study uses stay. A build that needs a removed stage runs it again.
     """
     from edgec.pipeline.eviction import entries, evict, evictable
 

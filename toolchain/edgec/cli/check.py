@@ -55,43 +55,75 @@ class FloorType(click.ParamType):
 @click.option("--min-accuracy", type=ShareType(), help="Least accuracy on the test images.")
 @click.option("--min-worst-class", "min_worst_class_accuracy", type=ShareType(), help="Least accuracy of any class.")
 @click.option("--min-head", "min_head_accuracy", type=ShareType(), help="Least accuracy over the most frequent third.")
-@click.option("--min-medium", "min_medium_accuracy", type=ShareType(), help="Least accuracy over the third between.")
+@click.option("--min-medium", "min_medium_accuracy", type=ShareType(), help="Least accuracy over the middle third.")
 @click.option("--min-tail", "min_tail_accuracy", type=ShareType(), help="Least accuracy over the rarest third.")
 @click.option("--min-macro-f1", type=ShareType(), help="Least macro F1.")
 @click.option(
     "--class-floor", "floors", type=FloorType(), multiple=True, help="Least accuracy of one class; repeatable."
 )
 @click.option(
-    "--min-agreement", "min_teacher_agreement", type=ShareType(), help="Least share given the teacher's class."
+    "--min-agreement", "min_teacher_agreement", type=ShareType(), help="Least share of images with the teacher's class."
 )
 @click.option("--min-corrupted", "min_corrupted_accuracy", type=ShareType(), help="Least accuracy on corrupted images.")
 @click.option(
     "--min-corrupted-worst-class",
     "min_corrupted_worst_class_accuracy",
     type=ShareType(),
-    help="The same, of any class.",
+    help="Least accuracy of any class on corrupted images.",
 )
-@click.option("--min-ood-auroc", type=ShareType(), help="Least area under the ROC curve against other images.")
+@click.option(
+    "--min-ood-auroc",
+    type=ShareType(),
+    help="Least area under the ROC curve that separates test images from OOD images.",
+)
 @click.option("--max-calibration-error", type=ShareType(), help="Most expected calibration error.")
 @click.option("--max-drop", "max_accuracy_drop", type=ShareType(), help="Most accuracy lost against the teacher.")
-@click.option("--max-class-drop", type=ShareType(), help="The same, in any class.")
-@click.option("--max-tail-drop", type=ShareType(), help="The same, in the mean over the rarest third.")
+@click.option("--max-class-drop", type=ShareType(), help="Most accuracy lost against the teacher in any class.")
+@click.option(
+    "--max-tail-drop", type=ShareType(), help="Most accuracy lost against the teacher, mean over the rarest third."
+)
 @click.option("--max-macro-f1-drop", type=ShareType(), help="Most macro F1 lost against the teacher.")
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="BUNDLE", help="The bundle deployed now.")
 @click.option("--test", type=click.Path(path_type=Path), metavar="PATH", help="Run the bundles on these images first.")
-@click.option("--max-regression", type=ShareType(), help="Most accuracy lost against it.")
-@click.option("--max-class-regression", type=ShareType(), help="The same, in any class. [default: 0 with --baseline]")
-@click.option("--max-tail-regression", type=ShareType(), help="The same, in the mean over the rarest third.")
-@click.option("--max-macro-f1-regression", type=ShareType(), help="Most macro F1 lost against it.")
-@click.option("--max-latency-ms", "max_latency_ms_p50", type=float, metavar="MS", help="Most median latency.")
-@click.option("--max-latency-p90-ms", "max_latency_ms_p90", type=float, metavar="MS", help="Most 90th percentile.")
-@click.option("--max-latency-p95-ms", "max_latency_ms_p95", type=float, metavar="MS", help="Most 95th percentile.")
-@click.option("--max-latency-p99-ms", "max_latency_ms_p99", type=float, metavar="MS", help="Most 99th percentile.")
+@click.option("--max-regression", type=ShareType(), help="Most accuracy lost against the baseline.")
+@click.option(
+    "--max-class-regression",
+    type=ShareType(),
+    help="Most accuracy lost against the baseline in any class. [default: 0 with --baseline]",
+)
+@click.option(
+    "--max-tail-regression",
+    type=ShareType(),
+    help="Most accuracy lost against the baseline, mean over the rarest third.",
+)
+@click.option("--max-macro-f1-regression", type=ShareType(), help="Most macro F1 lost against the baseline.")
+@click.option("--max-latency-ms", "max_latency_ms_p50", type=float, metavar="MS", help="Highest median latency.")
+@click.option(
+    "--max-latency-p90-ms",
+    "max_latency_ms_p90",
+    type=float,
+    metavar="MS",
+    help="Highest 90th percentile of the latency.",
+)
+@click.option(
+    "--max-latency-p95-ms",
+    "max_latency_ms_p95",
+    type=float,
+    metavar="MS",
+    help="Highest 95th percentile of the latency.",
+)
+@click.option(
+    "--max-latency-p99-ms",
+    "max_latency_ms_p99",
+    type=float,
+    metavar="MS",
+    help="Highest 99th percentile of the latency.",
+)
 @click.option("--max-size-bytes", type=int, metavar="BYTES", help="Largest model file.")
 @click.option("--max-memory-mb", "max_peak_memory_mb", type=float, metavar="MB", help="Most peak memory.")
 @click.option("--max-energy-j", type=float, metavar="J", help="Most energy for an image.")
 @click.option(
-    "--bench", type=click.Path(path_type=Path), metavar="FILE", help="What edgec bench --json told on the device."
+    "--bench", type=click.Path(path_type=Path), metavar="FILE", help="The output of edgec bench --json on the device."
 )
 @signed_by
 @click.option(
@@ -124,11 +156,11 @@ def command(
     annotate: bool,
     **limits: float | str | None,
 ) -> None:
-    """Hold a BUNDLE against gates; exit 3 when one blocks.
+    """Compare a BUNDLE with gates; exit 3 when one blocks it.
 
     BUNDLE is a folder or an archive. Gates come from the options and --config, options first; with neither, from the
     configuration that the bundle was built with. With --baseline, no class may be worse than in that bundle. Nothing is
-    run, unless --test names labelled images. What --bench names decides on latency, memory and energy.
+    run, unless --test names labelled images. The file of --bench decides on latency, memory and energy.
     """
     from edgec.core.plain import in_json
     from edgec.core.progress import Silent

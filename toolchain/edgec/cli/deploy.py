@@ -45,9 +45,14 @@ def destinations(function: Command) -> Command:
             click.option(
                 "--known-hosts", type=click.Path(path_type=Path), metavar="FILE", help="Default: ~/.ssh/known_hosts."
             ),
-            click.option("--python", metavar="PATH", help="On the device: the Python with edgec."),
+            click.option("--python", metavar="PATH", help="The device's Python in which edgec is installed."),
             click.option(
-                "--parallel", type=click.IntRange(1, 256), metavar="N", default=8, show_default=True, help="At a time."
+                "--parallel",
+                type=click.IntRange(1, 256),
+                metavar="N",
+                default=8,
+                show_default=True,
+                help="Devices at a time.",
             ),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
         )
@@ -121,24 +126,32 @@ def require_none_failed(failed: dict[str, str], total: int, *, hint: str) -> Non
 @click.command("deploy")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @destinations
-@click.option("--dry-run", is_flag=True, help="Tell what would be done, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
     metavar="N",
     default=3,
     show_default=True,
-    help="Versions that stay installed.",
+    help="How many versions to keep installed.",
 )
-@click.option("--canary", metavar="SHARE", default=0.0, type=click.FloatRange(0, 1), help="Share that comes first.")
-@click.option("--max-failures", type=click.IntRange(min=1), metavar="K", help="Begin no other device after so many.")
-@click.option("--allow-downgrade", is_flag=True, help="Let a lower release take the place of a higher one.")
+@click.option(
+    "--canary",
+    metavar="SHARE",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Share of the devices to deploy to first.",
+)
+@click.option(
+    "--max-failures", type=click.IntRange(min=1), metavar="K", help="Start no other device after so many failures."
+)
+@click.option("--allow-downgrade", is_flag=True, help="Let a lower release replace a higher one.")
 @click.option("--service", metavar="NAME", help="The user's systemd unit to restart after the switch.")
-@click.option("--restart", metavar="COMMAND", help="On the device, in its folder, after the switch.")
+@click.option("--restart", metavar="COMMAND", help="Command to run in the device's folder after the switch.")
 @click.option(
     "--health",
     metavar="COMMAND",
-    help="Command after that; where it fails, the device is rolled back.",
+    help="Command to run after the restart; if it fails, the device is rolled back.",
 )
 @signed_by
 def command(
@@ -159,10 +172,10 @@ def command(
     certificate: Path | None,
     **where: Any,
 ) -> None:
-    """Bring a BUNDLE to devices over SSH, tested there before it is switched on; exit 5 when a device fails.
+    """Send a BUNDLE to devices over SSH, test it there, and switch it on; exit 5 when a device fails.
 
-    A device needs sshd and edgec's base install. What is uploaded is checked there, replays its golden images, and only
-    then ROOT/current is switched, in one step. A device that fails goes on with what it had.
+    A device needs sshd and edgec's base install. It verifies the upload and replays the golden images; only then
+    ROOT/current is switched, in one step. A device that fails keeps its old version.
     """
     import asyncio
 

@@ -19,7 +19,7 @@ __all__ = ["command"]
 @click.command("history")
 @destinations
 def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any) -> None:
-    """Tell what was installed, switched, rolled back and refused on devices: when, by whom and why.
+    """Show what was installed, switched, rolled back and refused on devices: when, by whom and why.
 
     With --json, one object a line.
     """

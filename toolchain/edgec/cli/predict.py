@@ -25,7 +25,7 @@ __all__ = ["command"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @signed_by
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each image.")
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Show the K best labels (table: 1, JSON: all).")
 @click.option("--unknown", is_flag=True, help="Answer 'unknown' where the confidence is below the bundle's threshold.")
 def command(
@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """Classify images with a BUNDLE, as the device would.
 
-    FILE is an image (JPEG, PNG, TIFF and others) or a folder, which stands for the images below it.
+    FILE is an image (JPEG, PNG, TIFF and others) or a folder, which means all images below it.
     """
     from edgec.runtime import load_model
 

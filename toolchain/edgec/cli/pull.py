@@ -16,18 +16,23 @@ __all__ = ["command"]
 @click.command("pull")
 @click.argument("reference", metavar="REGISTRY/REPOSITORY:TAG")
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Default: the repository's last name, here."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The bundle's folder. Default: the repository's last name, in this folder.",
 )
 @signed_by
-@click.option("--insecure", is_flag=True, help="Speak HTTP without TLS; to this machine that is done anyway.")
+@click.option(
+    "--insecure", is_flag=True, help="Use HTTP without TLS; for a registry on this machine this is the default."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     reference: str, *, output: Path | None, key: Path | None, certificate: Path | None, insecure: bool, as_json: bool
 ) -> None:
-    """Fetch a bundle from a registry into a folder, which appears whole and compared or not at all.
+    """Fetch a bundle from a registry into a folder.
 
-    It is named by a tag or, so that nobody can change what you get, by its digest: REGISTRY/REPOSITORY@sha256:….
-    What a pull that was cut short has received is not received again.
+    The folder appears only when the bundle is complete and verified. Name the bundle by a tag or, so that nobody can
+    change what you get, by its digest: REGISTRY/REPOSITORY@sha256:…. An interrupted pull is resumed.
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.deploy.oci import Repository

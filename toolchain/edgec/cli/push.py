@@ -15,13 +15,15 @@ __all__ = ["command"]
 @click.command("push")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("reference", metavar="REGISTRY/REPOSITORY:TAG")
-@click.option("--insecure", is_flag=True, help="Speak HTTP without TLS; to this machine that is done anyway.")
+@click.option(
+    "--insecure", is_flag=True, help="Use HTTP without TLS; for a registry on this machine this is the default."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(bundle: Path, reference: str, *, insecure: bool, as_json: bool) -> None:
-    """Store a BUNDLE in a registry under a tag; files that it has already are not sent.
+    """Store a BUNDLE in a registry under a tag; files that the registry already has are not sent.
 
-    BUNDLE is a folder or an archive. The last line printed names what was stored by its digest, which never moves.
-    Who you are is what docker login was told.
+    BUNDLE is a folder or an archive. The last line of the output is the bundle's address by digest, which never
+    changes. The credentials are those of docker login.
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.deploy.oci import Repository

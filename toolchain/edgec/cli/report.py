@@ -20,13 +20,13 @@ __all__ = ["command"]
     "-o",
     type=click.Path(path_type=Path),
     metavar="FILE.html",
-    help="Default: BUNDLE-report.html beside it; of two, BUNDLE-to-OTHER.html beside the second.",
+    help="The page. Default: BUNDLE-report.html beside the bundle; for two, BUNDLE-to-OTHER.html beside the second.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print report.json instead, write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json, and write no page.")
 def command(bundle: Path, other: Path | None, *, output: Path | None, as_json: bool) -> None:
     """Write a BUNDLE's report as one HTML page that works offline, and print its path.
 
-    With OTHER, the page tells what changes when OTHER takes BUNDLE's place. Both are folders or archives.
+    With OTHER, the page shows what changes when OTHER replaces BUNDLE. Both are folders or archives.
     """
     from edgec.core.files import require_writable, write_bytes
     from edgec.core.plain import in_json

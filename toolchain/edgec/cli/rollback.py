@@ -19,12 +19,12 @@ __all__ = ["command"]
 
 @click.command("rollback")
 @destinations
-@click.option("--reason", default="", metavar="TEXT", help="For the devices' history.")
-@click.option("--restart", metavar="COMMAND", help="On the device, in its folder, after the switch.")
+@click.option("--reason", default="", metavar="TEXT", help="Reason to note in the devices' history.")
+@click.option("--restart", metavar="COMMAND", help="Command to run in the device's folder after the switch.")
 def command(
     urls: tuple[str, ...], *, parallel: int, as_json: bool, reason: str, restart: str | None, **where: Any
 ) -> None:
-    """Switch devices back to the version that ran before, tested there first; exit 5 when a device fails."""
+    """Switch devices back to the version that ran before, after a test there; exit 5 when a device fails."""
     from edgec.deploy.rollout import Order
     from edgec.deploy.ssh import deployer
 

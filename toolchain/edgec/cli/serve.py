@@ -21,9 +21,17 @@ FILE = click.Path(path_type=Path)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="What clients call the model. Default: the manifest's name.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that run the model.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Within an operator. Default: the bundle's.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Threads within an operator. Default: the bundle's."
+)
 @click.option(
     "--queue",
     "waiting",
@@ -33,7 +41,7 @@ FILE = click.Path(path_type=Path)
     help="Requests that may wait; more get 503.",
 )
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Waiting requests that are run together."
+    "--batch", type=click.IntRange(min=1), default=8, show_default=True, help="How many waiting requests run together."
 )
 @click.option(
     "--max-body", type=click.FloatRange(min=0.001), default=16, show_default=True, help="Largest body, in MiB."
@@ -43,23 +51,32 @@ FILE = click.Path(path_type=Path)
     type=click.FloatRange(min=0.001),
     default=12.5,
     show_default=True,
-    help="Of an image, in millions.",
+    help="Largest image, in millions of pixels.",
 )
 @click.option(
     "--per-client",
     type=click.IntRange(min=1),
     default=32,
     show_default=True,
-    help="Requests of one address under way; more get 429.",
+    help="Requests of one address at a time; more get 429.",
 )
 @click.option(
     "--connections", type=click.IntRange(min=1), default=512, show_default=True, help="Most connections at once."
 )
 @signed_by
 @click.option("--token-file", type=FILE, metavar="FILE", help="Bearer tokens, one a line. EDGEC_SERVE_TOKEN adds one.")
-@click.option("--tls-certificate", type=FILE, metavar="FILE", help="PEM, with those between it and the authority.")
-@click.option("--tls-key", type=FILE, metavar="FILE", help="Its private key, PEM. Default: in the certificate's file.")
-@click.option("--open", is_flag=True, help="Let other machines in without tokens or TLS: a proxy guards the way.")
+@click.option(
+    "--tls-certificate", type=FILE, metavar="FILE", help="Certificate, PEM, followed by the intermediate ones."
+)
+@click.option(
+    "--tls-key",
+    type=FILE,
+    metavar="FILE",
+    help="The certificate's private key, PEM. Default: in the certificate's file.",
+)
+@click.option(
+    "--open", is_flag=True, help="Let other machines in without tokens or TLS, where a proxy controls access."
+)
 @click.option(
     "--watch/--no-watch", default=True, show_default=True, help="Switch when BUNDLE leads to another version."
 )
@@ -79,11 +96,11 @@ def command(
     watch: bool,
     **options: object,
 ) -> None:
-    """Answer requests over HTTP with a BUNDLE: Open Inference Protocol v2, and POST of an image file to …/classify.
+    """Answer requests over HTTP with a BUNDLE: Open Inference Protocol v2, and image files to …/classify.
 
-    BUNDLE is a folder, an archive, or a link to one, such as ROOT/current. It is verified and proved by its golden
-    images before /v2/health/ready says 200. SIGHUP loads it again; SIGTERM ends it once what waits is answered.
-    Other machines are let in with tokens and TLS.
+    BUNDLE is a folder, an archive, or a link to one, such as ROOT/current. /v2/health/ready answers 200 when the bundle
+    is verified and its golden images are reproduced. SIGHUP loads it again; SIGTERM ends the server after the waiting
+    requests. Other machines need tokens and TLS.
     """
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:

@@ -22,19 +22,19 @@ __all__ = ["command"]
     "--certificate",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The key's certificate, PEM, followed by those between it and the authority.",
+    help="The key's certificate, PEM, followed by the intermediate ones.",
 )
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The key's password is its first line; else EDGEC_KEY_PASSWORD has it, else the terminal is asked.",
+    help="File whose first line is the key's password. Default: EDGEC_KEY_PASSWORD, else edgec asks.",
 )
 def command(bundle: Path, *, key: Path, certificate: Path | None, password_file: Path | None) -> None:
     """Sign a BUNDLE with a key, or with a certificate and its key.
 
-    BUNDLE is a folder or an archive; the other form beside it is signed along where it is the same bundle. The
-    signature is the bundle's file signature.json. Nothing is asked of a network.
+    BUNDLE is a folder or an archive. Where the same bundle lies beside it in the other form, both are signed. The
+    signature is the bundle's file signature.json. No network is used.
     """
     from edgec.package import open_bundle, sign_bundle
 

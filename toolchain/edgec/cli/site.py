@@ -43,7 +43,7 @@ def command() -> None:
 @BY
 @JSON
 def install(root: Path, bundle: Path, *, policy: Path | None, by: str | None, as_json: bool) -> None:
-    """Put a BUNDLE among the versions at ROOT; nothing is switched yet."""
+    """Install a BUNDLE at ROOT, without switching to it."""
     digest = _writable(root, policy, by).install(bundle)
     say(json.dumps({"digest": digest}) if as_json else digest)
 
@@ -52,7 +52,7 @@ def install(root: Path, bundle: Path, *, policy: Path | None, by: str | None, as
 @ROOT
 @click.argument("digest")
 @click.option(
-    "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="Versions that stay."
+    "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="How many versions to keep."
 )
 @signed_by
 @click.option("--allow-downgrade", is_flag=True, help="Let a lower release run.")
@@ -79,7 +79,7 @@ def activate(
 
 @command.command("rollback")
 @ROOT
-@click.option("--reason", default="", metavar="TEXT", help="For the history.")
+@click.option("--reason", default="", metavar="TEXT", help="Reason to note in the history.")
 @signed_by
 @POLICY
 @BY
@@ -104,7 +104,7 @@ def rollback(
 @ROOT
 @JSON
 def status(root: Path, *, as_json: bool) -> None:
-    """Tell what is installed at ROOT and what runs."""
+    """Show what is installed at ROOT and what runs."""
     found = _site(root).status()
     if as_json:
         click.echo(json.dumps(asdict(found)))
@@ -121,7 +121,7 @@ def status(root: Path, *, as_json: bool) -> None:
 @ROOT
 @JSON
 def history(root: Path, *, as_json: bool) -> None:
-    """Tell what was done at ROOT, oldest first."""
+    """Show what was done at ROOT, oldest first."""
     for event in _site(root).history():
         if as_json:
             click.echo(json.dumps(asdict(event)))
@@ -134,12 +134,17 @@ def history(root: Path, *, as_json: bool) -> None:
 @command.command("session")
 @ROOT
 @click.option(
-    "--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="For another deployer to end."
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="S",
+    help="Time to wait for another deployer to finish.",
 )
 @POLICY
 @BY
 def session(root: Path, *, wait_s: float, policy: Path | None, by: str | None) -> None:
-    """Hold ROOT's lock and do what a deployer asks over stdin and stdout; `edgec deploy` starts this."""
+    """Hold ROOT's lock and answer a deployer over stdin and stdout; `edgec deploy` starts this."""
     from edgec.deploy.session import serve_session
 
     serve_session(_writable(root, policy, by), 0, 1, wait_s=wait_s)
@@ -148,7 +153,7 @@ def session(root: Path, *, wait_s: float, policy: Path | None, by: str | None) -
 @command.command("unit")
 @ROOT
 def unit(root: Path) -> None:
-    """Print a systemd unit that serves what runs at ROOT."""
+    """Print a systemd unit that serves the bundle that runs at ROOT."""
     from edgec.deploy.units import serve_unit
 
     click.echo(serve_unit(root), nl=False)

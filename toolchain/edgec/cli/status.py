@@ -19,7 +19,7 @@ __all__ = ["command"]
 @click.command("status")
 @destinations
 def command(urls: tuple[str, ...], *, parallel: int, as_json: bool, **where: Any) -> None:
-    """Tell what runs on devices, what ran before and how much space is left; exit 5 when one does not answer.
+    """Show what runs on devices, what ran before and how much space is left; exit 5 when one does not answer.
 
     With --json, one object a line.
     """

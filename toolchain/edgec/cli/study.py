@@ -71,7 +71,7 @@ def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], Funct
             type=click.Path(path_type=Path),
             default=Path(".edgec/cache"),
             show_default=True,
-            help="Finished runs.",
+            help="Folder that keeps finished runs.",
         ),
         click.option("--dry-run", is_flag=True, help="Print what would run and stop."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
@@ -88,10 +88,17 @@ def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], Funct
 @command.command("few-sample")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
 @click.option("--methods", type=ListType(), metavar="NAMES", help="Compression methods. [default: all]")
-@click.option("--variants", type=ListType(), metavar="NAMES", help="Of plain, paper, few, ours. [default: all four]")
-@click.option("--samples", type=ListType(), metavar="NUMBERS", help="Labelled samples in all. [default: 50]")
-@click.option("--imbalance", type=ListType(), metavar="NUMBERS", help="Most over fewest of a class. [default: 100]")
-@click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Of every draw. [default: 0,1,2]")
+@click.option(
+    "--variants", type=ListType(), metavar="NAMES", help="Some of plain, paper, few, ours. [default: all four]"
+)
+@click.option("--samples", type=ListType(), metavar="NUMBERS", help="Total labelled samples. [default: 50]")
+@click.option(
+    "--imbalance",
+    type=ListType(),
+    metavar="NUMBERS",
+    help="Samples of the most frequent class over those of the rarest. [default: 100]",
+)
+@click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Seeds of every draw. [default: 0,1,2]")
 @click.option(
     "--without",
     type=ListType(),
@@ -110,7 +117,7 @@ def few_sample(
     as_json: bool,
     **lists: tuple[str, ...] | None,
 ) -> None:
-    """Compress with every method: alone, under OE-FSMC as in the paper, by our recipe without and with OOD images.
+    """Compress with every method: alone, with OE-FSMC as published, and with our recipe, without and with OOD images.
 
     Each is run for every total of samples, imbalance and seed; lists are given as in --samples 10,20,50. A run is
     stored when it is finished: a study that was cut short is resumed.
@@ -144,9 +151,16 @@ def few_sample(
 
 @command.command("imbalance")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
-@click.option("--profiles", type=ListType(), metavar="NAMES", help="Of step, linear. [default: both]")
-@click.option("--minority", type=ListType(), metavar="NUMBERS", help="Rare classes of a step. [default: 5]")
-@click.option("--imbalance", type=ListType(), metavar="NUMBERS", help="Most over fewest of a class. [default: 20]")
+@click.option("--profiles", type=ListType(), metavar="NAMES", help="Some of step, linear. [default: both]")
+@click.option(
+    "--minority", type=ListType(), metavar="NUMBERS", help="Numbers of rare classes in the step profile. [default: 5]"
+)
+@click.option(
+    "--imbalance",
+    type=ListType(),
+    metavar="NUMBERS",
+    help="Images of the most frequent class over those of the rarest. [default: 20]",
+)
 @click.option(
     "--compressions",
     type=ListType(),
@@ -154,14 +168,14 @@ def few_sample(
     help="pruned-mild, pruned-moderate, pruned-severe, a8w4 and the like, distilled-a8w4 and the like. [default: "
     "pruned-moderate,pruned-severe,a8w4,a3w3,distilled-a3w3]",
 )
-@click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Of every draw and training. [default: 0,1,2]")
+@click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Seeds of every draw and training. [default: 0,1,2]")
 @click.option(
-    "--samples", type=int, help="Training images of the most frequent class. [default: all there are of each]"
+    "--samples", type=int, help="Training images of the most frequent class. [default: as many as every class has]"
 )
-@click.option("--steps", type=int, help="Of every training, and again after compression. [default: 200]")
+@click.option("--steps", type=int, help="Steps of every training, and again after compression. [default: 200]")
 @click.option("--epochs", type=int, help="Epochs instead of steps; the paper's are 180 or 200.")
 @click.option("--batch-size", type=int, help="Images a step. [default: 32]")
-@click.option("--learning-rate", type=float, help="Its peak; the default is the paper's. [default: 0.1]")
+@click.option("--learning-rate", type=float, help="Peak learning rate; the default is the paper's. [default: 0.1]")
 @click.option("--weight-decay", type=float, help="The default is the paper's. [default: 0.0002]")
 @_shared_options(output="study/NAME-imbalance", setting="compress.flip=false")
 def imbalance(
@@ -175,7 +189,7 @@ def imbalance(
     as_json: bool,
     **varied: Any,
 ) -> None:
-    """Train on class-imbalanced images, compress, and compare what the imbalance costs.
+    """Train on imbalanced classes, compress, and compare how much accuracy the imbalance costs.
 
     Every net is trained from scratch on balanced classes, and on every profile, imbalance and seed; then it is pruned,
     quantised (DoReFa), or distilled into its quantised self. Lists are given as in --imbalance 10,100. A run is stored

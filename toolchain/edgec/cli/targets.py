@@ -41,7 +41,7 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 @click.group("targets", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List device profiles, or show one."""
+    """List device profiles, show one, or fit one to a machine."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_targets)
 
@@ -66,7 +66,7 @@ def list_targets(*, as_json: bool) -> None:
 @click.argument("name", metavar="NAME|FILE", shell_complete=_complete)
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one JSON object.")
 def show(name: str, *, as_json: bool) -> None:
-    """Show one profile: every figure, who says so, and which figures are derived.
+    """Show one profile: every figure with its source, and which figures are derived.
 
     NAME is a profile's name or alias, FILE a profile of your own (TOML).
     """
@@ -86,7 +86,12 @@ def show(name: str, *, as_json: bool) -> None:
 @command.command("fit")
 @one_device
 @click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="In an operator."
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Threads within an operator.",
 )
 @click.option(
     "--output",
@@ -98,10 +103,10 @@ def show(name: str, *, as_json: bool) -> None:
     help="The profile.",
 )
 def fit(device: str, *, threads: int, output: Path, **login: Any) -> None:
-    """Fit the latency model to a machine, by about three minutes of small graphs, and write a profile of it.
+    """Time small graphs on a machine for about three minutes, fit the latency model, and write a profile.
 
     With the profile as --target, a build predicts where the time goes. Let nothing else run meanwhile. A device needs
-    edgec's base install only: the graphs are made here and sent one by one.
+    only edgec's base install: the graphs are made here and sent one by one.
     """
     from edgec.core.files import require_writable, write_bytes
     from edgec.latency.fit.sweep import profile_text
@@ -142,10 +147,10 @@ def _swept_there(device: Device, threads: int) -> tuple[Fitted, Target, str]:
 
 
 @command.command("time")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", required=True, help="In an operator.")
-@click.option("--seconds", type=click.FloatRange(min=0), metavar="S", required=True, help="For each graph.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", required=True, help="Threads within an operator.")
+@click.option("--seconds", type=click.FloatRange(min=0), metavar="S", required=True, help="Time for each graph.")
 def time_graphs(*, threads: int, seconds: float) -> None:
-    """Time graphs that come over stdin, and answer on stdout; `edgec targets fit --device` starts this."""
+    """Time graphs from stdin, and write the times to stdout; `edgec targets fit --device` starts this."""
     from edgec.runtime.timing import serve_timings
 
     serve_timings(sys.stdin.buffer, sys.stdout.buffer, threads=threads, seconds=seconds)

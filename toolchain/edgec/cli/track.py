@@ -28,13 +28,13 @@ __all__ = ["command"]
     default="edgec",
     show_default=True,
     metavar="NAME",
-    help="Made where there is none.",
+    help="MLflow experiment; created if it does not exist.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(bundle: Path, *, to: str, experiment: str, as_json: bool) -> None:
-    """Write a BUNDLE's metrics, parameters and files into MLflow as one run, and print where it is.
+    """Write a BUNDLE's metrics, parameters and files into MLflow as one run, and print its address.
 
-    BUNDLE is a folder or an archive. A bundle that is there already, by its digest, is not written again.
+    BUNDLE is a folder or an archive. A bundle that MLflow has already, by its digest, is not written again.
     """
     from edgec.track.mlflow import track_bundle
 

@@ -24,7 +24,7 @@ def signed_by(function: Command) -> Command:
             "--certificate",
             type=file,
             metavar="FILE",
-            help="Authorities, PEM: demand a signature made with a certificate of theirs.",
+            help="Authorities, PEM: demand a signature made with a certificate that they issued.",
         ),
         click.option("--key", type=file, metavar="FILE", help="Public key, PEM: demand a signature made with it."),
     ):

@@ -24,9 +24,9 @@ __all__ = ["command"]
 @click.option("--smoke-test", is_flag=True, help="Run the golden images and compare with the recorded logits.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(bundle: Path, *, key: Path | None, certificate: Path | None, smoke_test: bool, as_json: bool) -> None:
-    """Compare a BUNDLE with its manifest, and with a signature; exit 4 when it is not what it says.
+    """Compare a BUNDLE with its manifest and its signature; exit 4 when they do not match.
 
-    BUNDLE is a folder or an archive. Without --key and --certificate a signature is told of, and not believed.
+    BUNDLE is a folder or an archive. Without --key and --certificate, a signature is mentioned but not checked.
     """
     from edgec.package import open_bundle, verify_signature
 

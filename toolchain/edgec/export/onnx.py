@@ -9,12 +9,13 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 import torch
+import torch.nn.attention
 from torch import nn
 
 from edgec.core.classifier import Classifier
@@ -52,7 +53,7 @@ def export_onnx(classifier: Classifier, output: Path, *, opset: int, preprocess_
     if preprocess_in_graph:
         module = Preprocessed(module, classifier.input)
     example = torch.zeros(2, *classifier.input.shape)
-    with _quiet():
+    with _quiet(), _plain_attention():
         try:
             program = torch.onnx.export(
                 module,
@@ -89,7 +90,7 @@ def require_exportable(classifier: Classifier, *, opset: int) -> None:
     module = _for_export(classifier.module)
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     try:
-        with _quiet():
+        with _quiet(), _plain_attention():
             torch.export.export(module, (torch.zeros(2, *classifier.input.shape),), dynamic_shapes=shapes)
     except (RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError) as error:
         with tempfile.TemporaryDirectory() as folder:
@@ -106,6 +107,14 @@ def _for_export(module: nn.Module) -> nn.Module:
         if getattr(layer, "inplace", False) is True:
             layer.inplace = False  # pyright: ignore[reportArgumentType] - of a module, everything is a tensor to it
     return copied
+
+
+def _plain_attention() -> AbstractContextManager[None]:
+    """Attention as products and a softmax, which the graph has in any case.
+
+    torch's fused kernel lays its output out otherwise: views of that which the model takes do not fit the graph's.
+    """
+    return torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
 
 
 def _branch_named(error: BaseException, refusal: UnsupportedError) -> UnsupportedError:

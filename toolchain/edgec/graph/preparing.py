@@ -81,11 +81,14 @@ def _pool_globally_(graph: GraphProto) -> None:
     images = {each.name: each for each in graph.value_info if len(each.type.tensor_type.shape.dim) == 4}
     nodes: list[NodeProto] = []
     for node in graph.node:
+        if node.op_type != "ReduceMean" or node.input[0] not in images:
+            nodes.append(node)
+            continue
         given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         axes = given.get("axes", [])
         if len(node.input) == 2 and node.input[1] in constants:
             axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
-        if node.op_type != "ReduceMean" or node.input[0] not in images or {axis % 4 for axis in axes} != {2, 3}:
+        if {axis % 4 for axis in axes} != {2, 3}:
             nodes.append(node)
         elif given.get("keepdims", 1):
             nodes.append(helper.make_node("GlobalAveragePool", node.input[:1], node.output, node.name))

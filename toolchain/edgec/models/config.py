@@ -11,9 +11,9 @@ from typing_extensions import Self
 
 from edgec.core.frozen import Frozen
 from edgec.core.inputs import InputSpec
-from edgec.models.onnx.kinds import refuse_file
 from edgec.models.own_input import onnx_preset, timm_preset, transformers_preset, without_size
 from edgec.models.presets import Preset, find_preset
+from edgec.models.recognise import refuse_file
 
 __all__ = ["ZOOS", "ModelConfig", "Opsets", "TrainedOn", "is_onnx_file"]
 

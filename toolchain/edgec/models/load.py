@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Callable, Mapping
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, DataError, unknown_name
 from edgec.models.config import ZOOS, ModelConfig
-from edgec.models.onnx.kinds import refuse_file
+from edgec.models.held import HeldModule
+from edgec.models.recognise import refuse_file
 from edgec.models.weights import load_weights_, names_of, read_weights
-from edgec.models.zoos import timm_factory, transformers_factory
+from edgec.models.zoos import timm_factory, transformers_factory, with_names_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,13 +29,18 @@ SAME = 1e-5
 
 
 def load_classifier(
-    config: ModelConfig, labels: tuple[str, ...], *, note: Callable[[str], None] = lambda _: None
+    config: ModelConfig,
+    labels: tuple[str, ...],
+    *,
+    held: HeldModule | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Classifier:
     """The teacher with its weights, checked on two images.
 
     Args:
         config: What is said of it.
         labels: Class names in the order of the outputs.
+        held: The module itself, where the program that calls has it; None to make it of its name and its weights.
         note: Told what was done to weights, outputs and numbers; the classifier's first step keeps it, too.
 
     Raises:
@@ -43,15 +50,8 @@ def load_classifier(
     """
     from edgec.models.outputs import chosen_output
 
-    refuse_file(config.name)
     notes: list[str] = []
-    _refuse_elsewhere(config)
-    if (weights := config.weights_file) is None:
-        place = f": '{config.folder}' holds none" if config.folder else ""
-        raise ConfigError(f"model '{config.name}' has no weights{place}", hint="give its weights file with --weights")
-    module = build_module(config, labels)
-    state = read_weights(weights, names=names_of(module), checkpoint=config.checkpoint, note=notes.append)
-    load_weights_(module, state, source=str(weights))
+    module, state = _from_files(config, labels, notes) if held is None else (copy.deepcopy(held.module), {})
     module = _in_single_precision(module.eval(), state, notes)
     given = _first_answer(module, config)
     module = chosen_output(
@@ -62,6 +62,21 @@ def load_classifier(
         note(text)
     step = Step(method="load", facts={"model": config.name, **({"notes": notes} if notes else {})})
     return Classifier(module=module, input=config.input, labels=labels, history=(step,))
+
+
+def _from_files(
+    config: ModelConfig, labels: tuple[str, ...], notes: list[str]
+) -> tuple[nn.Module, Mapping[str, Tensor]]:
+    """The module that a name makes, with the weights of a file, and these weights as they lie there."""
+    refuse_file(config.name)
+    _refuse_elsewhere(config)
+    if (weights := config.weights_file) is None:
+        place = f": '{config.folder}' holds none" if config.folder else ""
+        raise ConfigError(f"model '{config.name}' has no weights{place}", hint="give its weights file with --weights")
+    module = build_module(config, labels)
+    state = read_weights(weights, names=names_of(module), checkpoint=config.checkpoint, note=notes.append)
+    load_weights_(module, with_names_of(module, state), source=str(weights))
+    return module, state
 
 
 def _refuse_elsewhere(config: ModelConfig) -> None:
@@ -109,15 +124,15 @@ def _with_logits(
     """The module, if images get one logit per label, the same ones in every run; without a softmax at its end."""
     import torch
 
-    from edgec.models.misfits import as_logits, hint_for_output, shown
+    from edgec.models.misfits import as_logits, hint_for_output
 
     images = torch.randn(2, *config.input.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         first, again = module(images), module(images)
     if not isinstance(first, torch.Tensor) or first.shape != (2, len(labels)):
-        wanted = f"expected (2, {len(labels)}): a logit per label"
+        got = tuple(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
         raise ConfigError(
-            f"model '{config.name}' gives {shown(first)} for two images, {wanted}",
+            f"model '{config.name}' gives {got} for two images, expected (2, {len(labels)}): a logit per label",
             hint=hint_for_output(first, len(labels)),
         )
     difference = float((first - again).abs().max())

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgec.core.errors import ConfigError
+from edgec.models.misfits import hint_for_output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ def chosen_output(
         note: Told which of several was taken.
 
     Raises:
-        ConfigError: Several have K columns, or none is called `wanted`.
+        ConfigError: Several have K columns, none of many has, or none is called `wanted`.
     """
     if isinstance(given, torch.Tensor) and wanted is None:
         return module
@@ -71,8 +72,13 @@ def chosen_output(
             f"model '{name}' has {len(fits)} outputs with {classes} columns: for two images it gives {listed}",
             hint=f"name the one with the logits: --set model.output={fits[0]}",
         )
-    if not fits:
+    if not fits and isinstance(given, torch.Tensor):
         return module
+    if not fits:
+        raise ConfigError(
+            f"model '{name}' has no output for {classes} labels; for two images it gives {listed}",
+            hint=hint_for_output(given, classes),
+        )
     note(f"model '{name}' gives {listed}: the logits are taken from '{fits[0]}'")
     return OneOutput(module, names[fits[0]])
 

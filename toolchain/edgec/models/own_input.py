@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import ConfigError, DataError, MissingDependencyError
 from edgec.core.inputs import InputSpec
-from edgec.models.onnx.kinds import require_onnx
 from edgec.models.presets import Preset, input_fields
+from edgec.models.recognise import require_onnx
 from edgec.models.torchvision_weights import likely_weights
 
 if TYPE_CHECKING:

@@ -1,68 +1,175 @@
-"""What a file is that was given as weights and holds none that can be read: said, with the way to what can."""
+"""What a file is, told by its first bytes: what is given as a model and is no ONNX, or as weights and holds none."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.core.errors import DataError
 
-__all__ = ["is_safetensors", "refuse_other_kinds"]
+__all__ = ["Kind", "foreign_kind", "is_safetensors", "refuse_file", "require_onnx", "require_weights"]
 
-HEAD = 512
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        what: It is.
+        model: What to do where it was given as a model.
+        weights: What to do where it was given as weights; None where it may hold some.
+    """
+
+    what: str
+    model: str
+    weights: str | None
+
+    @classmethod
+    def other(cls, what: str, hint: str) -> Kind:
+        """One that is neither a model nor weights, whatever it was given as."""
+        return cls(what=what, model=hint, weights=hint)
+
+    @classmethod
+    def of_weights(cls, what: str) -> Kind:
+        """One that may hold weights."""
+        return cls(what=what, model=_WEIGHTS, weights=None)
+
+
+_HEAD = 1 << 16
 """Bytes that tell a kind of file by what it begins with."""
+_WEIGHTS = "name its architecture with --model, and give this file with --weights"
+_EXPORT = "export it with torch.onnx.export(module, (image,), 'model.onnx')"
+_TF2ONNX = "convert it: python -m tf2onnx.convert --{} FILE --output model.onnx; and give that with --model"
+_KERAS = "load it with keras.models.load_model, convert it with tf2onnx, and give that with --model"
+_STATE = "save its tensors and name the architecture with --model: torch.save({}, 'weights.pt')"
+_ARRAY = "save model.state_dict() with torch.save or safetensors"
+_MADE_FROM = "give the .onnx file that it was made from, with --model"
+_ONNX = "give the path of an .onnx file"
 
-KEEP_STATE = "save its tensors and name the architecture with --model: torch.save({}, 'weights.pt')"
-BEGINNINGS = (
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"),
-    (b"<!DOCTYPE", "a web page, not the file itself", "download the file itself: the page's link to the raw file"),
-    (b"<html", "a web page, not the file itself", "download the file itself: the page's link to the raw file"),
-    (b"\x89HDF", "a Keras or HDF5 file", "convert it to ONNX with tf2onnx, and give that with --model FILE.onnx"),
-    (b"\x93NUMPY", "an array of NumPy", "save model.state_dict() with torch.save or safetensors"),
-    (b"\x1f\x8b", "packed with gzip", "unpack it first: gunzip, or tar xf"),
+_MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
+    (
+        0,
+        b"version https://git-lfs",
+        Kind.other("a Git LFS pointer, not the file that it points to", "fetch it: git lfs pull"),
+    ),
+    (4, b"TFL3", Kind.other("a TensorFlow Lite model", _TF2ONNX.format("tflite"))),
+    (4, b"ORTM", Kind.other("a model in onnxruntime's own format", _MADE_FROM)),
+    (0, b"ftrt", Kind.other("a TensorRT engine, which runs on one GPU alone", _MADE_FROM)),
+    (0, b"7767517", Kind.other("an ncnn model", _MADE_FROM)),
+    (0, b"\x89HDF", Kind.other("an HDF5 file, as Keras writes them", _KERAS)),
+    (0, b"\x1f\x8b", Kind.other("a gzip archive", "unpack it, with gunzip or tar xf, and give the file in it")),
+    (0, b"\x93NUMPY", Kind(what="a NumPy array", model=_ONNX, weights=_ARRAY)),
+    (0, b"\x80\x02", Kind.of_weights("a pickle, as old torch checkpoints are")),
 )
-MEMBERS = (
-    ("constants.pkl", "a TorchScript module", KEEP_STATE.format("torch.jit.load(path).state_dict()")),
-    ("serialized_exported_program.json", "an exported program of torch", KEEP_STATE.format("program.state_dict")),
-    ("model.weights.h5", "a Keras model", "convert it to ONNX with tf2onnx, and give that with --model FILE.onnx"),
-    ("saved_model.pb", "a TensorFlow model", "convert it to ONNX with tf2onnx, and give that with --model FILE.onnx"),
+"""Position, bytes, what they tell."""
+_ZIPPED: tuple[tuple[tuple[str, ...], Kind], ...] = (
+    (
+        ("constants.pkl", "/code/"),
+        Kind(
+            what="a TorchScript archive",
+            model=f"load it with torch.jit.load and {_EXPORT}",
+            weights=_STATE.format("torch.jit.load(path).state_dict()"),
+        ),
+    ),
+    (
+        ("serialized_exported_program.json", "archive_format", "models/model.json"),
+        Kind(
+            what="a program of torch.export (.pt2)",
+            model="load it with torch.export.load and write it with "
+            "torch.onnx.export(program, (), 'model.onnx', dynamo=True)",
+            weights=_STATE.format("torch.export.load(path).state_dict"),
+        ),
+    ),
+    (("data.pkl",), Kind.of_weights("a torch checkpoint, weights without an architecture")),
+    (("model.weights.h5",), Kind.other("a Keras model", _KERAS)),
+    (("saved_model.pb",), Kind.other("a TensorFlow SavedModel, zipped", _TF2ONNX.format("saved-model"))),
+    ((".npy",), Kind(what="a file of NumPy arrays", model=_ONNX, weights=_ARRAY)),
 )
-EXPORTED = "an exported program of torch"
-"""What `torch.export.save` writes: since torch 2.7 its members lie below `models/`."""
+"""Names or parts of names in the archive, what they tell."""
+_NAMES = (
+    *(".pt2", ".tflite", ".h5", ".hdf5", ".keras", ".pb", ".ort", ".engine", ".plan", ".pt", ".pth", ".ckpt", ".bin"),
+    *(".safetensors", ".pkl", ".joblib", ".mlmodel", ".mlpackage", ".torchscript", ".xml"),
+)
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as those of safetensors do, whatever its name ends with."""
-    head = _head(path)
-    return head[8:9] == b"{" and head[:1] != b"<"
+def require_onnx(path: Path) -> None:
+    """Refuses what can be told from an ONNX model without reading it.
+
+    Raises:
+        DataError: It is not there, or something else.
+    """
+    if path.is_dir() and not (path / "saved_model.pb").exists():
+        raise DataError(f"model '{path}' is a folder", hint="give the path of the .onnx file in it")
+    if not path.exists():
+        raise DataError(f"no model file '{path}'", hint=_ONNX)
+    found = foreign_kind(path, what="model")
+    if found is not None:
+        raise DataError(f"model '{path}' is {found.what}, expected an ONNX file", hint=found.model)
 
 
-def refuse_other_kinds(path: Path) -> None:
+def require_weights(path: Path) -> None:
     """Lets pass what may be a checkpoint.
 
     Raises:
         DataError: The file is of another kind, which is named.
     """
-    head = _head(path)
-    found = next(((what, hint) for start, what, hint in BEGINNINGS if head.lstrip().startswith(start)), None)
-    if head[4:8] == b"TFL3":
-        found = (
-            "a TensorFlow Lite model",
-            "convert it to ONNX with tf2onnx --tflite, and give that with --model FILE.onnx",
+    if path.suffix == ".onnx" or _is_onnx(_head(path, "weights")):
+        model = path if path.suffix == ".onnx" else path.with_suffix(".onnx")
+        raise DataError(
+            f"weights '{path}': an ONNX model, which carries its weights", hint=f"give it as the model: --model {model}"
         )
-    elif path.suffix == ".onnx" or _is_onnx(head):
-        found = "an ONNX model, which carries its weights", f"give it as the model: --model {_as_onnx(path)}"
-    elif found is None and zipfile.is_zipfile(path):
-        found = _packed(_members(path))
-    if found is not None:
-        what, hint = found
-        raise DataError(f"weights '{path}': {what}", hint=hint)
+    found = foreign_kind(path, what="weights")
+    if found is not None and found.weights is not None:
+        raise DataError(f"weights '{path}': {found.what}", hint=found.weights)
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD)
+def refuse_file(name: str) -> None:
+    """Refuses a model's name that is that of a file of another kind, not of an architecture.
+
+    Raises:
+        DataError: It is; what it is, and what to do.
+    """
+    if not name.lower().endswith(_NAMES):
+        return
+    require_onnx(Path(name))
+    raise DataError(
+        f"model '{name}' is a file, expected the name of an architecture or a file that ends in .onnx", hint=_WEIGHTS
+    )
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as those of safetensors do, whatever its name ends with."""
+    return _begins_as_safetensors(_head(path, "weights"))
+
+
+def foreign_kind(path: Path, *, what: str) -> Kind | None:
+    """What a file or folder is; None for what may be an ONNX model, or begins with nothing that is known.
+
+    Args:
+        path: The file or folder.
+        what: It was given as, for the error.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if path.is_dir():
+        return Kind.other("a TensorFlow SavedModel", _TF2ONNX.format("saved-model"))
+    head = _head(path, what)
+    if not head:
+        return Kind.other("empty (0 bytes)", "copy or export it again")
+    if head.startswith(b"PK"):
+        return _archive(path)
+    known = (kind for position, magic, kind in _MAGIC if head[position:].startswith(magic))
+    return next(known, None) or _by_contents(head)
+
+
+def _head(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError as error:
+        raise DataError(f"{what} '{path}' cannot be read: {error.strerror}", hint="check its permissions") from error
 
 
 def _is_onnx(head: bytes) -> bool:
@@ -70,23 +177,29 @@ def _is_onnx(head: bytes) -> bool:
     return head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x3a")
 
 
-def _as_onnx(path: Path) -> Path:
-    return path if path.suffix == ".onnx" else path.with_suffix(".onnx")
+def _begins_as_safetensors(head: bytes) -> bool:
+    """The length of a header in JSON, then the header."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
 
 
-def _members(path: Path) -> Collection[str]:
+def _by_contents(head: bytes) -> Kind | None:
+    start = head.lstrip()[:64].lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        return Kind.other("a web page, perhaps of a download that failed", "download the file itself")
+    if start.startswith((b"<?xml", b"<net")):
+        return Kind.other("XML, as OpenVINO's .xml files are", _MADE_FROM)
+    if _begins_as_safetensors(head):
+        return Kind.of_weights("a safetensors file, weights without an architecture")
+    if head[:1] == b"\x0a" and b"Placeholder" in head:
+        return Kind.other("a TensorFlow graph", _TF2ONNX.format("graphdef"))
+    return None
+
+
+def _archive(path: Path) -> Kind:
     try:
-        with zipfile.ZipFile(path) as file:
-            return file.namelist()
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
     except (zipfile.BadZipFile, OSError):
-        return ()
-
-
-def _packed(members: Collection[str]) -> tuple[str, str] | None:
-    """What a zip file holds, where that is no checkpoint of torch."""
-    names = {name.rpartition("/")[2] for name in members}
-    if any("/models/" in f"/{name}" and name.endswith(".json") for name in members) and "data.pkl" not in names:
-        return EXPORTED, KEEP_STATE.format("torch.export.load(path).state_dict")
-    if members and all(name.endswith(".npy") for name in members):
-        return "arrays of NumPy", "save model.state_dict() with torch.save or safetensors"
-    return next(((what, hint) for member, what, hint in MEMBERS if member in names), None)
+        return Kind.other("a zip archive that is damaged", "copy it again")
+    known = (kind for marks, kind in _ZIPPED if any(mark in name for mark in marks for name in names))
+    return next(known, None) or Kind.other("a zip archive", "unpack it and give the file in it")

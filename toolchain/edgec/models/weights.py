@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import DataError
 from edgec.models.presets import is_weights_enum
-from edgec.models.recognise import is_safetensors, refuse_other_kinds
+from edgec.models.recognise import is_safetensors, require_weights
 from edgec.models.unwrap import find_state, states_in
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read_weights(
         return _torchvision_weights(str(path))
     if not path.is_file():
         raise DataError(f"no weights file '{path}'", hint="give the path of a .safetensors or .pt file")
-    refuse_other_kinds(path)
+    require_weights(path)
     by_name = path.suffix == ".safetensors" and not zipfile.is_zipfile(path)
     content = _read_safetensors(path) if by_name or is_safetensors(path) else _read_checkpoint(path)
     states = states_in(content) or ({"": {}} if by_name else {})

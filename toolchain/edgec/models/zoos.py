@@ -5,15 +5,19 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import ConfigError, DataError, MissingDependencyError
 from edgec.models.config import ModelConfig
 
-__all__ = ["timm_factory", "transformers_factory"]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["timm_factory", "transformers_factory", "with_names_of"]
 
 
 def timm_factory(config: ModelConfig, labels: tuple[str, ...]) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -68,6 +72,47 @@ def transformers_factory(config: ModelConfig) -> tuple[Callable[..., Any], dict[
             ) from error
 
     return make, config.arguments
+
+
+def with_names_of(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state by the names of a module: transformers renames layers, and knows the names under which it saves them.
+
+    Tensors that are missing stay so, those that the module does not know and those of other shapes too: loading them
+    says what is wrong. The state of any other module is as it was.
+    """
+    import torch
+
+    own = module.state_dict()
+    if not hasattr(module, "from_pretrained") or own.keys() <= state.keys():
+        return dict(state)
+    with _quiet_transformers():
+        loaded, found = type(module).from_pretrained(  # pyright: ignore[reportAttributeAccessIssue]
+            None,
+            config=module.config,
+            state_dict=dict(state),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    renamed = {name: tensor for name, tensor in loaded.state_dict().items() if name not in found["missing_keys"]}
+    unknown = {name: state.get(name, torch.empty(0)) for name in found["unexpected_keys"]}
+    others = {name: torch.empty(tuple(shape)) for name, shape, _ in found["mismatched_keys"]}
+    return {**renamed, **unknown, **others}
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Its report on loading and its bars are for people who call it themselves."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _installed(package: str) -> ModuleType:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgec.calibrate import Recipe, load_recipe
 from edgec.core.digest import digest_tree, digest_value
@@ -15,14 +16,18 @@ from edgec.core.errors import ConfigError, DataError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.models.config import ZOOS, ModelConfig, Opsets
+from edgec.models.held import HeldModule, hold
 from edgec.models.load import search_current_folder
-from edgec.models.onnx.kinds import require_onnx
 from edgec.models.onnx.outline import data_file, outline_of
 from edgec.models.presets import is_weights_enum
+from edgec.models.recognise import require_onnx
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.store import StageKey
 from edgec.quantize.config import QuantizeConfig
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["IMAGES", "MODEL_SETTINGS", "Plan", "plan_build"]
 
@@ -50,6 +55,7 @@ class Plan:
         accelerator: Where training runs.
         digests: SHA-256 of all that comes from outside: weights, images, tools.
         as_given: Whether the model is a file that ships as it is: it is quantised already, or no net that could be.
+        held: The teacher, where it is a module in memory.
     """
 
     config: BuildConfig
@@ -60,6 +66,7 @@ class Plan:
     accelerator: Accelerator
     digests: Mapping[str, str]
     as_given: bool = False
+    held: HeldModule | None = None
 
     @property
     def compresses(self) -> bool:
@@ -95,16 +102,28 @@ class Plan:
         return StageKey(stage=stage, settings=settings, sources={**opened, **before, "tools": self.digests["tools"]})
 
 
-def plan_build(config: BuildConfig, *, accelerator: Accelerator) -> Plan:
-    """Binds names and reads digests; imports nothing heavy.
+def plan_build(config: BuildConfig, *, accelerator: Accelerator, module: nn.Module | None = None) -> Plan:
+    """Binds names and reads digests; imports nothing heavy, but for a module in memory.
+
+    Args:
+        config: What is asked for.
+        accelerator: Where to train.
+        module: The teacher, where it is in memory: `model.name` is then for people alone.
 
     Raises:
         ConfigError: An unknown target, recipe or setting.
         DataError: A file or folder is not there.
+        UnsupportedError: The module cannot be exported.
     """
+    if module is not None and config.model.weights is not None:
+        raise ConfigError(
+            f"model.weights is '{config.model.weights}', but the module that is given has weights already",
+            hint="leave model.weights out, or load them into the module",
+        )
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
-    digests = _digests(config.model, config.data)
+    held = None if module is None else hold(module, config.model.input)
+    digests = _digests(config.model, config.data, held)
     given = _given_scheme(config)
     if given is not None:
         formats = target.quantization.model_copy(update={"scheme": given, "float_type": "float32"})
@@ -123,6 +142,7 @@ def plan_build(config: BuildConfig, *, accelerator: Accelerator) -> Plan:
         accelerator=accelerator,
         digests=digests,
         as_given=given is not None,
+        held=held,
     )
 
 
@@ -155,21 +175,21 @@ def _overridden(target: Target, given: QuantizeConfig) -> Target:
     return target
 
 
-def _digests(model: ModelConfig, data: DataConfig) -> dict[str, str]:
+def _digests(model: ModelConfig, data: DataConfig, held: HeldModule | None) -> dict[str, str]:
     digests = {
-        "model": digest_value(
-            [
-                None if model.is_onnx else model.name,
-                _architecture(model),
-                _weights(model.weights) if model.weights else None,
-            ]
-        ),
+        "model": _of_files(model) if held is None else held.digest,
         "prior": _prior(model),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
     given = {name: _images(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
+
+
+def _of_files(model: ModelConfig) -> str:
+    """Digest of a teacher that lies in files."""
+    weights = _weights(model.weights) if model.weights else None
+    return digest_value([None if model.is_onnx else model.name, _architecture(model), weights])
 
 
 def _prior(model: ModelConfig) -> str:

@@ -121,7 +121,7 @@ class Sources:
         """The teacher, where it is a module."""
         from edgec.models.load import load_classifier
 
-        return load_classifier(self.plan.model, self.labels, note=self.progress.note)
+        return load_classifier(self.plan.model, self.labels, held=self.plan.held, note=self.progress.note)
 
     @cached_property
     def onnx(self) -> OnnxModel:

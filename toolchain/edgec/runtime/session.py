@@ -60,9 +60,9 @@ class Session:
         self.engine: EngineName = engine
         self._raw = preprocessing_in_graph
         loaded = load_engine(engine, model, Settings(providers=tuple(providers), threads=threads, device=device))
-        self._input, fixed_batch = _input(loaded, spec)
+        self._input, self._fixed_batch = _input(loaded, spec)
         self._output, self.classes = _output(loaded)
-        self._batch = fixed_batch or min(batch, loaded.most or batch)
+        self._batch = self._fixed_batch or min(batch, loaded.most or batch)
         self.providers = loaded.devices
         self.parallel = loaded.parallel
         self._run = loaded.run
@@ -76,6 +76,11 @@ class Session:
     def output(self) -> str:
         """Name of the graph's output that holds the logits."""
         return self._output
+
+    @property
+    def takes_one(self) -> bool:
+        """Whether the graph's batch is fixed to one image."""
+        return self._fixed_batch == 1
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """float32 [n, classes] for uint8 pixels [n, height, width, channels] or what `feed` made of them.

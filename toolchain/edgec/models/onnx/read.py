@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 
 from edgec.core.errors import DataError, UnsupportedError
-from edgec.models.onnx.kinds import foreign_kind, require_onnx
 from edgec.models.onnx.outline import data_file
+from edgec.models.recognise import Kind, foreign_kind, require_onnx
 
 __all__ = ["graphs_of", "read_model", "tensors_of"]
 
@@ -68,12 +68,12 @@ def _read(source: Path, tensor: TensorProto, model: Path, offset: int) -> bytes:
         data = file.read(expected)
     if len(data) == expected:
         return data
-    kind = foreign_kind(source) if source.stat().st_size < 1 << 10 else None
-    what, hint = kind or ("cut short", "copy both files again: they belong together")
+    kind = foreign_kind(source, what="weights") if source.stat().st_size < 1 << 10 else None
+    kind = kind or Kind.other("cut short", "copy both files again: they belong together")
     raise DataError(
-        f"model '{model}': the file '{source.name}' with its weights is {what}: {source.stat().st_size:,} bytes, "
+        f"model '{model}': the file '{source.name}' with its weights is {kind.what}: {source.stat().st_size:,} bytes, "
         f"tensor '{tensor.name}' ends at {offset + expected:,}",
-        hint=hint,
+        hint=kind.model,
     )
 
 

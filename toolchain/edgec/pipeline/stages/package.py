@@ -15,7 +15,7 @@ from edgec.core.digest import digest_file, digest_value
 from edgec.core.facts import DataFacts
 from edgec.core.frozen import Frozen
 from edgec.core.measurement import Measurement, Stage
-from edgec.core.target import without_edgec
+from edgec.core.target import Target, without_edgec
 from edgec.core.versions import tool_versions
 from edgec.evaluate.broken import BROKEN, encode_broken, find_broken
 from edgec.evaluate.gates import check_gates
@@ -49,8 +49,9 @@ from edgec.pipeline.stages.export import FP32
 from edgec.pipeline.stages.quantize import MODEL
 from edgec.pipeline.store import Output, StageKey
 from edgec.render.sizes import size_parts
+from edgec.runtime import Session
 
-__all__ = ["Facts", "Made", "key", "run"]
+__all__ = ["Facts", "Made", "build_plan", "key", "run"]
 
 GOLDEN = 16
 """Images that a device must reproduce."""
@@ -294,7 +295,7 @@ def _description(sources: Sources, made: Made) -> Description:
             device=target.runtime.device,
             threads=target.runtime.threads,
             recorded_by=sources.engine,
-            build_plan=_build_plan(sources, session.input, made.prove.facts) if made.prove else None,
+            build_plan=build_plan(session, target, made.prove.facts) if made.prove else None,
         ),
         unknown=_unknown(sources, made.evaluate.facts),
         lineage=tuple(_stage_entry(each) for each in made.outputs if each not in (made.evaluate, made.prove)),
@@ -338,17 +339,22 @@ def _done(facts: BaseModel) -> dict[str, JsonValue]:
     return facts.model_dump(mode="json", include={"done", "same_class"})
 
 
-def _build_plan(sources: Sources, name: str, check: prove.Facts) -> BuildPlan:
-    """Precision stands in the graph: TensorRT 10 takes it from there alone, 8 wants to be told that it may."""
-    shape = "x".join(map(str, sources.plan.model.input.shape))
-    modern = not (sources.plan.target.runtime.version or "").startswith("8.")
+def build_plan(session: Session, target: Target, check: prove.Facts) -> BuildPlan:
+    """What `trtexec` is told of a graph.
+
+    Precision stands in the graph: TensorRT 10 takes it from there alone, 8 wants to be told that it may. Shapes are
+    given for open batches alone: `trtexec` refuses them for a graph that has its own.
+    """
+    shape = "x".join(map(str, session.spec.shape))
+    modern = not (target.runtime.version or "").startswith("8.")
+    batches = () if session.takes_one else (("min", 1), ("opt", 1), ("max", 8))
     return BuildPlan(
         tool="trtexec",
         arguments=(
             f"--onnx={MODEL}",
             "--saveEngine=../model.engine",
             *(("--stronglyTyped",) if modern else ("--int8", "--fp16")),
-            *(f"--{which}Shapes={name}:{batch}x{shape}" for which, batch in (("min", 1), ("opt", 1), ("max", 8))),
+            *(f"--{which}Shapes={session.input}:{batch}x{shape}" for which, batch in batches),
         ),
         check=CheckEntry(tool=check.tool, proven=check.proven, note=check.note),
     )
