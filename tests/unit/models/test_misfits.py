@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgec.core.errors import ConfigError, DataError, EdgecError
 from edgec.models.config import ModelConfig
 from edgec.models.load import load_classifier
-from edgec.models.misfits import as_logits, shown
+from edgec.models.misfits import as_logits
 from edgec.models.onnx.load import load_onnx
 
 LABELS = ("ant", "bee", "cow")
@@ -117,24 +117,20 @@ def test_log_probabilities_are_logits_as_good_as_any() -> None:
         (
             lambda x: {"last_hidden_state": x[:, None], "pooler_output": x},
             4,
-            "dict of last_hidden_state (2, 1, 4), pooler_output (2, 4)",
+            "last_hidden_state [2, 1, 4], pooler_output [2, 4]",
             "save an AutoModelForImageClassification, not an AutoModel",
         ),
-        (lambda x: (x, x), 4, "tuple of (2, 4), (2, 4)", "let its forward return the logits"),
+        (lambda x: (x, x), 4, "0 [2, 4], 1 [2, 4]", "its forward return the logits"),
     ],
 )
 def test_other_outputs_are_told_apart(load: Any, then: Any, outputs: int, got: str, hint: str) -> None:
     error = refusal(load, Net(then, outputs))
-    assert f"gives {got} for two images, expected (2, 3): a logit per label" in str(error)
+    assert f"gives {got}" in str(error)
     assert hint in str(error.hint)
 
 
 def test_one_output_for_two_classes(load: Any) -> None:
     assert "torch.zeros_like(logit)" in str(refusal(load, Net(lambda x: x, 1), ("a", "b")).hint)
-
-
-def test_what_is_no_tensor_is_named() -> None:
-    assert shown([torch.zeros(2), None]) == "list of (2,), NoneType"
 
 
 class Casts(Net):

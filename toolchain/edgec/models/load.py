@@ -124,15 +124,15 @@ def _with_logits(
     """The module, if images get one logit per label, the same ones in every run; without a softmax at its end."""
     import torch
 
-    from edgec.models.misfits import as_logits, hint_for_output, shown
+    from edgec.models.misfits import as_logits, hint_for_output
 
     images = torch.randn(2, *config.input.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         first, again = module(images), module(images)
     if not isinstance(first, torch.Tensor) or first.shape != (2, len(labels)):
-        wanted = f"expected (2, {len(labels)}): a logit per label"
+        got = tuple(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
         raise ConfigError(
-            f"model '{config.name}' gives {shown(first)} for two images, {wanted}",
+            f"model '{config.name}' gives {got} for two images, expected (2, {len(labels)}): a logit per label",
             hint=hint_for_output(first, len(labels)),
         )
     difference = float((first - again).abs().max())

@@ -13,7 +13,7 @@ from edgec.core.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["as_logits", "hint_for_failure", "hint_for_output", "shown"]
+__all__ = ["as_logits", "hint_for_failure", "hint_for_output"]
 
 _ENDINGS: tuple[tuple[type[nn.Module], Callable[[Tensor], Tensor]], ...] = (
     (nn.Softmax, lambda logits: logits.softmax(dim=-1)),
@@ -58,24 +58,15 @@ def as_logits(module: nn.Module, images: Tensor, *, name: str, note: Callable[[s
     return module
 
 
-def shown(given: object) -> str:
-    """What a module gave, in a few words."""
-    if isinstance(given, torch.Tensor):
-        return str(tuple(given.shape))
-    if isinstance(given, Mapping):
-        parts = (f"{key} {shown(value)}" for key, value in given.items())
-        return f"{type(given).__name__} of {', '.join(parts)}"
-    if isinstance(given, tuple | list):
-        return f"{type(given).__name__} of {', '.join(map(shown, given))}"
-    return type(given).__name__
-
-
 def hint_for_output(given: object, classes: int) -> str:
     """What to do where two images do not give [2, classes]."""
     if not isinstance(given, torch.Tensor):
         if isinstance(given, Mapping) and {"last_hidden_state", "pooler_output"} & given.keys():
             return "it has no head for classes: save an AutoModelForImageClassification, not an AutoModel"
-        return "let its forward return the logits, one number for each class"
+        return (
+            f"check model.labels, which name {classes} classes, or the number of classes in model.arguments; or let "
+            "its forward return the logits"
+        )
     shape = tuple(given.shape[1:])
     if shape == (1,) and classes == 2:
         return "let its forward give two logits: torch.cat([torch.zeros_like(logit), logit], dim=1)"

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgec.core.errors import ConfigError
+from edgec.models.misfits import hint_for_output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ def chosen_output(
     if not fits:
         raise ConfigError(
             f"model '{name}' has no output for {classes} labels; for two images it gives {listed}",
-            hint="check model.labels, or the number of classes in model.arguments",
+            hint=hint_for_output(given, classes),
         )
     note(f"model '{name}' gives {listed}: the logits are taken from '{fits[0]}'")
     return OneOutput(module, names[fits[0]])
