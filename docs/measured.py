@@ -44,7 +44,7 @@ COMMANDS = {
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
-    "tailed": "python benchmarks/tailed.py fashion-resnet8 cifar10-resnet20",
+    "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
 _TEMPERATURE = re.compile(
