@@ -104,14 +104,14 @@ def _numbers() -> str:
     cifar = _number(
         "gains",
         (f"{_CIFAR}: ours: worst class", f"{_CIFAR}: few: worst class"),
-        "in the worst class of CIFAR-10, by a ResNet-20 with half of its multiply-adds and 50 labelled images; "
-        "without unlabelled ones {}",
+        "of the images of CIFAR-10's worst class are right in a ResNet-20 with half of its multiply-adds, from 50 "
+        "labelled images; without the unlabelled ones {}",
     )
     gate = _number(
         "gates",
         tuple(f"regression, 0 points allowed, confident: {lost} points lost" for lost in (10, 0)),
         "of simulated models that lost 10 points in one class (10 classes, 200 test images each) are stopped by the "
-        "gate against regressions, and {} of those that lost nothing",
+        "gate against regressions; of those that lost nothing, {} are stopped by chance",
     )
     return f"{demonstration}\n{cifar}\n{gate}"
 
@@ -289,7 +289,7 @@ def _pixels() -> str:
         Column(head=f"{quantity}, of 255", quantity=quantity, form=lambda row: f"{row.value:.2g}")
         for quantity in ("largest difference", "mean difference")
     )
-    return f"{table('pixels', by=('library', 'settings'), columns=columns)}\n\n{source('pixels')}"
+    return table("pixels", by=("library", "settings"), columns=columns)
 
 
 def _zoo() -> str:
