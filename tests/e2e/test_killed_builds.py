@@ -102,7 +102,7 @@ class Place:
         for path in self.cache.glob("ranges/[!.]*"):
             held = json.loads(path.read_bytes())
             assert held["digest"] == digest_value([held["key"], held["ranges"]])
-        for output in (path for path in self.cache.glob("*/[!.]*") if path.parent.name != "ranges"):
+        for output in (path for path in self.cache.glob("[!.]*/[!.]*") if path.parent.name != "ranges"):
             record = json.loads((output / "stage.json").read_bytes())
             for name, digest in record["files"].items():
                 assert hashlib.sha256((output / name).read_bytes()).hexdigest() == digest
