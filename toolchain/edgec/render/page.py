@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ def render_report(report: Report, *, gates: Sequence[GateResult] | None, broken:
         **_confusions(report),
         **_sizes(report),
     }
-    return render_template("report.html.j2", sections=list(_sections(report, shown)), **shown)
+    return render_template("report.html.j2", sections=_sections(report, shown), **shown)
 
 
 def render_template(name: str, **shown: Any) -> str:
@@ -153,8 +153,8 @@ def _sizes(report: Report) -> Mapping[str, Any]:
     }
 
 
-def _sections(report: Report, shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Anchor and title of the sections that the page has."""
+def _sections(report: Report, shown: Mapping[str, Any]) -> dict[str, str]:
+    """Anchor and title of the sections that this page has; the template asks it, too."""
     there = {
         "gates": shown["gates"],
         "stages": True,
@@ -172,7 +172,7 @@ def _sections(report: Report, shown: Mapping[str, Any]) -> Iterator[tuple[str, s
         "lineage": report.lineage,
         "notes": report.notes,
     }
-    yield from ((name, title) for name, title in _SECTIONS.items() if there[name])
+    return {name: title for name, title in _SECTIONS.items() if there[name]}
 
 
 def _predicted_ms(report: Report) -> float:
