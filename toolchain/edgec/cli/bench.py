@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.devices import find_device, one_device
 from edgec.cli.say import say
 from edgec.cli.trust import find_trust, require_signed, signed_by
 from edgec.core.errors import ConfigError, TransportError
@@ -19,53 +20,12 @@ if TYPE_CHECKING:
     from edgec.deploy.fleet import Device
     from edgec.package import Trust
 
-__all__ = ["command", "find_device", "one_device"]
+__all__ = ["command"]
 
-Command = TypeVar("Command", bound=Callable[..., None])
-
-HERE = "host"
-"""The name of the machine that edgec runs on."""
 MOST = 1024
 """Images at once; more would only fill the memory."""
 DEVICE_S = 1800.0
 """What a device may take beside the measurement: for some engines it builds one first."""
-
-
-def one_device(function: Command) -> Command:
-    """The options that say on which machine to measure; `find_device` reads them."""
-    file = click.Path(path_type=Path)
-    for option in (
-        click.option("--python", metavar="PATH", help="The device's Python in which edgec is installed."),
-        click.option("--known-hosts", type=file, metavar="FILE", help="Default: ~/.ssh/known_hosts."),
-        click.option("--identity", type=file, metavar="FILE", help="Private key. Default: agent, ~/.ssh."),
-        click.option(
-            "--device",
-            metavar="ssh://USER@HOST/PATH",
-            default=HERE,
-            show_default=True,
-            help="Where to measure; `host` is this machine.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def find_device(url: str, login: dict[str, Any]) -> Device | None:
-    """The device that a command line names; None for this machine.
-
-    Raises:
-        ConfigError: A bad URL, or a login without a device.
-    """
-    from edgec.cli.deploy import find_devices
-
-    if url != HERE:
-        return find_devices([url], fleet=None, only=(), **login)[0]
-    if any(login.values()):
-        raise ConfigError(
-            "--identity, --known-hosts and --python are for a device",
-            hint="name it with --device ssh://USER@HOST/PATH",
-        )
-    return None
 
 
 class BatchesType(click.ParamType):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.cli.deploy import ask_each, destinations, find_devices, require_none_failed
+from edgec.cli.devices import ask_each, destinations, find_devices, require_none_failed
 from edgec.cli.say import say
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.cli.bench import find_device, one_device
+from edgec.cli.devices import find_device, one_device
 from edgec.cli.say import say
 from edgec.core.errors import UnsupportedError
 
