@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.cli.devices import destinations, find_devices
+from edgec.cli.devices import destinations, find_devices, require_none_failed
 from edgec.cli.say import say
 from edgec.cli.trust import find_trust, require_signed, signed_by
 
