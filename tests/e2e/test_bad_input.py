@@ -274,7 +274,7 @@ def weights_are_not_given(place: Place) -> list[object]:
     return place.build(weights=None)
 
 
-@case("not a safetensors file", "save it again")
+@case("empty (0 bytes)", "copy or export it again")
 def weights_are_empty(place: Place) -> list[object]:
     return place.build(weights=place.write("w.safetensors", b""))
 
@@ -284,7 +284,7 @@ def weights_are_text(place: Place) -> list[object]:
     return place.build(weights=place.write("w.safetensors", "no weights at all, just text"))
 
 
-@case("not a torch checkpoint", "save it again")
+@case("a zip archive that is damaged", "copy it again")
 def a_checkpoint_is_truncated(place: Place) -> list[object]:
     torch.save(load_file(WEIGHTS), place.folder / "w.pt")
     return place.build(weights=place.write("w.pt", (place.folder / "w.pt").read_bytes()[:2000]))

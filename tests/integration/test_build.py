@@ -310,7 +310,7 @@ class TestAgain:
         assert outcome.last["report"] == str(digits.bundle / "report.json")
         assert set(outcome.last) == {
             *("bundle", "report", "seconds", "cached", "loss", "passed"),
-            *("left_out", "leaks", "contradictions", "teacher"),
+            *("left_out", "leaks", "contradictions", "teacher", "costs"),
         }
         assert len(outcome.stdout.splitlines()) == 1
         assert {path.name: sha256(path) for path in digits.bundle.iterdir()} == before
