@@ -56,7 +56,8 @@ def wheel_files() -> set[str]:
 
 def sdist_files() -> set[str]:
     """What builds the wheel again, and runs the tests."""
-    code = [*package_files(), *declarations(), *(ROOT / "tests").rglob("*.py")]
+    tests = (ROOT / "tests", ROOT / "benchmarks", ROOT / "benchmarks" / "support")  # the last one is a link
+    code = [*package_files(), *declarations(), *(path for folder in tests for path in folder.rglob("*.py"))]
     named = [ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")]
     return {path.relative_to(ROOT).as_posix() for path in (*code, *named)}
 
