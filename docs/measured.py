@@ -37,6 +37,7 @@ COMMANDS = {
     "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
     "gate_errors": "python benchmarks/gate_errors.py --bundles 1000",
     "gates": "python benchmarks/gates.py --plot docs/images/gates.svg",
+    "fuzz": "python benchmarks/fuzz --seconds 60",
     "hostile_graphs": "python benchmarks/hostile_graphs.py",
     "latency": "python benchmarks/latency_model.py",
     "mutations": "python benchmarks/mutations.py --count 5000",
@@ -316,6 +317,13 @@ def _zoo() -> str:
     return f"{markdown(('from', *targets), body)}\n\n{told} {source('zoo')}"
 
 
+def _fuzz() -> str:
+    columns = [
+        Column(head=what, quantity=what, form=lambda row: f"{row.value:,.0f}") for what in ("inputs", "findings")
+    ]
+    return table("fuzz", by=("reader",), columns=columns)
+
+
 def _tailed() -> str:
     """Accuracies, and what the adjustment brings in pairs of the same seed."""
     columns = tuple(
@@ -358,6 +366,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-tailed": _tailed,
     "results-temperature": _temperature,
     "results-hostile-peers": _hostile_peers,
+    "results-fuzz": _fuzz,
     "results-gaps": _gaps,
     "results-hostile-clients": _hostile_clients,
     "zoo": _zoo,
