@@ -46,6 +46,46 @@ def test_the_report_shows_the_teacher_before_and_after(adjusted: Any) -> None:
     assert tuple(export["facts"]["trained_on"]) == COUNTS
 
 
+def test_all_students_are_adjusted_alike(builder: Any, tmp_path: Path) -> None:
+    """Else the table would give the adjustment's gain to our recipe."""
+    brief = ("compress.steps=2", 'compress.compare=["plain", "few"]', "compress.oefsmc.finetune.steps=2")
+    settings = (*brief, "data.ood_count=60", "evaluate.unseen_ood=20")
+    told = f"model.trained_on={list(COUNTS)}"
+    places = [tmp_path / name for name in ("balanced", "tailed")]
+    for place, more in zip(places, ((), (told,)), strict=True):
+        builder(place, "--target", "jetson", settings=(*settings, *more), cache=tmp_path / "cache")
+    found = sorted((tmp_path / "cache").glob("evaluate/*/logits.npz"), key=lambda path: path.stat().st_mtime)
+    with np.load(found[0]) as before, np.load(found[1]) as after:
+        np.testing.assert_array_equal(after["teacher"], before["teacher"])
+        for stage in ("baseline", "few"):
+            shift = logit_shift(COUNTS, strength=1.0)
+            np.testing.assert_allclose(
+                after[stage] - before[stage], np.broadcast_to(shift, after[stage].shape), atol=1e-5
+            )
+
+
+def test_a_teacher_given_as_a_graph_is_shown_as_it_was_given(builder: Any, adjusted: Any, tmp_path: Path) -> None:
+    (graph,) = Path(adjusted.cache).glob("export/*/fp32.onnx")
+    given = (f'model.name="{graph}"', "model.input={height=8,width=8,channels=1,mean=[0.305],std=[0.376]}")
+    settings = (*given, 'quantize.scheme="float32"', "data.ood_count=60", "evaluate.corrupted=10")
+    told = f"model.trained_on={list(COUNTS)}"
+    rows = []
+    for name, more in (("balanced", ()), ("tailed", (told,))):
+        build = builder(tmp_path / name, "--target", "rpi5", settings=(*settings, *more), cache=tmp_path / "cache")
+        of = ("accuracy", "corrupted_accuracy")
+        rows.append(
+            {
+                (row["stage"], row["name"]): row["value"]
+                for row in build.report["measurements"]
+                if row["name"] in of and row["label"] is None and row["stage"] in ("teacher", "artifact")
+            }
+        )
+    balanced, tailed = rows
+    for name in ("accuracy", "corrupted_accuracy"):
+        assert tailed["teacher", name] == balanced["teacher", name]
+        assert tailed["artifact", name] != balanced["artifact", name]
+
+
 def test_counts_of_other_classes_end_the_build_with_one_error(edgec: Any, tmp_path: Path) -> None:
     arguments = ("--set", "model.trained_on={ cat = 3 }", "--cache", tmp_path / "c", "--output", tmp_path / "b")
     outcome = edgec("build", "--device", "cpu", *(p for s in PLAIN for p in ("--set", s)), *arguments)

@@ -88,6 +88,11 @@ class TestFiles:
         own = OWN.replace('"images/train"', '"~/images"')
         assert read_config(write(own)).data.train == Path("/home/somebody/images")
 
+    def test_the_folder_that_the_teacher_was_trained_on_counts_from_the_file(self, write: Any, tmp_path: Path) -> None:
+        own = OWN.replace("[model]", '[model]\ntrained_on = "{}"')
+        told = {value: read_config(write(own.replace("{}", value))).model.trained_on for value in ("photos", "few")}
+        assert told == {"photos": tmp_path / "photos", "few": "few"}
+
     def test_relative_paths_of_overrides_count_from_the_current_folder(self, write: Any) -> None:
         config = read_config(write(OWN), [("data.ood", "any"), ("model.weights", "w.pt")])
         assert config.data.ood == Path("any")

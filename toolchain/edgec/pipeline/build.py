@@ -160,6 +160,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
         models={Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / quantize.MODEL},
         ranges=ranges,
         students={stage: made.folder for stage, made in students.items() if made is not None},
+        trained_on=graph.facts.trained_on,
         temperature=graph.facts.temperature,
     )
     measured = run(evaluate.key(plan), evaluate.Facts, measure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "match_teacher",
     "prior_rows",
-    "prior_shift",
+    "shift_of",
     "take_prior_out",
     "temperature_note",
     "unknown_rates",
@@ -39,43 +39,51 @@ _UNSEEN = 200
 """Out-of-distribution images that the threshold is measured on, where the config asks for no number of them."""
 
 
-def prior_shift(sources: Sources, images: Prepared) -> np.ndarray | None:
-    """What is added to each class's logit; None where the teacher was trained on all classes alike."""
-    counts = _trained_on(sources, images)
+def take_prior_out(sources: Sources, images: Prepared, graph: Path) -> tuple[int, ...] | None:
+    """Shifts the logits of an exported graph by the class frequencies of the teacher's training.
+
+    Returns:
+        The counts that it went by; None where nothing was to do.
+    """
+    from edgec.learn.prior import training_counts
+
+    strength = sources.plan.config.export.adjust_logits
+    counts = training_counts(sources.plan.model.trained_on, images.few) if strength else None
     if counts is None:
         return None
-    from edgec.learn.prior import logit_shift
-
-    return logit_shift(counts, strength=sources.plan.config.export.adjust_logits)
-
-
-def take_prior_out(sources: Sources, images: Prepared, graph: Path) -> tuple[int, ...] | None:
-    """Shifts the logits of an exported graph, and returns the counts that it went by; None where nothing was to do."""
     import onnx
 
     from edgec.export.logits import shift_logits_
+    from edgec.learn.prior import logit_shift
 
-    counts, shift = _trained_on(sources, images), prior_shift(sources, images)
-    if counts is None or shift is None:
-        return None
     model = onnx.load(graph)
-    shift_logits_(model, shift)
+    shift_logits_(model, logit_shift(counts, strength=strength))
     write_bytes(graph, model.SerializeToString(deterministic=True))
     return tuple(counts.tolist())
 
 
-def prior_rows(sources: Sources, images: Prepared, teacher: np.ndarray) -> tuple[list[Measurement], list[str]]:
+def shift_of(sources: Sources, trained_on: Sequence[int] | None) -> np.ndarray | float:
+    """What `take_prior_out` added to each class's logit; 0 where it did nothing."""
+    if trained_on is None:
+        return 0.0
+    from edgec.learn.prior import logit_shift
+
+    return logit_shift(trained_on, strength=sources.plan.config.export.adjust_logits).astype(np.float32)
+
+
+def prior_rows(
+    sources: Sources, trained_on: Sequence[int] | None, teacher: np.ndarray
+) -> tuple[list[Measurement], list[str]]:
     """What taking its class frequencies out does to the teacher itself, on the test images: rows and a note."""
     from edgec.evaluate.accuracy import accuracy_measurements
 
-    shift, test = prior_shift(sources, images), sources.test
-    if shift is None:
+    if trained_on is None:
         return [], []
-    named = ("accuracy", "worst_class_accuracy")
+    named, test = ("accuracy", "worst_class_accuracy"), sources.test
     common = {"stage": Stage.TEACHER, "where": "as given, its logits adjusted"}
     found, before = (
         {row.name: row for row in accuracy_measurements(scores, test.labels, sources.labels, **common) if not row.label}
-        for scores in (teacher + shift, teacher)
+        for scores in (teacher + shift_of(sources, trained_on), teacher)
     )
     rows = [found[name].model_copy(update={"name": f"{name}_without_prior"}) for name in named]
     told = ", ".join(
@@ -87,19 +95,12 @@ def prior_rows(sources: Sources, images: Prepared, teacher: np.ndarray) -> tuple
     return rows, [f"{note}; both fall: was it trained on these?" if worse else note]
 
 
-def _trained_on(sources: Sources, images: Prepared) -> np.ndarray | None:
-    """Images of each class that the teacher was trained on, where that is to be taken out."""
-    from edgec.learn.prior import training_counts
-
-    if not sources.plan.config.export.adjust_logits:
-        return None
-    return training_counts(sources.plan.model.trained_on, images.few)
-
-
-def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph: Path) -> float:
+def match_teacher(
+    sources: Sources, images: Prepared, student: Classifier, graph: Path, *, shift: np.ndarray | float
+) -> float:
     """Divides a student's exported logits by the temperature that fits the teacher, and returns it.
 
-    The logits of both are as they ship: without the teacher's class frequencies.
+    The logits of both are as they ship: shifted by the teacher's class frequencies.
     """
     import onnx
 
@@ -107,7 +108,6 @@ def match_teacher(sources: Sources, images: Prepared, student: Classifier, graph
     from edgec.learn.temperature import fit_temperature, views_of
 
     plan = sources.plan
-    shift = prior_shift(sources, images)
     with _module(sources, sources.classifier, shift) as teacher, _module(sources, student, shift) as run:
         views = views_of(images.few, plan.model.input, teacher, run, seed=plan.config.seed)
     temperature = float(f"{fit_temperature(views):.4g}")
@@ -126,13 +126,13 @@ def temperature_note(temperature: float, *, before: Measurement, after: Measurem
     return f"logits are divided by a temperature of {temperature:g}, fitted to the teacher: calibration error {errors}"
 
 
-def unknown_threshold(sources: Sources, images: Prepared, shipped: Session) -> float:
+def unknown_threshold(sources: Sources, images: Prepared, shipped: Session, *, shift: np.ndarray | float) -> float:
     """The confidence below which the shipped file should say `unknown`: no class loses more than the config allows."""
     from edgec.learn.temperature import probabilities, views_of
 
     plan = sources.plan
     run = _graph(sources, shipped)
-    with _teacher(sources, run, prior_shift(sources, images)) as teacher:
+    with _teacher(sources, run, shift) as teacher:
         views = views_of(images.few, plan.model.input, teacher, run, seed=plan.config.seed)
     confidence = probabilities(views.student).max(axis=1)
     return fit_threshold(confidence, views.labels, views.weights, most=plan.config.evaluate.unknown)
@@ -172,7 +172,7 @@ def _unseen_ood(sources: Sources, images: Prepared) -> tuple[Images, bool]:
 
 
 @contextmanager
-def _module(sources: Sources, classifier: Classifier, shift: np.ndarray | None) -> Iterator[Run]:
+def _module(sources: Sources, classifier: Classifier, shift: np.ndarray | float) -> Iterator[Run]:
     """A module on the build's device, with its logits shifted."""
     import torch
 
@@ -183,8 +183,7 @@ def _module(sources: Sources, classifier: Classifier, shift: np.ndarray | None) 
 
         def run(batch: Tensor) -> np.ndarray:
             with torch.inference_mode():
-                logits = module(batch.to(device)).float().cpu().numpy()
-            return logits if shift is None else logits + shift
+                return module(batch.to(device)).float().cpu().numpy() + shift
 
         yield run
 
@@ -204,7 +203,7 @@ def _graph(sources: Sources, session: Session) -> Run:
 
 
 @contextmanager
-def _teacher(sources: Sources, shipped: Run, shift: np.ndarray | None) -> Iterator[Run]:
+def _teacher(sources: Sources, shipped: Run, shift: np.ndarray | float) -> Iterator[Run]:
     """The module; where a graph was given, what ships of it."""
     if sources.plan.model.is_onnx:
         yield shipped

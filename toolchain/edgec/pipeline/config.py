@@ -346,6 +346,7 @@ _PATHS: Mapping[str, Callable[[str], bool]] = {
     "model.name": is_onnx_file,
     "model.weights": _is_path,
     "model.preset": _is_path,
+    "model.trained_on": lambda told: told not in ("balanced", "few"),
 }
 """Settings that hold a path, and which of their values are one."""
 

@@ -28,7 +28,7 @@ from edgec.evaluate.bootstrap import class_mean_rows
 from edgec.evaluate.loss import Loss, find_loss
 from edgec.evaluate.paired import Pairs, drop_measurements
 from edgec.graph.float16 import ROUNDED
-from edgec.pipeline.confidence import prior_rows, prior_shift, temperature_note, unknown_rates, unknown_threshold
+from edgec.pipeline.confidence import prior_rows, shift_of, temperature_note, unknown_rates, unknown_threshold
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.remedies import explained
 from edgec.pipeline.robustness import RunningModel, robustness_measurements
@@ -84,7 +84,7 @@ def key(plan: Plan) -> StageKey:
     """Measurements."""
     students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
     before = (data.key(plan), *students, export.key(plan), quantize.key(plan))
-    return plan.key("evaluate", READS, opens=("model", "prior", "test", "ood"), after=before)
+    return plan.key("evaluate", READS, opens=("model", "test", "ood"), after=before)
 
 
 def run(
@@ -95,6 +95,7 @@ def run(
     models: Mapping[Stage, Path],
     ranges: Path,
     students: Mapping[Stage, Path],
+    trained_on: tuple[int, ...] | None,
     temperature: float | None,
 ) -> Facts:
     """Runs every model over the test images, and the files that would ship over one image again and again.
@@ -106,20 +107,22 @@ def run(
         models: ONNX files of the stages `compressed` and `artifact`.
         ranges: As they were calibrated, for what was lost in the file that ships.
         students: Folders of the students that are shown beside it.
+        trained_on: Images of each class by which the graphs shift their logits; None where they do not.
         temperature: By which the graphs divide their logits; None where they have none.
 
     Raises:
         UnsupportedError: A model gives logits that are not finite.
     """
     test = sources.test
-    logits = _logits(sources, images, models, students)
+    shift = shift_of(sources, trained_on)
+    logits = _logits(sources, models, students, shift)
     arrays: dict[str, Any] = {stage.value: rows for stage, rows in logits.items()}
     np.savez(folder / LOGITS, labels=test.labels, **arrays)
     rows = [row for stage in logits for row in _accuracy_rows(sources, images, logits, stage, graphs=models)]
     rows += [size_measurement(path, stage=stage) for stage, path in models.items()]
-    prior, prior_notes = prior_rows(sources, images, logits[Stage.TEACHER])
-    sure_rows, sure_notes, unknown_below = _confidence(sources, images, models, logits, rows, temperature)
-    robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models))
+    prior, prior_notes = prior_rows(sources, trained_on, logits[Stage.TEACHER])
+    sure_rows, sure_notes, unknown_below = _confidence(sources, images, models, logits, rows, temperature, shift)
+    robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models, shift))
     with with_teacher(sources, models) as graphs:
         speed = speed_of(sources, graphs)
     confusion = {stage: confusion_counts(scores, test.labels, sources.labels) for stage, scores in logits.items()}
@@ -143,6 +146,7 @@ def _confidence(
     logits: Mapping[Stage, np.ndarray],
     rows: Sequence[Measurement],
     temperature: float | None,
+    shift: np.ndarray | float,
 ) -> tuple[list[Measurement], list[str], float]:
     """What the temperature did, and when the shipped file says `unknown`: rows, notes, and the threshold."""
     found, notes = list[Measurement](), list[str]()
@@ -155,7 +159,7 @@ def _confidence(
         after, teacher = errors[Stage.ARTIFACT], errors[Stage.TEACHER]
         notes.append(temperature_note(temperature, before=before, after=after, teacher=teacher))
     shipped = _session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT])
-    threshold = unknown_threshold(sources, images, shipped)
+    threshold = unknown_threshold(sources, images, shipped, shift=shift)
     more, told = unknown_rates(sources, images, shipped, logits[Stage.ARTIFACT], threshold, where=where)
     return [*found, *more], [*notes, *told], threshold
 
@@ -195,9 +199,13 @@ def _where(sources: Sources, stage: Stage, *, is_graph: bool) -> str:
 
 
 def _logits(
-    sources: Sources, images: Prepared, models: Mapping[Stage, Path], students: Mapping[Stage, Path]
+    sources: Sources, models: Mapping[Stage, Path], students: Mapping[Stage, Path], shift: np.ndarray | float
 ) -> dict[Stage, np.ndarray]:
-    """Logits of the test images: the files by the runtime that will run them, the modules by torch."""
+    """Logits of the test images: the files by the runtime that will run them, the modules by torch.
+
+    The teacher's are as it was given. All students' are shifted alike, so that they differ in nothing but how they were
+    compressed.
+    """
     logits: dict[Stage, np.ndarray] = {}
     if not sources.plan.model.is_onnx:
         from edgec.models.infer import logits_of
@@ -205,7 +213,7 @@ def _logits(
         device = sources.fabric.device
         logits[Stage.TEACHER] = logits_of(sources.classifier, sources.test, device=device)
         for stage, folder in students.items():
-            logits[stage] = logits_of(sources.student(folder), sources.test, device=device)
+            logits[stage] = logits_of(sources.student(folder), sources.test, device=device) + shift
     for stage, path in models.items():
         session = _session(sources, stage, path)
         total = -(-len(sources.test) // 256)
@@ -213,18 +221,17 @@ def _logits(
         batches = sources.progress.track(sources.test.batches(256), total=total, what=what, unit="batch")
         logits[stage] = np.concatenate([session.logits(batch) for batch in batches])
     if sources.plan.model.is_onnx:
-        shift = prior_shift(sources, images)
-        as_given = logits[Stage.COMPRESSED] if shift is None else logits[Stage.COMPRESSED] - shift
-        logits = {Stage.TEACHER: as_given, **logits}
+        logits = {Stage.TEACHER: logits[Stage.COMPRESSED] - shift, **logits}
     return logits
 
 
-def _runners(sources: Sources, models: Mapping[Stage, Path]) -> dict[Stage, RunningModel]:
-    """The teacher, and the file that ships."""
+def _runners(sources: Sources, models: Mapping[Stage, Path], shift: np.ndarray | float) -> dict[Stage, RunningModel]:
+    """The teacher as it was given, and the file that ships."""
     shipped = _session(sources, Stage.ARTIFACT, models[Stage.ARTIFACT])
     artifact = RunningModel(run=shipped.logits, where=_where(sources, Stage.ARTIFACT, is_graph=True))
     if sources.plan.model.is_onnx:
-        run = sources.session(models[Stage.COMPRESSED]).logits
+        before = sources.session(models[Stage.COMPRESSED])
+        run = lambda pixels: before.logits(pixels) - shift  # noqa: E731 - as `to_logits` is bound below
     else:
         from edgec.models.infer import to_logits
 

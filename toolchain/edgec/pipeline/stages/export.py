@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgec.core.frozen import Frozen
 from edgec.pipeline.agreement import require_agreement, require_same_classes
-from edgec.pipeline.confidence import match_teacher, take_prior_out
+from edgec.pipeline.confidence import match_teacher, shift_of, take_prior_out
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data
@@ -84,6 +84,7 @@ def run(sources: Sources, folder: Path, *, images: Prepared, student: Path | Non
     agreement = require_agreement(classifier, sources.session(folder / FP32), (images.few, images.ood))
     trained_on, temperature = take_prior_out(sources, images, folder / FP32), None
     if student is not None and plan.config.export.match_confidence:
-        temperature = match_teacher(sources, images, classifier, folder / FP32)
+        shift = shift_of(sources, trained_on)
+        temperature = match_teacher(sources, images, classifier, folder / FP32, shift=shift)
     how = {"source": "exported", "opset": opset, "preprocess_in_graph": raw}
     return Facts(**how, trained_on=trained_on, temperature=temperature, **agreement._asdict())
