@@ -94,6 +94,21 @@ def test_splits_inside_one_folder_are_found(place: Path, own: Any) -> None:
     assert not list(place.glob("*.csv"))
 
 
+def test_a_folder_of_training_images_alone_is_no_source_of_test_images(place: Path, own: Any) -> None:
+    pictures(place / "set" / "train", 30)
+    config, said = own("--train", "set")
+    assert config.data.test == Path("edgec-images.csv")
+    assert "6 of the 30 were drawn" in said
+
+
+def test_what_is_wrong_with_test_images_is_told_and_none_are_drawn_in_their_place(place: Path, own: Any) -> None:
+    pictures(place / "set" / "train", 30)
+    (pictures(place / "set" / "test", 12, seed=1) / "ant").rename(place / "set" / "test" / "gnu")
+    with pytest.raises(DataError, match="gnu"):
+        own("--train", "set")
+    assert not list(place.glob("edgec*"))
+
+
 def test_without_test_images_a_fifth_of_each_class_is_listed_for_testing(place: Path, own: Any) -> None:
     pictures(place / "photos", 30)
     twin = place / "photos" / "ant" / "again.png"

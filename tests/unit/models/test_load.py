@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,12 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from edgec.core.errors import ConfigError, DataError, EdgecError
+from edgec.core.errors import ConfigError, DataError
 from edgec.core.inputs import InputSpec
 from edgec.models.config import ModelConfig
 from edgec.models.digits import digits_net
 from edgec.models.load import build_module, load_classifier
+from support.refusal import refusal
 
 DIGITS = InputSpec(height=8, width=8, channels=1, mean=(0.3,), std=(0.4,))
 LABELS = tuple("0123456789")
@@ -101,15 +101,6 @@ def test_a_torchvision_model_has_a_logit_per_label(tmp_path: Path, name: str) ->
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(teacher.module(images), net.eval()(images))
-
-
-def refusal(call: Callable[[], object], kind: type[EdgecError]) -> EdgecError:
-    """The error, which is one line with a hint."""
-    with pytest.raises(kind) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    assert caught.value.hint
-    return caught.value
 
 
 @pytest.mark.parametrize(

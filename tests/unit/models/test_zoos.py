@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgec.core.errors import ConfigError, DataError, EdgecError, MissingDependencyError
+from edgec.core.errors import ConfigError, DataError, MissingDependencyError
 from edgec.core.inputs import InputSpec
 from edgec.models.config import ModelConfig
 from edgec.models.load import load_classifier
+from support.refusal import refusal
 
 LABELS = ("cat", "dog", "eel")
 SPEC = InputSpec(height=32, width=32)
@@ -26,14 +26,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 def config(name: str, **fields: Any) -> ModelConfig:
     return ModelConfig.model_validate({"name": name, "input": SPEC, **fields})
-
-
-def refusal(call: Callable[[], object], kind: type[EdgecError]) -> EdgecError:
-    with pytest.raises(kind) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    assert caught.value.hint
-    return caught.value
 
 
 def answer(settings: ModelConfig) -> torch.Tensor:

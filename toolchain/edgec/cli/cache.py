@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.options import together
 from edgec.cli.quantities import AGE, SIZE
 from edgec.cli.say import say
 from edgec.core.errors import ConfigError, UnsupportedError
@@ -22,20 +23,17 @@ __all__ = ["command"]
 _AGES = (("d", 86400), ("h", 3600), ("min", 60))
 
 
-def _place(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that both commands take."""
-    for decorate in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-        click.option(
-            "--cache",
-            type=click.Path(path_type=Path),
-            default=Path(".edgec/cache"),
-            show_default=True,
-            help="Stage cache.",
-        ),
-    ):
-        function = decorate(function)
-    return function
+_place = together(
+    click.option(
+        "--cache",
+        type=click.Path(path_type=Path),
+        default=Path(".edgec/cache"),
+        show_default=True,
+        help="Stage cache.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+)
+"""The options that both commands take."""
 
 
 @click.group("cache", invoke_without_command=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.options import together
 from edgec.cli.say import say
 from edgec.core.errors import ConfigError, TransportError
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from edgec.deploy.ssh import Connection
 
 __all__ = ["HERE", "ask_each", "destinations", "find_device", "find_devices", "one_device", "require_none_failed"]
-
-Command = TypeVar("Command", bound=Callable[..., None])
 
 HERE = "host"
 """The name of the machine that edgec runs on."""
@@ -30,43 +29,34 @@ _LOGIN = (
 )
 
 
-def destinations(function: Command) -> Command:
-    """The arguments that say which devices are meant; `find_devices` reads them."""
-    return _with(
-        function,
-        click.argument("urls", metavar="[ssh://USER@HOST/PATH]...", nargs=-1),
-        click.option("--fleet", type=_FILE, metavar="FILE", help="Devices, as fleet.toml."),
-        click.option("--only", multiple=True, metavar="NAME", help="Devices with this name or label; repeatable."),
-        *_LOGIN,
-        click.option(
-            "--parallel",
-            type=click.IntRange(1, 256),
-            metavar="N",
-            default=8,
-            show_default=True,
-            help="Devices at a time.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-    )
+destinations = together(
+    click.argument("urls", metavar="[ssh://USER@HOST/PATH]...", nargs=-1),
+    click.option("--fleet", type=_FILE, metavar="FILE", help="Devices, as fleet.toml."),
+    click.option("--only", multiple=True, metavar="NAME", help="Devices with this name or label; repeatable."),
+    *_LOGIN,
+    click.option(
+        "--parallel",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        default=8,
+        show_default=True,
+        help="Devices at a time.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+)
+"""The arguments that say which devices are meant; `find_devices` reads them."""
 
-
-def one_device(function: Command) -> Command:
-    """The options that say on which machine to measure; `find_device` reads them."""
-    where = click.option(
+one_device = together(
+    click.option(
         "--device",
         metavar="ssh://USER@HOST/PATH",
         default=HERE,
         show_default=True,
         help="Where to measure; `host` is this machine.",
-    )
-    return _with(function, where, *_LOGIN)
-
-
-def _with(function: Command, *options: Callable[[Command], Command]) -> Command:
-    """The command with these options, in this order."""
-    for option in reversed(options):
-        function = option(function)
-    return function
+    ),
+    *_LOGIN,
+)
+"""The options that say on which machine to measure; `find_device` reads them."""
 
 
 def find_device(url: str, login: dict[str, Any]) -> Device | None:

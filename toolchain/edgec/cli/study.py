@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgec.cli.build import parse_setting
+from edgec.cli.options import together
 from edgec.cli.say import say
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def command(ctx: click.Context) -> None:
 
 def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], FunctionT]:
     """Options that every study has, behind its own."""
-    options = (
+    return together(
         click.option(
             "--set", "settings", metavar="KEY=VALUE", multiple=True, help=f"Override a setting, as in {setting}."
         ),
@@ -76,13 +77,6 @@ def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], Funct
         click.option("--dry-run", is_flag=True, help="Print what would run and stop."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
     )
-
-    def added(function: FunctionT) -> FunctionT:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return added
 
 
 @command.command("few-sample")

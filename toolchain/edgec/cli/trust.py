@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
+
+from edgec.cli.options import together
 
 if TYPE_CHECKING:
     from edgec.package import Trust
 
 __all__ = ["find_trust", "require_signed", "signed_by"]
 
-Command = TypeVar("Command", bound=Callable[..., None])
+_FILE = click.Path(path_type=Path)
 
-
-def signed_by(function: Command) -> Command:
-    """Adds --key and --certificate; `find_trust` reads them."""
-    file = click.Path(path_type=Path)
-    for option in (
-        click.option(
-            "--certificate",
-            type=file,
-            metavar="FILE",
-            help="Authorities, PEM: demand a signature made with a certificate that they issued.",
-        ),
-        click.option("--key", type=file, metavar="FILE", help="Public key, PEM: demand a signature made with it."),
-    ):
-        function = option(function)
-    return function
+signed_by = together(
+    click.option("--key", type=_FILE, metavar="FILE", help="Public key, PEM: demand a signature made with it."),
+    click.option(
+        "--certificate",
+        type=_FILE,
+        metavar="FILE",
+        help="Authorities, PEM: demand a signature made with a certificate that they issued.",
+    ),
+)
+"""Adds --key and --certificate; `find_trust` reads them."""
 
 
 def find_trust(key: Path | None, certificate: Path | None) -> Trust | None:

@@ -10,11 +10,13 @@ from edgec.data.leaks import Leak, find_contradictions, find_leaks
 from edgec.data.loading import load_samples
 from edgec.data.ood import load_ood
 from edgec.data.purity import PurityReport, purify
+from edgec.data.split_names import NoSplitError
 from edgec.data.splits import Split, check_samples, name_file, require_disjoint, untested
 
 __all__ = [
     "Grouping",
     "Leak",
+    "NoSplitError",
     "Profile",
     "PurityReport",
     "Split",

@@ -17,7 +17,7 @@ from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
 from edgec.core.samples import Chosen, Images, Samples
 from edgec.data.classes import class_positions, composed
-from edgec.data.split_names import are_splits
+from edgec.data.split_names import NoSplitError, are_splits
 
 __all__ = [
     "FolderPixels",
@@ -143,7 +143,7 @@ def _class_names(folder: Path) -> list[str]:
             f"'{folder}' has no class folders", hint="put the images of each class into a folder of its name"
         )
     if are_splits(names):
-        raise DataError(
+        raise NoSplitError(
             f"'{folder}' holds splits ({', '.join(names)}), not classes",
             hint=f"give the folder of one split, '{folder / names[0]}'",
         )

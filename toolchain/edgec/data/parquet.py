@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import DataError, MissingDependencyError
 from edgec.data.records import MOST_BYTES, Record, Source
-from edgec.data.split_names import Choice
+from edgec.data.split_names import Choice, NoSplitError
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -31,7 +31,7 @@ def find_dataset(folder: Path, choose: Choice) -> list[Path]:
     named = sorted({split for split in splits.values() if split})
     wanted = choose(named)
     if named and wanted is None:
-        raise DataError(f"'{folder}' has no such split, only {', '.join(named)}", hint="name them train and test")
+        raise NoSplitError.among(named, folder)
     return [path for path in files if splits[path] == wanted] if named else files
 
 

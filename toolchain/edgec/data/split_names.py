@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
-__all__ = ["Choice", "are_splits", "choose_split"]
+from typing_extensions import Self
+
+from edgec.core.errors import DataError
+
+__all__ = ["Choice", "NoSplitError", "are_splits", "choose_split"]
 
 _TRAIN, _TEST, _CALIBRATION = ("train", "training"), ("test", "testing"), ("calibration", "calib")
 _BETWEEN = ("val", "valid", "validation", "dev")
@@ -17,6 +22,15 @@ _CALLED = {
 
 Choice = Callable[[Sequence[str]], str | None]
 """Of the names of splits the one that is wanted; None where there is none."""
+
+
+class NoSplitError(DataError):
+    """A source has splits, and not the one that is wanted."""
+
+    @classmethod
+    def among(cls, found: Iterable[str], source: Path) -> Self:
+        """The error of a source that has these splits."""
+        return cls(f"'{source}' has no such split, only {', '.join(found)}", hint="name them train and test")
 
 
 def choose_split(split: str) -> Choice:

@@ -11,7 +11,7 @@ from typing import Any
 from edgec.core.errors import DataError
 from edgec.data.parquet import read_parquet_rows
 from edgec.data.records import Record, Source
-from edgec.data.split_names import Choice
+from edgec.data.split_names import Choice, NoSplitError
 
 __all__ = ["METADATA", "SUFFIXES", "has_labels", "read_coco", "read_table", "referenced"]
 
@@ -128,5 +128,5 @@ def _of_split(rows: Sequence[Mapping[str, Any]], path: Path, choose: Choice) -> 
     found = list(dict.fromkeys(str(row["split"]) for row in rows))
     wanted = choose(found)
     if wanted is None:
-        raise DataError(f"'{path}' has no such split, only {', '.join(found)}", hint="name them train and test")
+        raise NoSplitError.among(found, path)
     return [row for row in rows if str(row["split"]) == wanted]

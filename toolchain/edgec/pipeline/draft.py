@@ -160,10 +160,12 @@ def _input(spec: InputSpec) -> dict[str, Any]:
 
 
 def _has_test_images(config: BuildConfig, train: Samples, labels: tuple[str, ...]) -> bool:
-    """Whether the source of the training images has others for testing."""
+    """Whether the source of the training images has others for testing; what is wrong with those is an error."""
+    from edgec.data import NoSplitError
+
     try:
         test = _samples(config, "test", labels, Silent())
-    except DataError:
+    except NoSplitError:
         return False
     return set(test.digests) != set(train.digests)
 
