@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from edgec.compress import mir, oefsmc, practise
 from edgec.compress.blocks import residual_blocks
+from edgec.compress.chain import in_stages
 from edgec.compress.channels import slim
 from edgec.compress.config import MirConfig, OefsmcConfig, PractiseConfig
 from edgec.compress.coupling import coupled_channels
@@ -191,6 +193,34 @@ def test_layers_can_be_traded_for_each_other(
     student = oefsmc.compress(job, few, methods["mir"], MirConfig(), OefsmcConfig(), progress=Silent())
     require_whole(student, job, tmp_path)
     assert student.history[0].facts["kept_channels"] != slim(job)[1].widths
+
+
+@pytest.mark.parametrize(
+    ("factory", "keep_flops"),
+    [
+        pytest.param(named("mobilenet_v3_small"), 0.4, id="mobilenet_v3_small"),
+        pytest.param(named("regnet_y_400mf"), 0.4, id="regnet_y_400mf"),
+        pytest.param(densenet, 0.4, id="densenet"),
+        pytest.param(partial(vision_transformer, layers=2, heads=12, width=96), 0.4, id="vision_transformer"),
+    ],
+)
+def test_what_a_cut_left_can_be_cut_again(
+    job_of: Callable[..., CompressJob], tmp_path: Path, factory: Callable[[], nn.Module], keep_flops: float
+) -> None:
+    job = replace(job_of(factory, keep_flops), budget=Budget(keep_flops=keep_flops, steps=2))
+    config = MirConfig(few_per_step=3, ood_per_step=1, learning_rate=1e-4)
+    cuts: list[Classifier] = []
+
+    def cut(part: CompressJob) -> Classifier:
+        cuts.append(mir.compress(part, config, progress=Silent()))
+        return cuts[-1]
+
+    student = in_stages(job, cut, 2)
+    require_whole(student, job, tmp_path)
+    wide, narrow = (each.history[0].facts["kept_channels"] for each in cuts)
+    assert wide.keys() == narrow.keys()
+    assert all(narrow[name] <= wide[name] for name in wide)
+    assert narrow != wide
 
 
 @pytest.mark.parametrize("factory", [partial(vgg, normed=True), named("shufflenet_v2_x0_5"), densenet])

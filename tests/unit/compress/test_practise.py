@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from edgec.compress import practise
 from edgec.compress.blocks import Block, residual_blocks, without_blocks
+from edgec.compress.chain import in_stages
 from edgec.compress.config import PractiseConfig
 from edgec.compress.flops import total_flops
 from edgec.compress.job import Auxiliary, CompressJob
@@ -323,6 +324,24 @@ def test_scores_are_costs_by_the_share_of_the_multiply_adds_that_goes(job: Compr
     for name in NAMES:
         saved = 1 - total_flops(without_blocks(job.teacher.module, [name]), IMAGE) / whole
         assert scores[name] == pytest.approx(costs[name] / saved, abs=5e-5)
+
+
+def test_blocks_can_go_in_two_cuts(job: CompressJob) -> None:
+    parts: list[CompressJob] = []
+
+    def cut(part: CompressJob) -> Classifier:
+        parts.append(part)
+        return run(part)
+
+    student = in_stages(job, cut, 2)
+    example = to_tensor(job.few.decoded()[:1], job.teacher.input)
+    left = total_flops(student.module, example) / total_flops(job.teacher.module, example)
+    assert left <= job.budget.keep_flops
+    assert parts[1].begun is not None
+    first, all_gone = (one.history[0].facts["dropped_blocks"] for one in (parts[1].begun, student))
+    assert first
+    assert all_gone[: len(first)] == first
+    assert len(all_gone) > len(first)
 
 
 def test_a_student_without_blocks_is_stored_and_read_back(job: CompressJob, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def compress(job: CompressJob, config: CdConfig, *, progress: Progress) -> Class
     importance. Where it recovers jointly, its distillation takes the place of fine-tuning.
     """
     cut = channels_to_keep(job)
-    takers = _takers(job.teacher.module, cut, to_tensor(job.few.decoded()[:1], job.teacher.input))
+    takers = _takers(job.cut, cut, to_tensor(job.few.decoded()[:1], job.teacher.input))
     student = _cross_distilled(job, cut, takers, config, progress=progress)
     recovery = job.auxiliary.recovery if job.auxiliary else None
     if recovery is not None:
@@ -89,8 +89,8 @@ def _cross_distilled(
     """
     images, kept = weighed(job, joint=config.joint), dict(cut.kept)
     example, regressing = images.images[:1].cpu(), {group.producer for group in takers.values()}
-    student = prune(job.teacher.module, {name: kept[name] for name in kept.keys() - regressing}, example)
-    with placed(student, job.fabric.device), placed(job.teacher.module, job.fabric.device) as teacher:
+    student = prune(job.cut, {name: kept[name] for name in kept.keys() - regressing}, example)
+    with placed(student, job.fabric.device), placed(job.cut, job.fabric.device) as teacher:
         for name, group in progress.track(takers.items(), total=len(takers), what="regressing", unit="layer"):
             correction, imitation = (_input_moments(net, name, images) for net in (teacher, student))
             moments = imitation.lerp(correction, config.correction)

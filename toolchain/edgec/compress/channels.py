@@ -10,10 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from edgec.compress.coupling import Coupled, coupled_channels
+from edgec.compress.flops import total_flops
 from edgec.compress.importance import class_taylor, divergence_costs, importance
 from edgec.compress.job import CompressJob, weighed
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths, least_cost_widths
+from edgec.models.attention import Attention
 from edgec.models.infer import placed, to_tensor
 from edgec.models.taps import find_tap
 
@@ -43,9 +45,9 @@ class Cut:
 
 
 def slim(job: CompressJob) -> tuple[nn.Module, Cut]:
-    """A pruned copy of the teacher, not recovered yet, and what was cut."""
+    """A pruned copy of what is cut, not recovered yet, and which channels stay."""
     cut = channels_to_keep(job)
-    return prune(job.teacher.module, cut.kept, _example(job)), cut
+    return prune(job.cut, cut.kept, _example(job)), cut
 
 
 def channels_to_keep(job: CompressJob) -> Cut:
@@ -55,15 +57,19 @@ def channels_to_keep(job: CompressJob) -> Cut:
     eq. 5) where the auxiliary set brings class weights. Every layer keeps the same share of them, or, where the
     auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, class by class.
     """
-    teacher, example = job.teacher.module, _example(job)
-    coupled = coupled_channels(teacher, find_tap(teacher, example).head, example)
-    given = {"keep_flops": job.budget.keep_flops, "rules": job.rules}
-    widths = even_widths(teacher, coupled, example, **given)
-    scores = _l1_norms(teacher, coupled) | _class_aware(job, coupled)
+    net, example = job.cut, _example(job)
+    coupled = coupled_channels(net, find_tap(net, example).head, example)
+    given = {
+        "keep_flops": job.budget.keep_flops,
+        "whole": total_flops(job.teacher.module, example),
+        "rules": job.rules,
+    }
+    widths = even_widths(net, coupled, example, **given)
+    scores = _l1_norms(net, coupled) | _class_aware(job, coupled)
     order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
     if job.auxiliary is not None and job.auxiliary.widths == "by-cost":
         costs = {name: cost[order[name]] for name, cost in _costs(job, coupled).items()}
-        widths = least_cost_widths(teacher, coupled, costs, example, even=widths, **given)
+        widths = least_cost_widths(net, coupled, costs, example, even=widths, **given)
     kept = {name: channels[: widths[name]].sort().values for name, channels in order.items()}
     return Cut(coupled=tuple(coupled), kept=kept)
 
@@ -83,7 +89,7 @@ def _l1_norms(module: nn.Module, coupled: list[Coupled]) -> dict[str, Float[Tens
     norms: dict[str, Tensor] = {}
     for c in coupled:
         layer = module.get_submodule(c.producer)
-        packed = isinstance(layer, nn.MultiheadAttention)
+        packed = isinstance(layer, Attention)
         weight = layer.get_parameter("in_proj_weight" if packed else "weight").detach()
         norms[c.producer] = weight.abs().flatten(1).sum(1).unflatten(0, (-1, c.channels)).sum(0)
     return norms
@@ -100,8 +106,8 @@ def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Te
     images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in (job.few, auxiliary.labelled)])
     labels = torch.cat([torch.as_tensor(job.few.labels), torch.as_tensor(auxiliary.labels)])
     batches, judges = _batches(*job.fabric.to_device((images, labels))), _judges(coupled)
-    with placed(job.teacher.module, job.fabric.device) as teacher:
-        terms = class_taylor(teacher, list(judges.values()), batches, classes=len(job.teacher.labels))
+    with placed(job.cut, job.fabric.device) as net:
+        terms = class_taylor(net, list(judges.values()), batches, classes=len(job.teacher.labels))
     return {name: importance(terms[judge], auxiliary.class_weights).cpu() for name, judge in judges.items()}
 
 
@@ -109,10 +115,8 @@ def _costs(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Tensor, 
     """What dropping a channel costs the outputs, over few samples and pool, each as a whole weighing the same."""
     seen, judges = weighed(job, joint=0.5), _judges(coupled)
     generator = torch.Generator(job.fabric.device).manual_seed(job.seed)
-    with placed(job.teacher.module, job.fabric.device) as teacher:
-        costs = divergence_costs(
-            teacher, list(judges.values()), _batches(seen.images, seen.shares), generator=generator
-        )
+    with placed(job.cut, job.fabric.device) as net:
+        costs = divergence_costs(net, list(judges.values()), _batches(seen.images, seen.shares), generator=generator)
     return {name: costs[judge].cpu() for name, judge in judges.items()}
 
 

@@ -15,7 +15,7 @@ from torch_pruning.ops import OPTYPE
 from torch_pruning.pruner.function import DepthwiseConvPruner
 
 from edgec.core.errors import UnsupportedError
-from edgec.models.attention import can_lose_heads
+from edgec.models.attention import can_lose_heads, inner_width
 
 __all__ = ["ChannelGraph", "Coupled", "coupled_channels", "traced"]
 
@@ -230,6 +230,6 @@ def _heads(names: Mapping[nn.Module, str]) -> Iterator[Coupled]:
     """Attention's inner width, which goes by whole heads. Nothing outside the layer sees it."""
     for layer, name in names.items():
         if can_lose_heads(layer):
-            width = layer.embed_dim
+            width = inner_width(layer)
             unit = width // layer.num_heads
             yield Coupled(producer=name, judge=None, channels=width, unit=unit, outputs={name: width}, inputs={})

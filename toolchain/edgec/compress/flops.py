@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from edgec.models.attention import FewerHeads
+from edgec.models.attention import Attention
 
 __all__ = ["layer_flops", "total_flops"]
 
@@ -17,11 +17,11 @@ def layer_flops(module: nn.Module, example: Tensor) -> dict[str, int]:
     counts: dict[str, int] = {}
 
     def count(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        is_attention = isinstance(layer, nn.MultiheadAttention | FewerHeads)
+        is_attention = isinstance(layer, Attention)
         products = _attention(layer, inputs[0], inputs[1]) if is_attention else _dense(layer, output)
         counts[name] = counts.get(name, 0) + products
 
-    counted = nn.Conv2d | nn.Linear | nn.MultiheadAttention | FewerHeads
+    counted = nn.Conv2d | nn.Linear | Attention
     handles = [
         layer.register_forward_hook(partial(count, name))
         for name, layer in module.named_modules()
@@ -41,7 +41,7 @@ def _dense(layer: nn.Module, output: Tensor) -> int:
     return output[0].numel() // weight.shape[0] * weight.numel()
 
 
-def _attention(layer: nn.MultiheadAttention | FewerHeads, query: Tensor, key: Tensor) -> int:
+def _attention(layer: Attention, query: Tensor, key: Tensor) -> int:
     """Projections in and out of every token, then each query's products with all keys and all values."""
     queries, keys = (tokens.shape[1 if layer.batch_first else 0] for tokens in (query, key))
     embed, inner = layer.out_proj.weight.shape

@@ -44,13 +44,13 @@ def compress(job: CompressJob, config: FskdConfig, *, progress: Progress) -> Cla
 
 
 def _align_(student: nn.Module, cut: Cut, job: CompressJob, config: FskdConfig, *, progress: Progress) -> int:
-    """Aligns the layers that make pruned channels and those that take them; returns how many.
+    """Aligns the layers that make pruned channels and those that take them with what was cut; returns how many.
 
     Each sees what the layers before it, aligned already, make of the images, so that errors do not pile up. Grouped
     convolutions and attention cannot absorb what mixes channels, and are left as they are.
     """
     images, outputs = weighed(job, joint=config.joint), _kept_outputs(student, cut)
-    with placed(student, job.fabric.device), placed(job.teacher.module, job.fabric.device) as teacher:
+    with placed(student, job.fabric.device), placed(job.cut, job.fabric.device) as teacher:
         order = outlets(student, outputs, images.images[:1])
         for outlet in progress.track(order, total=len(order), what="aligning", unit="layer"):
             layer = student.get_submodule(outlet.layer)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
+from torch import nn
 
 from edgec.compress.config import Widths
 from edgec.core.classifier import Classifier
@@ -56,6 +57,7 @@ class CompressJob:
 
     Attributes:
         teacher: What is compressed, and what the student learns from.
+        begun: What a stage before left of the teacher; None in the first.
         few: The few labelled samples.
         unlabelled: Images of the classes without labels, for recovery; None where there are none.
         auxiliary: What OE-FSMC adds; None for the plain method.
@@ -66,6 +68,7 @@ class CompressJob:
     """
 
     teacher: Classifier
+    begun: Classifier | None = None
     few: Samples
     unlabelled: Images | None = None
     budget: Budget
@@ -73,6 +76,11 @@ class CompressJob:
     rules: Rules = field(default_factory=Rules)
     seed: int = 0
     fabric: Fabric
+
+    @property
+    def cut(self) -> nn.Module:
+        """What is cut: the teacher, or what a stage before left of it."""
+        return (self.begun or self.teacher).module
 
     @property
     def near(self) -> Images:

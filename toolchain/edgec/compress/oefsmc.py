@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from pydantic import BaseModel
 
+from edgec.compress.chain import in_stages, number_of_stages
 from edgec.compress.config import OefsmcConfig
 from edgec.compress.domain import domain_gap
 from edgec.compress.finetune import Labelled, finetune
@@ -64,9 +65,10 @@ def compress(
     Raises:
         DataError: Too few OOD images.
     """
+    stages = 1 if _is_plain(config) else number_of_stages(config.stages, keep_flops=job.budget.keep_flops)
 
     def run(given: CompressJob) -> Classifier:
-        return method.function(given, method_config, progress=progress)
+        return in_stages(given, lambda part: method.function(part, method_config, progress=progress), stages)
 
     if ood is None or config.ood == "never":
         return alone or _without(job, run, config)

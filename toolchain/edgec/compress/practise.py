@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgec.compress.blocks import Block, residual_blocks, without_blocks
 from edgec.compress.config import PractiseConfig
-from edgec.compress.flops import layer_flops
+from edgec.compress.flops import layer_flops, total_flops
 from edgec.compress.job import CompressJob, methods, weighed
 from edgec.compress.recovery import finished, recover
 from edgec.core.classifier import Classifier, Step
@@ -39,37 +39,38 @@ def compress(job: CompressJob, config: PractiseConfig, *, progress: Progress) ->
         UnsupportedError: The model has no residual blocks that can be dropped.
         ConfigError: Dropping them all leaves too much.
     """
-    blocks = residual_blocks(job.teacher.module, to_tensor(job.few.decoded()[:2], job.teacher.input))
+    blocks = residual_blocks(job.cut, to_tensor(job.few.decoded()[:2], job.teacher.input))
     if not blocks:
         raise UnsupportedError(
             "method 'practise' drops residual blocks, and the model has none",
             hint="use compress.method = 'cd', 'fskd' or 'mir'",
         )
-    savings = _savings(job, blocks)
-    _require_enough(savings, keep_flops=job.budget.keep_flops)
+    left, savings = _shares(job, blocks)
+    _require_enough(left, savings, keep_flops=job.budget.keep_flops)
     losses = recoverabilities(job, blocks, config, progress=progress)
     scores = {name: loss / savings[name] for name, loss in losses.items()}
-    dropped = blocks_to_drop(scores, savings, keep_flops=job.budget.keep_flops)
-    student = recover(without_blocks(job.teacher.module, dropped), job, config, progress=progress)
+    dropped = blocks_to_drop(scores, savings, keep_flops=job.budget.keep_flops, left=left)
+    student = recover(without_blocks(job.cut, dropped), job, config, progress=progress)
+    earlier = job.begun.history[-1].facts["dropped_blocks"] if job.begun else []
     facts = {
-        "dropped_blocks": sorted(dropped, key=list(savings).index),
+        "dropped_blocks": [*earlier, *sorted(dropped, key=list(savings).index)],
         "scores": {name: round(score, 4) for name, score in scores.items()},
         "steps": job.budget.steps,
     }
     return finished(student, job, Step(method="practise", facts=facts))
 
 
-def _savings(job: CompressJob, blocks: list[Block]) -> dict[str, float]:
-    """Share of the net's multiply-adds that each block makes."""
-    flops = layer_flops(job.teacher.module, to_tensor(job.few.decoded()[:1], job.teacher.input))
-    total = sum(flops.values())
-    return {
-        block.name: sum(n for name, n in flops.items() if name.startswith(f"{block.name}.")) / total for block in blocks
+def _shares(job: CompressJob, blocks: list[Block]) -> tuple[float, dict[str, float]]:
+    """Of the teacher's multiply-adds, what the net to cut still makes and what each of its blocks makes."""
+    example = to_tensor(job.few.decoded()[:1], job.teacher.input)
+    flops, whole = layer_flops(job.cut, example), total_flops(job.teacher.module, example)
+    return sum(flops.values()) / whole, {
+        block.name: sum(n for name, n in flops.items() if name.startswith(f"{block.name}.")) / whole for block in blocks
     }
 
 
-def _require_enough(savings: Mapping[str, float], *, keep_flops: float) -> None:
-    least = 1 - sum(savings.values())
+def _require_enough(left: float, savings: Mapping[str, float], *, keep_flops: float) -> None:
+    least = left - sum(savings.values())
     if least > keep_flops:
         raise ConfigError(
             f"keep_flops = {keep_flops}: dropping every residual block that can go leaves {least:.2f} of the "
@@ -78,7 +79,9 @@ def _require_enough(savings: Mapping[str, float], *, keep_flops: float) -> None:
         )
 
 
-def blocks_to_drop(scores: Mapping[str, float], savings: Mapping[str, float], *, keep_flops: float) -> list[str]:
+def blocks_to_drop(
+    scores: Mapping[str, float], savings: Mapping[str, float], *, keep_flops: float, left: float = 1.0
+) -> list[str]:
     """Blocks by rising score until the budget is met; then those are put back that the budget has room for after all.
 
     Whole blocks seldom meet the budget exactly: what is left is less.
@@ -87,9 +90,9 @@ def blocks_to_drop(scores: Mapping[str, float], savings: Mapping[str, float], *,
         scores: Of each block that can go.
         savings: Share of the multiply-adds of each; together they are enough.
         keep_flops: Share of the multiply-adds that may stay.
+        left: Share of them that there is before.
     """
     dropped: list[str] = []
-    left = 1.0
     for name in sorted(scores, key=scores.__getitem__):
         if left <= keep_flops:
             break
@@ -119,7 +122,7 @@ def recoverabilities(
         progress: Shown per block.
     """
     sample = _sample(weighed(job, joint=config.joint), config, torch.Generator().manual_seed(job.seed))
-    net = copy.deepcopy(job.teacher.module).eval().requires_grad_(requires_grad=False)
+    net = copy.deepcopy(job.cut).eval().requires_grad_(requires_grad=False)
     tap = find_tap(net, sample.images[:2].cpu())
     losses: dict[str, float] = {}
 

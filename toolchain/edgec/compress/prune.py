@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgec.compress.coupling import traced
 from edgec.core.errors import UnsupportedError
-from edgec.models.attention import FewerHeads
+from edgec.models.attention import Attention, FewerHeads
 
 __all__ = ["prune"]
 
@@ -32,7 +32,7 @@ def prune(module: nn.Module, kept: Mapping[str, Int[Tensor, "kept"]], example: T
     gone: dict[tuple[nn.Module, Callable[..., Any]], set[int]] = {}
     for name, stay in kept.items():
         layer = pruned.get_submodule(name)
-        if isinstance(layer, nn.MultiheadAttention):
+        if isinstance(layer, Attention):
             pruned.set_submodule(name, FewerHeads(layer, stay.sort().values))
             continue
         leaving = sorted(set(range(len(layer.get_parameter("weight")))) - set(stay.tolist()))

@@ -13,6 +13,7 @@ from edgec.compress.coupling import Coupled
 from edgec.compress.flops import layer_flops
 from edgec.core.errors import ConfigError
 from edgec.core.target import Rules
+from edgec.models.attention import Attention, inner_width
 
 __all__ = ["even_widths", "least_cost_widths"]
 
@@ -21,26 +22,32 @@ STEPS = 32
 
 
 def even_widths(
-    module: nn.Module, coupled: list[Coupled], example: Tensor, *, keep_flops: float, rules: Rules
+    module: nn.Module,
+    coupled: list[Coupled],
+    example: Tensor,
+    *,
+    keep_flops: float,
+    rules: Rules,
+    whole: int | None = None,
 ) -> dict[str, int]:
     """How many channels each producer keeps: the same share everywhere, the largest that fits `keep_flops`.
 
     What the budget has left goes to layers in their order, a step each, so that methods with other widths are compared
-    at the same multiply-adds.
+    at the same multiply-adds. `keep_flops` is a share of `whole`, as in `least_cost_widths`.
 
     Raises:
         ConfigError: The share cannot be reached by these channels.
     """
     flops = layer_flops(module, example)
-    total = sum(flops.values())
+    whole = whole or sum(flops.values())
     layers = dict(module.named_modules())
     left = partial(_flops_left, flops, layers, coupled)
     steps = {c.producer: _step(c, layers, rules) for c in coupled}
     options = sorted({i / c.channels for c in coupled for i in range(1, c.channels + 1)})
     plans = [{c.producer: _rounded(share, c, steps[c.producer]) for c in coupled} for share in options]
     low, high = 0, len(options) - 1
-    if left(plans[0]) > keep_flops * total:
-        least = left(plans[0]) / total
+    if left(plans[0]) > keep_flops * whole:
+        least = left(plans[0]) / whole
         raise ConfigError(
             f"keep_flops = {keep_flops}: pruning inside the blocks in multiples of {_told(steps.values())} channels "
             f"leaves at least {least:.2f} of the multiply-adds",
@@ -48,8 +55,8 @@ def even_widths(
         )
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if left(plans[middle]) <= keep_flops * total else (low, middle - 1)
-    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= keep_flops * total)
+        low, high = (middle, high) if left(plans[middle]) <= keep_flops * whole else (low, middle - 1)
+    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= keep_flops * whole)
 
 
 def _filled(
@@ -72,6 +79,7 @@ def least_cost_widths(
     even: Mapping[str, int],
     keep_flops: float,
     rules: Rules,
+    whole: int | None = None,
 ) -> dict[str, int]:
     """How many channels each producer keeps where the next to go is always the one that costs least per multiply-add.
 
@@ -80,18 +88,19 @@ def least_cost_widths(
     multiply-add spares most.
 
     Args:
-        module: The teacher.
+        module: What is cut.
         coupled: Its channels.
         costs: Of each producer's channels, from those that go last to those that go first.
         example: An input.
         even: What `even_widths` gives for the same share.
         keep_flops: Share of the multiply-adds that may stay.
         rules: Widths are multiples of what they say where the layer is wide enough.
+        whole: The multiply-adds that this is a share of; those of the module where it is not given.
     """
     flops = layer_flops(module, example)
     modules = dict(module.named_modules())
     left = partial(_flops_left, flops, modules, coupled)
-    limit = keep_flops * sum(flops.values())
+    limit = keep_flops * (whole or sum(flops.values()))
     options = {
         c.producer: _options(c, even[c.producer], _step(c, modules, rules)) for c in coupled if c.producer in costs
     }
@@ -178,7 +187,7 @@ def _flops_left(
 
 def _widths(layer: nn.Module) -> tuple[int, int]:
     """Output and input channels; attention's inner width counts as output."""
-    if isinstance(layer, nn.MultiheadAttention):
-        return layer.embed_dim, layer.embed_dim
+    if isinstance(layer, Attention):
+        return inner_width(layer), inner_width(layer)
     outs, ins = layer.get_parameter("weight").shape[:2]
     return outs, ins

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["FewerHeads", "can_lose_heads"]
+__all__ = ["Attention", "FewerHeads", "can_lose_heads", "inner_width"]
 
 
 class FewerHeads(nn.Module):
-    """An `nn.MultiheadAttention` that kept some of its heads.
+    """An `nn.MultiheadAttention` that kept some of its heads; it may lose more.
 
     torch's divides the stream's width by the number of heads. Here a head stays as wide as it was while the stream
     stays whole, so that the projections in and out are rectangular. Parameters keep their names.
@@ -22,10 +22,10 @@ class FewerHeads(nn.Module):
         kept: Channels of the heads' outputs that stay, whole heads, rising.
     """
 
-    def __init__(self, attention: nn.MultiheadAttention, kept: Int[Tensor, "channel"]) -> None:
+    def __init__(self, attention: Attention, kept: Int[Tensor, "channel"]) -> None:
         super().__init__()
         self.embed_dim = attention.embed_dim
-        self.head_dim = attention.embed_dim // attention.num_heads
+        self.head_dim = inner_width(attention) // attention.num_heads
         self.num_heads = len(kept) // self.head_dim
         self.batch_first = attention.batch_first
         self._qkv_same_embed_dim = False  # keeps nn.TransformerEncoderLayer from its fused path
@@ -64,9 +64,17 @@ class FewerHeads(nn.Module):
         return split.transpose(1, 2) if self.batch_first else split.permute(1, 2, 0, 3)
 
 
-def can_lose_heads(layer: nn.Module) -> TypeGuard[nn.MultiheadAttention]:
-    """Whether it is torch's attention with one packed projection in, and nothing appended to keys and values."""
-    return (
+Attention = nn.MultiheadAttention | FewerHeads
+
+
+def inner_width(attention: Attention) -> int:
+    """Channels of all heads together."""
+    return attention.out_proj.in_features
+
+
+def can_lose_heads(layer: nn.Module) -> TypeGuard[Attention]:
+    """Whether it is attention with one packed projection in, and nothing appended to keys and values."""
+    return isinstance(layer, FewerHeads) or (
         isinstance(layer, nn.MultiheadAttention)
         and layer.in_proj_weight is not None
         and layer.bias_k is None

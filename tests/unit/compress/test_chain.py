@@ -1,0 +1,92 @@
+"""Several smaller cuts, each recovered before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from edgec.compress.chain import in_stages, number_of_stages
+from edgec.compress.config import OefsmcConfig
+from edgec.compress.flops import total_flops
+from edgec.compress.job import CompressJob
+from edgec.compress.methods import methods
+from edgec.compress.oefsmc import compress
+from edgec.core.classifier import Classifier
+from edgec.core.progress import Silent
+from edgec.core.samples import Images
+from edgec.learn.config import Budget
+from edgec.models.infer import to_tensor
+
+QUICK = {"mir": {}, "fskd": {}, "cd": {"layer_steps": 3}}
+
+
+def kept(student: Classifier, job: CompressJob) -> float:
+    example = to_tensor(job.few.decoded()[:1], job.teacher.input)
+    return total_flops(student.module, example) / total_flops(job.teacher.module, example)
+
+
+@pytest.fixture
+def keep() -> float:
+    return 0.25
+
+
+@pytest.fixture
+def small(job: CompressJob, keep: float) -> CompressJob:
+    return replace(job, budget=Budget(keep_flops=keep, steps=5, flip=False))
+
+
+@pytest.mark.parametrize(("keep_flops", "stages"), [(0.5, 1), (0.4, 1), (0.399, 2), (0.1, 2)])
+def test_few_multiply_adds_left_make_two_cuts(keep_flops: float, stages: int) -> None:
+    assert number_of_stages("auto", keep_flops=keep_flops) == stages
+    assert number_of_stages(3, keep_flops=keep_flops) == 3
+
+
+def test_steps_and_multiply_adds_are_shared_out(small: CompressJob) -> None:
+    given: list[CompressJob] = []
+
+    def run(part: CompressJob) -> Classifier:
+        given.append(part)
+        return replace(part.teacher)
+
+    student = in_stages(small, run, 2)
+    assert [part.budget.keep_flops for part in given] == [0.5, 0.25]
+    assert [part.budget.steps for part in given] == [2, 3]
+    assert [part.begun is None for part in given] == [True, False]
+    assert all(part.teacher is small.teacher for part in given)
+    assert student.history[-1].facts == {"keep_flops": [0.5, 0.25], "steps": 5}
+
+
+def test_a_single_cut_is_the_job_itself(small: CompressJob) -> None:
+    given: list[CompressJob] = []
+    student = in_stages(small, lambda part: given.append(part) or part.teacher, 1)
+    assert given == [small]
+    assert student is small.teacher
+
+
+def test_there_are_no_more_cuts_than_steps(small: CompressJob) -> None:
+    job = replace(small, budget=Budget(keep_flops=0.25, steps=2))
+    given: list[CompressJob] = []
+    in_stages(job, lambda part: given.append(part) or part.teacher, 8)
+    assert [part.budget.steps for part in given] == [1, 1]
+
+
+@pytest.mark.parametrize("method", ["mir", "fskd", "cd"])
+def test_every_method_that_prunes_channels_can_cut_twice(
+    small: CompressJob, ood: Images, snapshot: Callable[[object], object], method: str
+) -> None:
+    before = snapshot(small.teacher.module)
+    registered = methods[method]
+    config = OefsmcConfig(ood="always")
+    student = compress(small, ood, registered, registered.config(**QUICK[method]), config, progress=Silent())
+    assert [step.method for step in student.history] == [method, "chain", "oefsmc"]
+    assert kept(student, small) <= 0.25
+    assert student.history[0].facts["kept_flops"] == pytest.approx(kept(student, small), abs=1e-4)
+    assert snapshot(small.teacher.module) == before
+
+
+def test_the_plain_method_cuts_once_whatever_is_kept(small: CompressJob, ood: Images) -> None:
+    config = OefsmcConfig(parts=())
+    student = compress(small, ood, methods["mir"], methods["mir"].config(), config, progress=Silent())
+    assert [step.method for step in student.history] == ["mir"]
