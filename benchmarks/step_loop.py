@@ -22,8 +22,9 @@ from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths
 from edgec.core.progress import Silent
 from edgec.core.target import Rules
+from edgec.learn.batches import Pool
 from edgec.learn.config import Budget, DistillConfig
-from edgec.learn.distill import Pool, distill
+from edgec.learn.distill import distill
 from edgec.models import cifar_resnet
 from edgec.models.taps import find_tap, tapped
 from edgec.pipeline.accelerator import Accelerator, open_fabric

@@ -24,7 +24,7 @@ from torch import Tensor
 from edgec.cli.build import parse_setting
 from edgec.core.progress import Silent
 from edgec.data import draw_few
-from edgec.learn.distill import augment
+from edgec.learn.batches import augment
 from edgec.learn.prior import logit_shift
 from edgec.models.infer import logits_of, to_tensor
 from edgec.models.load import build_module

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgec.core.classifier import Classifier
 from edgec.data import load_digits_splits
-from edgec.learn.distill import augment
+from edgec.learn.batches import augment
 from edgec.models.digits import digits_net
 from edgec.models.infer import logits_of, to_tensor
 from edgec.pipeline.config import read_config

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgec.core.inputs import InputSpec
-from edgec.learn.distill import augment
+from edgec.learn.batches import augment
 from edgec.models.cifar_resnet import resnet8
 from edgec.models.infer import to_tensor
 from teachers import trained

@@ -64,6 +64,36 @@ def test_all_students_are_adjusted_alike(builder: Any, tmp_path: Path) -> None:
             )
 
 
+def test_training_with_rounding_learns_from_the_adjusted_teacher(builder: Any, tmp_path: Path) -> None:
+    """Else it would bring back the bias that export took out."""
+    training = ("quantize.train=true", "quantize.training.steps=40", "quantize.training.logit_weight=20")
+    settings = ('compress.method="none"', "data.ood_count=60", *training, f"model.trained_on={list(COUNTS)}")
+    build = builder(tmp_path, "--target", "jetson", settings=settings)
+    given, shipped = (logits_of(build, stage) for stage in ("teacher", "artifact"))
+    shift = logit_shift(COUNTS, strength=1.0)
+    assert np.abs((shipped - given).mean(axis=0) - shift).mean() < 0.25 * np.abs(shift).mean()
+
+
+def test_ltkd_groups_classes_by_the_frequencies_that_were_told(builder: Any, tmp_path: Path) -> None:
+    loss = ("compress.steps=2", "compress.oefsmc.recovery.logit_weight=1", "compress.oefsmc.recovery.logit_loss=ltkd")
+    settings = (*loss, "compress.compare=[]", "data.ood_count=60", "export.adjust_logits=0")
+    students = []
+    for name, counts in (("falling", COUNTS), ("rising", COUNTS[::-1])):
+        told = f"model.trained_on={list(counts)}"
+        builder(tmp_path / name, "--target", "jetson", settings=(*settings, told), cache=tmp_path / "cache")
+        students.append({path.read_bytes() for path in (tmp_path / "cache").glob("compress/*/student.safetensors")})
+    assert len(students[0]) == 1
+    assert len(students[1]) == 2, "the same bytes whatever the frequencies"
+
+
+def test_ltkd_without_frequencies_ends_the_build_before_it_begins(edgec: Any, tmp_path: Path) -> None:
+    loss = ("--set", "compress.oefsmc.recovery.logit_loss=ltkd")
+    outcome = edgec("build", "--device", "cpu", *loss, "--cache", tmp_path / "c", "--output", tmp_path / "b")
+    assert outcome.exit_code == 2
+    assert "compress.oefsmc.recovery.logit_loss = 'ltkd' goes by how often" in " ".join(outcome.failure)
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_teacher_given_as_a_graph_is_shown_as_it_was_given(builder: Any, adjusted: Any, tmp_path: Path) -> None:
     (graph,) = Path(adjusted.cache).glob("export/*/fp32.onnx")
     given = (f'model.name="{graph}"', "model.input={height=8,width=8,channels=1,mean=[0.305],std=[0.376]}")

@@ -21,8 +21,9 @@ from edgec.compress.widths import _flops_left, even_widths
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.core.target import Rules
+from edgec.learn.batches import augment, mixed
 from edgec.learn.config import DistillConfig
-from edgec.learn.distill import Seen, augment, mimic_loss, mixed
+from edgec.learn.mimic import Seen, mimic_loss
 from edgec.models.rebuild import rebuild_
 
 IMAGE = torch.zeros(1, 2, 6, 6)

@@ -18,8 +18,10 @@ from edgec.compress.prune import prune
 from edgec.core.classifier import Classifier
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
+from edgec.learn.batches import Pool, augment, batches, mixed
 from edgec.learn.config import Budget, DistillConfig
-from edgec.learn.distill import Pool, Seen, _is_worse, augment, batches, distill, mimic_loss, mixed
+from edgec.learn.distill import _is_worse, distill
+from edgec.learn.mimic import Seen, mimic_loss
 from edgec.models.infer import to_tensor
 from edgec.models.taps import find_tap
 

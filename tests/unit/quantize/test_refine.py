@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgec.calibrate import load_recipe, observe_ranges, prepare
 from edgec.core.progress import Silent
-from edgec.learn.distill import Pool
+from edgec.learn.batches import Pool
 from edgec.learn.layerwise import Weighed
 from edgec.quantize import quantize_model
 from edgec.quantize.config import QuantizeConfig, TrainConfig

@@ -9,7 +9,7 @@ import torch
 
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
-from edgec.learn.distill import Pool
+from edgec.learn.batches import Pool
 from edgec.quantize.config import TrainConfig
 from edgec.quantize.training import train_
 

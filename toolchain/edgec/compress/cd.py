@@ -22,7 +22,7 @@ from edgec.compress.prune import prune
 from edgec.compress.recovery import finished, recover
 from edgec.core.classifier import Classifier, Step
 from edgec.core.progress import Progress
-from edgec.learn.distill import augment
+from edgec.learn.batches import augment
 from edgec.learn.layerwise import Reached, Weighed, run_hooked, second_moments
 from edgec.models.infer import placed, to_tensor
 

@@ -59,6 +59,7 @@ class CompressJob:
         teacher: What is compressed, and what the student learns from.
         begun: What a stage before left of the teacher; None in the first.
         few: The few labelled samples.
+        trained_on: Images of each class that the teacher was trained on, where that matters and they were not alike.
         unlabelled: Images of the classes without labels, for recovery; None where there are none.
         auxiliary: What OE-FSMC adds; None for the plain method.
         budget: Size to reach, steps, augmentation.
@@ -70,6 +71,7 @@ class CompressJob:
     teacher: Classifier
     begun: Classifier | None = None
     few: Samples
+    trained_on: Int[np.ndarray, "class"] | None = None
     unlabelled: Images | None = None
     budget: Budget
     auxiliary: Auxiliary | None = None

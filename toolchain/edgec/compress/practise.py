@@ -20,8 +20,8 @@ from edgec.compress.recovery import finished, recover
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.progress import Progress
-from edgec.learn.distill import Seen, mimic_loss
 from edgec.learn.layerwise import Weighed
+from edgec.learn.mimic import Seen, mimic_loss
 from edgec.models.infer import placed, to_tensor
 from edgec.models.taps import Tap, find_tap, tapped
 

@@ -9,8 +9,10 @@ from edgec.compress.flops import total_flops
 from edgec.compress.job import CompressJob
 from edgec.core.classifier import Classifier, Step
 from edgec.core.progress import Progress
+from edgec.learn.batches import Pool
 from edgec.learn.config import DistillConfig
-from edgec.learn.distill import Pool, distill
+from edgec.learn.distill import distill
+from edgec.learn.losses import class_groups
 from edgec.models.infer import to_tensor
 
 __all__ = ["finished", "recover"]
@@ -45,6 +47,7 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
         fabric=job.fabric,
         generator=torch.Generator().manual_seed(job.seed),
         progress=progress,
+        groups=class_groups(job.trained_on, config.groups),
     )
 
 

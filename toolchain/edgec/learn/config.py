@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from edgec.core.frozen import Frozen
 
-__all__ = ["Budget", "DistillConfig", "Error", "MimicConfig", "Mix", "OodShare", "Schedule"]
+__all__ = ["Budget", "DistillConfig", "Error", "LogitLoss", "MimicConfig", "Mix", "OodShare", "Schedule"]
 
 Schedule = Literal["one-cycle", "steps"]
 Error = Literal["relative", "squared"]
 Mix = Literal["across", "within", "off"]
 OodShare = Literal["constant", "falls"]
+LogitLoss = Literal["kd", "dkd", "dist", "ltkd"]
 
 
 class Budget(Frozen):
@@ -43,8 +44,14 @@ class MimicConfig(Frozen):
             from these values to nothing in the last step, few samples in its place.
         between_weight: Weight of the mean error of the maps on the way to the features, wherever student and teacher
             have them in the same shape, beside the features' error of weight 1.
-        logit_weight: Weight of the logits' divergence, beside the features' error of weight 1.
-        temperature: Of the logits' divergence.
+        logit_weight: Weight of the logits' loss, beside the features' error of weight 1; 0 leaves it out.
+        logit_loss: What compares the logits: `kd` (Hinton et al. 2015), `dkd` (Zhao et al. 2022), `dist` (Huang et al.
+            2022), or `ltkd`, for a teacher that saw a long tail (arXiv 2506.18496; needs `model.trained_on`).
+        loss_weights: What the two parts of the loss weigh: α, β of `dkd` (1 and 8 where not given) and `ltkd` (1 and
+            1), β, γ of `dist` (2 and 2).
+        groups: Of `ltkd`: how many groups of classes, by falling frequency.
+        standardise_logits: Whether each image's logits are brought to mean 0 and deviation 1 first (Sun et al. 2024).
+        temperature: Of the logits' loss.
         error: `relative` divides squared errors by the teacher's mean square, so that one learning rate serves nets of
             any scale; `squared` leaves them bare, as MiR and PRACTISE have them.
         mix: Whether each image is blended with another one `across` its batch, `within` its kind (few samples with few
@@ -57,6 +64,10 @@ class MimicConfig(Frozen):
     ood_share: OodShare = "constant"
     between_weight: float = Field(default=10.0, ge=0)
     logit_weight: float = Field(default=0.05, ge=0)
+    logit_loss: LogitLoss = "kd"
+    loss_weights: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
+    groups: int = Field(default=3, ge=2)
+    standardise_logits: bool = False
     temperature: float = Field(default=2.0, gt=0)
     error: Error = "relative"
     mix: Mix = "across"

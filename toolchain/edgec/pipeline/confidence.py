@@ -62,7 +62,7 @@ def take_prior_out(sources: Sources, images: Prepared, graph: Path) -> tuple[int
     return tuple(counts.tolist())
 
 
-def shift_of(sources: Sources, trained_on: Sequence[int] | None) -> np.ndarray | float:
+def shift_of(sources: Sources, trained_on: Sequence[int] | np.ndarray | None) -> np.ndarray | float:
     """What `take_prior_out` added to each class's logit; 0 where it did nothing."""
     if trained_on is None:
         return 0.0

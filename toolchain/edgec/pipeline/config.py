@@ -229,6 +229,21 @@ class BuildConfig(Frozen):
     package: PackageConfig = PackageConfig()
     report: ReportConfig = ReportConfig()
 
+    @model_validator(mode="after")
+    def _frequencies_are_known(self) -> Self:
+        losses = {
+            "compress.oefsmc.recovery": self.compress.oefsmc.recovery.logit_loss,
+            f"compress.{self.compress.method}": self.compress.options.get("logit_loss"),
+            "quantize.training": self.quantize.training.logit_loss,
+        }
+        for section, loss in losses.items():
+            if loss == "ltkd" and self.model.trained_on == "balanced":
+                raise ValueError(
+                    f"{section}.logit_loss = 'ltkd' goes by how often the teacher saw each class: set model.trained_on "
+                    "to counts, to its training folder, or to 'few'"
+                )
+        return self
+
 
 def read_config(
     source: Path | Mapping[str, Any] | None,

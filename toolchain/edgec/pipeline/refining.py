@@ -17,10 +17,13 @@ from edgec.calibrate import Ranges, observe_ranges
 from edgec.core.errors import ExportMismatchError, UnsupportedError
 from edgec.core.facts import LayerSensitivity
 from edgec.core.files import write_bytes
-from edgec.learn.distill import Pool
+from edgec.learn.batches import Pool
 from edgec.learn.draws import balanced_chances, flattening_chances
 from edgec.learn.layerwise import Weighed
+from edgec.learn.losses import class_groups
+from edgec.learn.prior import training_counts
 from edgec.models.infer import placed
+from edgec.pipeline.confidence import shift_of
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages.calibrate import calibrating
 from edgec.pipeline.stages.data import Prepared
@@ -66,7 +69,8 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             quantize_model(source, of, plan.target, output=file)
             return _logits(sources.shipped_session(file), images)
 
-    with _teacher(sources, session) as teacher:
+    counts = training_counts(plan.model.trained_on, images.few)
+    with _teacher(sources, session, counts) as teacher:
         job = RefineJob(
             model=model,
             ranges=ranges,
@@ -80,6 +84,7 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             teacher=teacher,
             observe=observe,
             shipped=shipped,
+            groups=class_groups(counts, plan.config.quantize.training.groups),
             device=sources.fabric.device,
             seed=plan.config.seed,
         )
@@ -99,19 +104,23 @@ def _pools(images: Prepared, session: Session, teacher: Callable[[Tensor], Tenso
 
 
 @contextmanager
-def _teacher(sources: Sources, session: Session) -> Iterator[Callable[[Tensor], Tensor]]:
-    """From what the graph takes to the teacher's logits: the module's, or those of the graph that was given."""
+def _teacher(sources: Sources, session: Session, counts: np.ndarray | None) -> Iterator[Callable[[Tensor], Tensor]]:
+    """From what the graph takes to the teacher's logits: the module's, or those of the graph that was given.
+
+    They are adjusted as the graph's are; else training would bring back the bias that export took out.
+    """
     if sources.plan.model.is_onnx:
         yield lambda batch: torch.from_numpy(session.logits(batch.cpu().numpy())).to(batch.device)
         return
     spec, device = sources.plan.model.input, sources.fabric.device
     raw = sources.raw
     scale, shift = (torch.tensor(values, device=device)[:, None, None] for values in (spec.scale, spec.shift))
+    adjusted = torch.as_tensor(shift_of(sources, counts), device=device)
     with placed(sources.classifier.module, device) as module:
 
         def run(batch: Tensor) -> Tensor:
             inputs = batch.to(device)
-            return module(inputs * scale + shift if raw else inputs)
+            return module(inputs * scale + shift if raw else inputs) + adjusted
 
         yield run
 

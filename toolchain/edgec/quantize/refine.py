@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from edgec.calibrate import Ranges, prepare
 from edgec.core.facts import Effect
 from edgec.core.progress import Progress
-from edgec.learn.distill import Pool
+from edgec.learn.batches import Pool
 from edgec.learn.layerwise import Weighed
 from edgec.quantize.config import QuantizeConfig
 from edgec.quantize.equalize import equalized
@@ -56,6 +57,7 @@ class RefineJob:
         teacher: From images to logits.
         observe: Calibrates another graph in the same way.
         shipped: From a graph to quantise and its ranges to what the file that comes of them says of `images`.
+        groups: Of classes, where training's loss is `ltkd`.
         device: Where training runs.
         seed: Of training, and of the places of feature maps that rounding looks at.
     """
@@ -69,6 +71,7 @@ class RefineJob:
     teacher: Callable[[Tensor], Tensor]
     observe: Callable[[Path], Ranges]
     shipped: Callable[[ModelProto, Ranges], np.ndarray]
+    groups: Int[Tensor, "class"] | None = None
     device: torch.device
     seed: int
 
@@ -185,6 +188,7 @@ def _steps(network: Network, job: RefineJob, *, progress: Progress) -> Iterator[
             device=job.device,
             generator=_seeded(job),
             progress=progress,
+            groups=job.groups,
         )
         return f"{config.training.steps} steps of training", network
 

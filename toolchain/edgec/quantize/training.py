@@ -6,11 +6,13 @@ import copy
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Progress
-from edgec.learn.distill import Pool, Seen, batches, mimic_loss
+from edgec.learn.batches import Pool, batches
+from edgec.learn.mimic import Seen, mimic_loss
 from edgec.quantize.config import TrainConfig
 from edgec.quantize.network import Network
 
@@ -29,6 +31,7 @@ def train_(
     device: torch.device,
     generator: torch.Generator,
     progress: Progress,
+    groups: Int[Tensor, "class"] | None = None,
 ) -> None:
     """Trains weights, biases and, where asked for, step sizes.
 
@@ -44,6 +47,7 @@ def train_(
         device: Where.
         generator: Draws batches, blends and augmentations.
         progress: Shown per step.
+        groups: LTKD's, from `class_groups`.
 
     Raises:
         ConfigError: The learning rate is too high: a weight became NaN or infinite.
@@ -52,10 +56,11 @@ def train_(
     reference = copy.deepcopy(network)
     maps = _maps(network, pools[0].images[:2].to(device))
     learned = [*network.weights, *(network.steps if config.steps_learn else ())]
-    groups = [{"params": [p.requires_grad_(True)], "lr": config.learning_rate * _size(p)} for p in learned]
-    optimiser = torch.optim.Adam(groups)
-    rates = [group["lr"] for group in groups]
+    own = [{"params": [p.requires_grad_(True)], "lr": config.learning_rate * _size(p)} for p in learned]
+    optimiser = torch.optim.Adam(own)
+    rates = [group["lr"] for group in own]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=config.steps, cycle_momentum=False)
+    groups = None if groups is None else groups.to(device)
     drawn = batches(pools, config, steps=config.steps, shift=config.shift, flip=config.flip, generator=generator)
     for images, share in progress.track(drawn, total=config.steps, what="training with rounding", unit="step"):
         images, share = images.to(device), share.to(device)
@@ -63,7 +68,7 @@ def train_(
             before = reference.run(images, only=(), wanted=maps)
             wanted = _seen(before, maps, teacher(images))
         after = network.run(images, wanted=maps)
-        loss = mimic_loss(_seen(after, maps, after[network.output]), wanted, share, config=config)
+        loss = mimic_loss(_seen(after, maps, after[network.output]), wanted, share, config=config, groups=groups)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

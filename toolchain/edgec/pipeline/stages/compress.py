@@ -14,6 +14,7 @@ from edgec.core.classifier import Classifier
 from edgec.core.digest import digest_bytes
 from edgec.core.errors import ContractError
 from edgec.core.frozen import Frozen
+from edgec.learn.config import Budget
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
@@ -24,7 +25,7 @@ __all__ = ["Facts", "OodUse", "compressed", "few_key", "key", "plain_key", "run"
 
 READS = (
     *MODEL_SETTINGS,
-    *(f"config.compress.{name}" for name in ("method", "keep_flops", "steps", "shift", "flip", "options")),
+    *(f"config.compress.{name}" for name in ("method", *Budget.model_fields, "options")),
     *("target.rules", "accelerator", "config.seed"),
 )
 """What plain compression depends on; our recipe depends on `config.compress.oefsmc` as well."""
@@ -75,8 +76,16 @@ def few_key(plan: Plan) -> StageKey | None:
 
 def _key(plan: Plan, stage: str, variant: Variant) -> StageKey:
     recipe = () if variant == "plain" else ("config.compress.oefsmc",)
-    found = plan.key(stage, (*READS, *recipe), opens=("model",), after=(data.key(plan),))
+    opens = ("model", "prior") if _asks_for_groups(plan, variant) else ("model",)
+    found = plan.key(stage, (*READS, *recipe), opens=opens, after=(data.key(plan),))
     return replace(found, settings={**found.settings, "variant": variant})
+
+
+def _asks_for_groups(plan: Plan, variant: Variant) -> bool:
+    """Whether recovery looks at how often the teacher saw each class."""
+    compress = plan.config.compress
+    joint = variant != "plain" and compress.oefsmc.recovery.logit_loss == "ltkd"
+    return joint or compress.options.get("logit_loss") == "ltkd"
 
 
 def run(sources: Sources, folder: Path, *, images: Prepared, variant: Variant, few: Path | None = None) -> Facts:
@@ -126,14 +135,16 @@ def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: C
     """
     from edgec.compress import oefsmc
     from edgec.compress.job import CompressJob
+    from edgec.learn.prior import training_counts
 
     plan, teacher = sources.plan, sources.classifier
     method, options = sources.method
     job = CompressJob(
         teacher=teacher,
         few=images.few,
+        trained_on=training_counts(plan.model.trained_on, images.few) if _asks_for_groups(plan, variant) else None,
         unlabelled=images.unlabelled,
-        budget=plan.config.compress,
+        budget=Budget(**{name: getattr(plan.config.compress, name) for name in Budget.model_fields}),
         rules=plan.target.rules,
         seed=plan.config.seed,
         fabric=sources.fabric,

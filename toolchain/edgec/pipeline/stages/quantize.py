@@ -20,7 +20,7 @@ MODEL = "model.onnx"
 READS = (
     *MODEL_SETTINGS,
     *("config.quantize", "calibration", "target.name", "target.family", "target.quantization", "target.runtime"),
-    *("config.export.preprocess_in_graph", "accelerator", "config.seed"),
+    *("config.export.preprocess_in_graph", "config.export.adjust_logits", "accelerator", "config.seed"),
 )
 
 
@@ -50,7 +50,9 @@ class Facts(Frozen):
 
 def key(plan: Plan) -> StageKey:
     """The graph that ships."""
-    return plan.key("quantize", READS, opens=("model",), after=(data.key(plan), export.key(plan), calibrate.key(plan)))
+    return plan.key(
+        "quantize", READS, opens=("model", "prior"), after=(data.key(plan), export.key(plan), calibrate.key(plan))
+    )
 
 
 def run(sources: Sources, folder: Path, *, images: Prepared, model: Path, ranges: Path) -> Facts:

@@ -17,7 +17,7 @@ from edgec.core.errors import ConfigError
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
-from edgec.learn.distill import augment
+from edgec.learn.batches import augment
 from edgec.models.infer import placed, to_tensor
 from edgec.study.imbalance.grid import Training
 
