@@ -1,10 +1,12 @@
-"""What the recipe brings, and what the OOD images bring: variants of one compression, in pairs of the same seed.
+"""What parts of the recipe bring: variants of one compression, in pairs of the same seed.
 
     python benchmarks/gains.py fashion-resnet8 --samples 50 10 --output benchmarks/results/gains.json
     python benchmarks/gains.py digits --variants plain few ours --output benchmarks/results/gains.json
+    python benchmarks/gains.py fashion-resnet8 --variants one-cut two-cuts --set compress.keep_flops=0.25
 
 `plain` is the method as its paper has it, `few` our recipe on the few samples alone, `ours` the same with OOD images.
-`few` over `plain` is what the recipe brings, `ours` over `few` what the OOD images bring. Accuracies are of all test
+`few` over `plain` is what the recipe brings, `ours` over `few` what the OOD images bring. `one-cut` and `two-cuts` are
+`ours` with that many stages. Accuracies are of all test
 images, which take part in no choice. First: python benchmarks/unpack_mosaics.py, then train_trashnet.py or
 train_fashion.py for those. With --output every seed is kept when it is finished; one that is there is not run again.
 """
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgec.cli.build import parse_setting
+from edgec.compress.config import Variant
 from edgec.core.progress import Silent
 from edgec.core.samples import Samples
 from edgec.models.infer import logits_of
@@ -32,8 +35,15 @@ from edgec.pipeline.stages.compress import compressed
 from rows import Row, arguments, commit, over_seeds, read_runs, record, show
 
 CONFIGS = Path(__file__).parent / "configs"
-VARIANTS = ("plain", "few", "ours")
-PAIRS = (("few", "plain"), ("ours", "few"), ("ours", "plain"))
+VARIANTS: dict[str, tuple[Variant, tuple[tuple[str, Any], ...]]] = {
+    "plain": ("plain", ()),
+    "few": ("few", ()),
+    "ours": ("ours", ()),
+    "one-cut": ("ours", (("compress.oefsmc.stages", 1),)),
+    "two-cuts": ("ours", (("compress.oefsmc.stages", 2),)),
+}
+"""How each compresses, and its own settings."""
+PAIRS = (("few", "plain"), ("ours", "few"), ("ours", "plain"), ("two-cuts", "one-cut"))
 Figures = dict[str, dict[int, float]]
 """By what a row is called, and seed."""
 
@@ -72,20 +82,24 @@ def _kept(path: Path) -> Figures:
 
 
 def _measured(config: str, settings: list[tuple[str, Any]], variants: Sequence[str]) -> dict[str, float]:
-    path = None if config == "digits" else CONFIGS / f"{config}.toml"
-    plan = plan_build(read_config(path, settings), accelerator=Accelerator.AUTO)
-    sources = Sources(plan, Silent())
+    sources = _sources(config, settings)
     with tempfile.TemporaryDirectory() as folder:
         data.run(sources, Path(folder))
         images = data.read(Path(folder))
     teacher = _by_class(logits_of(sources.classifier, sources.test), sources.test)
     found = _figures("teacher", teacher, teacher)
     for variant in variants:
-        student = compressed(sources, images, variant=variant)  # pyright: ignore[reportArgumentType]
+        how, own = VARIANTS[variant]
+        student = compressed(_sources(config, [*settings, *own]), images, variant=how)
         kept = next(step.facts["kept_flops"] for step in student.history if "kept_flops" in step.facts)
         found |= _figures(variant, _by_class(logits_of(student, sources.test), sources.test), teacher)
         found[f"{variant}: kept multiply-adds"] = float(kept)
     return found
+
+
+def _sources(config: str, settings: list[tuple[str, Any]]) -> Sources:
+    path = None if config == "digits" else CONFIGS / f"{config}.toml"
+    return Sources(plan_build(read_config(path, settings), accelerator=Accelerator.AUTO), Silent())
 
 
 def _by_class(logits: np.ndarray, test: Samples) -> tuple[float, np.ndarray]:

@@ -103,6 +103,12 @@ def test_probabilities_of_a_function_are_refused(load: Any) -> None:
     assert error.hint == "leave the softmax out of its forward: return what the softmax takes"
 
 
+def test_a_sigmoid_that_is_a_function_is_told_of(load: Any) -> None:
+    torch.manual_seed(0)
+    assert "all from 0 to 1" in load(Net(torch.sigmoid)).history[0].facts["notes"][0]
+    assert "notes" not in load(Net(lambda logits: logits)).history[0].facts
+
+
 def test_log_probabilities_are_logits_as_good_as_any() -> None:
     made = Net(lambda logits: logits.log_softmax(1)).eval()
     assert as_logits(made, torch.zeros(2, 3, 16, 16), name="x", note=print) is made
@@ -168,27 +174,29 @@ def test_a_model_on_a_hub_is_fetched_first(name: str, kind: str) -> None:
     assert str(caught.value.hint).endswith(f"--local-dir FOLDER, and give --model {kind}:FOLDER")
 
 
-def test_ultralytics_models_come_as_onnx(tmp_path: Path) -> None:
+def test_ultralytics_models_come_as_onnx() -> None:
     with pytest.raises(ConfigError, match="unknown torchvision model 'yolov8n-cls'") as caught:
         load_classifier(ModelConfig.model_validate({"name": "yolov8n-cls", "weights": "w.pt", "input": INPUT}), LABELS)
     assert (
         caught.value.hint
         == "export it: yolo export model=yolov8n-cls.pt format=onnx; then give --model yolov8n-cls.onnx"
     )
-    del tmp_path
 
 
-def test_their_checkpoints_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_their_checkpoints_say_the_same_wherever_they_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tasks = types.ModuleType("ultralytics.nn.tasks")
     kind = type("ClassificationModel", (), {"__module__": tasks.__name__})
     monkeypatch.setattr(tasks, "ClassificationModel", kind, raising=False)
     for name in ("ultralytics", "ultralytics.nn", tasks.__name__):
         monkeypatch.setitem(sys.modules, name, tasks)
     torch.save({"model": kind()}, tmp_path / "best.pt")
-    given = {"name": "torchvision:resnet18", "weights": tmp_path / "best.pt", "input": INPUT}
-    with pytest.raises(DataError, match=r"ultralytics\.nn\.tasks\.ClassificationModel") as caught:
-        load_classifier(ModelConfig.model_validate(given), LABELS)
-    assert f"then give --model {tmp_path / 'best.onnx'} without weights" in str(caught.value.hint)
+    as_weights = {"name": "torchvision:resnet18", "weights": tmp_path / "best.pt", "input": INPUT}
+    for given in (as_weights, {"name": str(tmp_path / "best.pt"), "input": INPUT}):
+        with pytest.raises(DataError, match="an Ultralytics checkpoint, which holds code") as caught:
+            load_classifier(ModelConfig.model_validate(given), LABELS)
+        assert str(caught.value.hint).startswith("export it: yolo export model=FILE format=onnx")
 
 
 def test_a_checkpoint_as_the_model_is_named_before_its_size_is_asked_for(tmp_path: Path) -> None:

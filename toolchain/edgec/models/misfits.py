@@ -21,6 +21,8 @@ _ENDINGS: tuple[tuple[type[nn.Module], Callable[[Tensor], Tensor]], ...] = (
 )
 """Layers that turn logits into probabilities, and what they do."""
 _SUMS_TO_1 = 1e-3
+_STRETCH = 100
+"""Images that much stronger drive logits out of any bounds."""
 
 
 def as_logits(module: nn.Module, images: Tensor, *, name: str, note: Callable[[str], None]) -> nn.Module:
@@ -37,7 +39,7 @@ def as_logits(module: nn.Module, images: Tensor, *, name: str, note: Callable[[s
     """
     with torch.inference_mode():
         given = module(images)
-        if not bool(((given >= 0) & (given <= 1)).all()):
+        if not _are_shares(given):
             return module
         for path, layer in reversed(list(module.named_modules())):
             undone = next((does for kind, does in _ENDINGS if path and isinstance(layer, kind)), None)
@@ -55,7 +57,18 @@ def as_logits(module: nn.Module, images: Tensor, *, name: str, note: Callable[[s
             f"model '{name}' gives probabilities, rows that sum to 1, expected logits",
             hint="leave the softmax out of its forward: return what the softmax takes",
         )
+    with torch.inference_mode():
+        bounded = _are_shares(module(_STRETCH * images))
+    if bounded:
+        note(
+            f"model '{name}': its outputs are all from 0 to 1, whatever the input: if its forward ends in a sigmoid, "
+            "return what the sigmoid takes, since recovery and confidences need logits"
+        )
     return module
+
+
+def _are_shares(given: Tensor) -> bool:
+    return bool(((given >= 0) & (given <= 1)).all())
 
 
 def hint_for_output(given: object, classes: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,10 @@ _STATE = "save its tensors and name the architecture with --model: torch.save({}
 _ARRAY = "save model.state_dict() with torch.save or safetensors"
 _MADE_FROM = "give the .onnx file that it was made from, with --model"
 _ONNX = "give the path of an .onnx file"
+_YOLO = Kind.other(
+    "an Ultralytics checkpoint, which holds code",
+    "export it: yolo export model=FILE format=onnx; then give --model and the .onnx file, without weights",
+)
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (
@@ -195,11 +200,22 @@ def _by_contents(head: bytes) -> Kind | None:
     return None
 
 
+def _made_by_ultralytics(archive: zipfile.ZipFile) -> bool:
+    """Whether a torch checkpoint pickled one of its classes."""
+    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    if not pickles:
+        return False
+    with archive.open(pickles[0]) as file:
+        return b"ultralytics.nn" in file.read(_HEAD)
+
+
 def _archive(path: Path) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+            if _made_by_ultralytics(archive):
+                return _YOLO
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError):  # the last of an encrypted one
         return Kind.other("a zip archive that is damaged", "copy it again")
     known = (kind for marks, kind in _ZIPPED if any(mark in name for mark in marks for name in names))
     return next(known, None) or Kind.other("a zip archive", "unpack it and give the file in it")

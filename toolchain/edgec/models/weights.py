@@ -106,9 +106,6 @@ def _read_checkpoint(path: Path) -> object:
         found = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
         held = f" ({found[1]})" if found else ""
         hint = "save the state alone: torch.save(model.state_dict(), path), or use safetensors"
-        if found and found[1].startswith("ultralytics."):
-            onnx = path.with_suffix(".onnx")
-            hint = f"export it: yolo export model={path} format=onnx; then give --model {onnx} without weights"
         raise DataError(
             f"weights '{path}': holds more than tensors{held}, and edgec runs no code from a file", hint=hint
         ) from error
