@@ -109,7 +109,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
     if origin is Annotated:
         return _kind(arguments[0], [*arguments[1:], *metadata])
     if origin in (Union, UnionType):
-        return _kind(next(part for part in arguments if part is not NoneType), metadata)
+        return " or ".join(_kind(part, metadata) for part in arguments if part is not NoneType)
     choices = arguments if origin is Literal else _members(annotation)
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)
