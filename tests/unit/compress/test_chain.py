@@ -8,16 +8,19 @@ from dataclasses import replace
 import pytest
 
 from edgec.compress.chain import in_stages, number_of_stages
-from edgec.compress.config import OefsmcConfig
+from edgec.compress.config import MirConfig, OefsmcConfig
+from edgec.compress.coupling import coupled_channels
 from edgec.compress.flops import total_flops
 from edgec.compress.job import CompressJob
 from edgec.compress.methods import methods
 from edgec.compress.oefsmc import compress
+from edgec.compress.widths import even_widths
 from edgec.core.classifier import Classifier
 from edgec.core.progress import Silent
 from edgec.core.samples import Images
 from edgec.learn.config import Budget
 from edgec.models.infer import to_tensor
+from edgec.models.taps import find_tap
 
 QUICK = {"mir": {}, "fskd": {}, "cd": {"layer_steps": 3}}
 
@@ -84,6 +87,24 @@ def test_every_method_that_prunes_channels_can_cut_twice(
     assert kept(student, small) <= 0.25
     assert student.history[0].facts["kept_flops"] == pytest.approx(kept(student, small), abs=1e-4)
     assert snapshot(small.teacher.module) == before
+
+
+def test_no_cut_starves_a_layer(small: CompressJob, ood: Images) -> None:
+    """Half of the even width of one cut is the least: costs of channels that a recovered net relies on look small."""
+    example = to_tensor(small.few.decoded()[:1], small.teacher.input)
+    net = small.teacher.module
+    coupled = coupled_channels(net, find_tap(net, example).head, example)
+    even = even_widths(net, coupled, example, keep_flops=0.25, rules=small.rules)
+    student = compress(small, ood, methods["mir"], MirConfig(), OefsmcConfig(ood="always"), progress=Silent())
+    widths = student.history[0].facts["kept_channels"]
+    assert all(widths[name] >= width // 8 * 4 for name, width in even.items())
+
+
+@pytest.mark.parametrize("widths", ["even", "by-cost"])
+def test_widths_of_several_cuts_fit_the_budget(small: CompressJob, ood: Images, widths: str) -> None:
+    config = OefsmcConfig(ood="always", widths=widths, stages=3)  # pyright: ignore[reportArgumentType]
+    student = compress(small, ood, methods["mir"], MirConfig(), config, progress=Silent())
+    assert kept(student, small) <= 0.25
 
 
 def test_the_plain_method_cuts_once_whatever_is_kept(small: CompressJob, ood: Images) -> None:

@@ -58,20 +58,30 @@ def channels_to_keep(job: CompressJob) -> Cut:
     auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, class by class.
     """
     net, example = job.cut, _example(job)
-    coupled = coupled_channels(net, find_tap(net, example).head, example)
-    given = {
-        "keep_flops": job.budget.keep_flops,
-        "whole": total_flops(job.teacher.module, example),
-        "rules": job.rules,
-    }
-    widths = even_widths(net, coupled, example, **given)
+    coupled = _coupled(net, example)
+    even = _even_widths(job, coupled, example)
     scores = _l1_norms(net, coupled) | _class_aware(job, coupled)
     order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
     if job.auxiliary is not None and job.auxiliary.widths == "by-cost":
         costs = {name: cost[order[name]] for name, cost in _costs(job, coupled).items()}
-        widths = least_cost_widths(net, coupled, costs, example, even=widths, **given)
+        given = {"keep_flops": job.budget.keep_flops, "rules": job.rules}
+        whole = total_flops(job.teacher.module, example)
+        widths = least_cost_widths(net, coupled, costs, example, even=even, whole=whole, **given)
+    else:
+        widths = {c.producer: min(even[c.producer], c.channels) for c in coupled}
     kept = {name: channels[: widths[name]].sort().values for name, channels in order.items()}
     return Cut(coupled=tuple(coupled), kept=kept)
+
+
+def _coupled(net: nn.Module, example: Tensor) -> list[Coupled]:
+    return coupled_channels(net, find_tap(net, example).head, example)
+
+
+def _even_widths(job: CompressJob, coupled: list[Coupled], example: Tensor) -> dict[str, int]:
+    """Those of the teacher, cut at once: a stage must not starve a layer that one before has narrowed already."""
+    teacher = job.teacher.module
+    whole = coupled if job.begun is None else _coupled(teacher, example)
+    return even_widths(teacher, whole, example, keep_flops=job.budget.keep_flops, rules=job.rules)
 
 
 def _order(scores: Float[Tensor, "channel"], *, unit: int) -> Int[Tensor, "channel"]:

@@ -22,32 +22,26 @@ STEPS = 32
 
 
 def even_widths(
-    module: nn.Module,
-    coupled: list[Coupled],
-    example: Tensor,
-    *,
-    keep_flops: float,
-    rules: Rules,
-    whole: int | None = None,
+    module: nn.Module, coupled: list[Coupled], example: Tensor, *, keep_flops: float, rules: Rules
 ) -> dict[str, int]:
     """How many channels each producer keeps: the same share everywhere, the largest that fits `keep_flops`.
 
     What the budget has left goes to layers in their order, a step each, so that methods with other widths are compared
-    at the same multiply-adds. `keep_flops` is a share of `whole`, as in `least_cost_widths`.
+    at the same multiply-adds.
 
     Raises:
         ConfigError: The share cannot be reached by these channels.
     """
     flops = layer_flops(module, example)
-    whole = whole or sum(flops.values())
+    total = sum(flops.values())
     layers = dict(module.named_modules())
     left = partial(_flops_left, flops, layers, coupled)
     steps = {c.producer: _step(c, layers, rules) for c in coupled}
     options = sorted({i / c.channels for c in coupled for i in range(1, c.channels + 1)})
     plans = [{c.producer: _rounded(share, c, steps[c.producer]) for c in coupled} for share in options]
     low, high = 0, len(options) - 1
-    if left(plans[0]) > keep_flops * whole:
-        least = left(plans[0]) / whole
+    if left(plans[0]) > keep_flops * total:
+        least = left(plans[0]) / total
         raise ConfigError(
             f"keep_flops = {keep_flops}: pruning inside the blocks in multiples of {_told(steps.values())} channels "
             f"leaves at least {least:.2f} of the multiply-adds",
@@ -55,8 +49,8 @@ def even_widths(
         )
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if left(plans[middle]) <= keep_flops * whole else (low, middle - 1)
-    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= keep_flops * whole)
+        low, high = (middle, high) if left(plans[middle]) <= keep_flops * total else (low, middle - 1)
+    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= keep_flops * total)
 
 
 def _filled(
@@ -92,7 +86,7 @@ def least_cost_widths(
         coupled: Its channels.
         costs: Of each producer's channels, from those that go last to those that go first.
         example: An input.
-        even: What `even_widths` gives for the same share.
+        even: What `even_widths` gives for the same multiply-adds; of the teacher, where a part of it is cut.
         keep_flops: Share of the multiply-adds that may stay.
         rules: Widths are multiples of what they say where the layer is wide enough.
         whole: The multiply-adds that this is a share of; those of the module where it is not given.
@@ -104,7 +98,8 @@ def least_cost_widths(
     options = {
         c.producer: _options(c, even[c.producer], _step(c, modules, rules)) for c in coupled if c.producer in costs
     }
-    plan = {**even, **{name: widths[-1] for name, widths in options.items()}}
+    plan = {c.producer: min(even[c.producer], c.channels) for c in coupled}
+    plan |= {name: widths[-1] for name, widths in options.items()}
 
     def price(name: str, *, narrow: int, wide: int) -> float:
         """What the channels between two widths of a layer cost, per multiply-add."""
@@ -155,7 +150,7 @@ def _told(steps: Iterable[int]) -> str:
 def _options(coupled: Coupled, even: int, least_step: int) -> list[int]:
     """Widths that a layer may have, rising from half of its even width to its own."""
     step = least_step * max(1, coupled.channels // (STEPS * least_step))
-    least = min(even, max(least_step, even // (2 * least_step) * least_step))
+    least = min(even, max(least_step, even // (2 * least_step) * least_step), coupled.channels)
     return sorted({least, *range(-(-least // step) * step, coupled.channels, step), coupled.channels})
 
 
