@@ -42,8 +42,8 @@ def built(builder: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     flags = [part for flag, name in images.items() for part in (f"--{flag}", folder / f"{name}.npz")]
     config = ROOT / "benchmarks" / "configs" / "cifar10-resnet20.toml"
     weights = ["--weights", PACKED / "resnet20_cifar10.safetensors"]
-    # 90 steps instead of 600: what is tested are limits, which 90 keep
-    return builder(folder, "--config", config, *weights, *flags, settings=("compress.steps=90",))
+    # 90 steps instead of 600, and no controls beside: what is tested are limits, which 90 keep
+    return builder(folder, "--config", config, *weights, *flags, settings=("compress.steps=90", "compress.compare=[]"))
 
 
 @pytest.fixture(scope="module")
