@@ -60,7 +60,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "peak rate 0.2": {f"{RECOVERY}.learning_rate": 0.2},
     "rate in steps": {f"{RECOVERY}.schedule": "steps"},
     "Taylor importance": {f"{OURS}.importance": "taylor"},
-    "fine-tuning, eq. 9": {f"{OURS}.without": "nothing"},
+    "fine-tuning, eq. 9": {f"{OURS}.parts": ("compression", "finetuning")},
     "as in the paper": {f"{OURS}.like": "paper"},
     "plain": {"compress.variant": "plain"},
 }

@@ -34,6 +34,7 @@ COMMANDS = {
     "digits": "python benchmarks/build.py --seeds 6",
     "gaps": "python benchmarks/gaps.py",
     "gains": "python benchmarks/gains.py cifar10-resnet20 --samples 50 10 --set compress.steps=150",
+    "chain": "python benchmarks/gains.py cifar10-resnet20 --variants one-cut two-cuts --set compress.steps=300",
     "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
     "gate_errors": "python benchmarks/gate_errors.py --bundles 1000",
     "gates": "python benchmarks/gates.py --plot docs/images/gates.svg",
@@ -223,13 +224,13 @@ HEADLINES = (
 )
 
 
-def _gains() -> str:
+def _variants(file: str) -> str:
     columns = (
         Column(head="top-1", quantity="accuracy", form=interval_over_seeds),
         Column(head="worst class", quantity="worst class", form=interval_over_seeds),
         Column(head="largest class drop", quantity="largest class drop", form=interval_over_seeds),
     )
-    return table("gains", by=("set", "samples", "variant"), columns=columns)
+    return table(file, by=("set", "samples", "variant"), columns=columns)
 
 
 def _gaps() -> str:
@@ -355,7 +356,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "numbers": _numbers,
     "pixels": _pixels,
     "results-commands": _commands,
-    "results-gains": _gains,
+    "results-chain": lambda: _variants("chain"),
+    "results-gains": lambda: _variants("gains"),
     "results-digits": lambda: table("digits", by=("classifier",), under="digits", columns=_ACCURACIES, titles=_STAGES),
     "results-gate-errors": _gate_errors,
     "results-gates": _gates,
