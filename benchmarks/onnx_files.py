@@ -45,11 +45,16 @@ class OnnxFile:
 
 
 def images(count: int, seed: int, *, classes: int = len(CLASSES), side: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [count, side, side, 3] of some classes, patterns under noise, and their labels; four divides the side."""
+    """uint8 [count, side, side, 3] of some classes, patterns under noise, and their labels; four divides the side.
+
+    The noise of larger images is coarser: seen small, they must not look like copies of each other.
+    """
     rng, labels = np.random.default_rng(seed), np.arange(count) % classes
     patterns = np.random.default_rng(9).integers(0, 256, (classes, 4, 4, 3))
     block = np.ones((1, side // 4, side // 4, 1))
-    noisy = np.kron(patterns[labels], block) + rng.normal(0, 60, (count, side, side, 3))
+    grain = max(1, side // 32)
+    noise = rng.normal(0, 60, (count, side // grain, side // grain, 3))
+    noisy = np.kron(patterns[labels], block) + np.kron(noise, np.ones((1, grain, grain, 1)))
     return noisy.clip(0, 255).astype(np.uint8), labels
 
 
