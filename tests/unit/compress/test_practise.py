@@ -326,6 +326,15 @@ def test_scores_are_costs_by_the_share_of_the_multiply_adds_that_goes(job: Compr
         assert scores[name] == pytest.approx(costs[name] / saved, abs=5e-5)
 
 
+def test_blocks_are_weighed_by_any_loss_of_logits(job: CompressJob) -> None:
+    falling = dataclasses.replace(job, trained_on=np.arange(100, 0, -10))
+    by_loss = [
+        weigh(falling, logit_weight=1.0, logit_loss=loss, adaptor_steps=0) for loss in ("kd", "dkd", "dist", "ltkd")
+    ]
+    assert all(np.isfinite(list(losses.values())).all() for losses in by_loss)
+    assert len({tuple(losses.values()) for losses in by_loss}) == 4
+
+
 def test_blocks_can_go_in_two_cuts(job: CompressJob) -> None:
     parts: list[CompressJob] = []
 

@@ -21,6 +21,7 @@ from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.progress import Progress
 from edgec.learn.layerwise import Weighed
+from edgec.learn.losses import class_groups
 from edgec.learn.mimic import Seen, mimic_loss
 from edgec.models.infer import placed, to_tensor
 from edgec.models.taps import Tap, find_tap, tapped
@@ -125,9 +126,10 @@ def recoverabilities(
     net = copy.deepcopy(job.cut).eval().requires_grad_(requires_grad=False)
     tap = find_tap(net, sample.images[:2].cpu())
     losses: dict[str, float] = {}
+    groups = class_groups(job.trained_on, config.groups)
 
     def loss() -> Tensor:
-        return mimic_loss(_seen(net, tap, sample.images), wanted, sample.shares, config=config)
+        return mimic_loss(_seen(net, tap, sample.images), wanted, sample.shares, config=config, groups=groups)
 
     with placed(net, job.fabric.device):
         wanted = _seen(net, tap, sample.images)
