@@ -211,8 +211,12 @@ def _fit_(net: Any, size: int) -> None:
             features = torch.cat([part.flatten(2).mean(2) if part.ndim == 4 else part for part in given])
             weight, bias = ridge(features.double().numpy(), labels)
             with torch.no_grad():
+                if head.bias is not None:
+                    head.bias.copy_(torch.from_numpy(bias))
+                else:  # the mean of the features takes its place
+                    middle = features.double().numpy().mean(axis=0)
+                    weight = weight + np.outer(bias, middle) / (middle @ middle)
                 head.weight.copy_(torch.from_numpy(weight).reshape(head.weight.shape))
-                head.bias.copy_(torch.from_numpy(bias))
 
 
 def _outputs(layer: Any) -> int | None:
