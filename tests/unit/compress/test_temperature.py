@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgec.core.classifier import Classifier
+from edgec.core.inputs import InputSpec
 from edgec.core.samples import Samples
-from edgec.learn.temperature import Views, changed, fit_temperature, match_confidence, probabilities, views_of
+from edgec.learn.temperature import (
+    Views,
+    changed,
+    fit_temperature,
+    match_confidence,
+    probabilities,
+    view_count,
+    views_of,
+)
 
 
 def logits(n: int = 400, *, seed: int = 0) -> np.ndarray:
@@ -90,3 +99,8 @@ def test_a_view_has_the_shape_of_its_image_and_differs_from_it() -> None:
     made = changed(images, torch.Generator().manual_seed(0))
     assert made.shape == images.shape
     assert (made - images).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize(("side", "views"), [(8, 3000), (128, 3000), (224, 979), (512, 500)])
+def test_larger_images_are_shown_less_often(side: int, views: int) -> None:
+    assert view_count(InputSpec(height=side, width=side)) == views

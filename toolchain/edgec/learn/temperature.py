@@ -24,12 +24,16 @@ from edgec.core.samples import Samples
 from edgec.learn.draws import balanced_chances
 from edgec.models.infer import to_tensor
 
-__all__ = ["Run", "Views", "changed", "fit_temperature", "match_confidence", "probabilities", "views_of"]
+__all__ = ["Run", "Views", "changed", "fit_temperature", "match_confidence", "probabilities", "view_count", "views_of"]
 
 Run = Callable[[Tensor], np.ndarray]
 """Normalised images [n, channel, height, width] to logits [n, class]."""
 
 VIEWS = 3000
+"""At most."""
+_LEAST_VIEWS = 500
+_PIXELS = VIEWS * 128**2
+"""Of all views together: larger images get fewer views, since both nets run on each."""
 _BATCH = 100
 _COLDEST, _HOTTEST = 0.25, 4.0
 _STEPS = 40
@@ -83,10 +87,10 @@ def match_confidence(logits: Float[np.ndarray, "n class"], wanted: float, weight
 
 
 def views_of(few: Samples, spec: InputSpec, teacher: Run, student: Run, *, seed: int) -> Views:
-    """3,000 views of the few samples, every class alike, through both nets; 100 of them are in memory at a time."""
+    """Views of the few samples, every class alike, through both nets; 100 of them are in memory at a time."""
     generator = torch.Generator().manual_seed(seed)
     chances = balanced_chances(few.labels)
-    drawn = torch.multinomial(torch.as_tensor(chances), VIEWS, replacement=True, generator=generator)
+    drawn = torch.multinomial(torch.as_tensor(chances), view_count(spec), replacement=True, generator=generator)
     shown = np.unique(drawn.numpy())
     plain = np.concatenate([teacher(to_tensor(batch, spec)) for batch in few.choose(shown).batches(_BATCH)])
     given: list[np.ndarray] = []
@@ -102,6 +106,11 @@ def views_of(few: Samples, spec: InputSpec, teacher: Run, student: Run, *, seed:
         labels=few.labels[drawn.numpy()],
         weights=_matching(clear, samples, chances[shown]),
     )
+
+
+def view_count(spec: InputSpec) -> int:
+    """3,000 up to 128 x 128 pixels, fewer for larger images, never less than 500."""
+    return min(VIEWS, max(_LEAST_VIEWS, _PIXELS // (spec.height * spec.width)))
 
 
 def changed(
