@@ -6,7 +6,9 @@
 
 `plain` is the method as its paper has it, `few` our recipe on the few samples alone, `ours` the same with OOD images.
 `few` over `plain` is what the recipe brings, `ours` over `few` what the OOD images bring. `one-cut` and `two-cuts` are
-`ours` with that many stages. Accuracies are of all test
+`ours` with that many stages.
+
+Accuracies are of all test
 images, which take part in no choice. First: python benchmarks/unpack_mosaics.py, then train_trashnet.py or
 train_fashion.py for those. With --output every seed is kept when it is finished; one that is there is not run again.
 """

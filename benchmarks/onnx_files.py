@@ -53,8 +53,9 @@ def images(count: int, seed: int, *, classes: int = len(CLASSES), side: int = SI
     patterns = np.random.default_rng(9).integers(0, 256, (classes, 4, 4, 3))
     block = np.ones((1, side // 4, side // 4, 1))
     grain = max(1, side // 32)
-    noise = rng.normal(0, 60, (count, side // grain, side // grain, 3))
-    noisy = np.kron(patterns[labels], block) + np.kron(noise, np.ones((1, grain, grain, 1)))
+    coarse = rng.normal(0, 60, (count, -(-side // grain), -(-side // grain), 3))
+    noise = np.kron(coarse, np.ones((1, grain, grain, 1)))[:, :side, :side]
+    noisy = np.kron(patterns[labels], block) + noise
     return noisy.clip(0, 255).astype(np.uint8), labels
 
 

@@ -34,7 +34,7 @@ COMMANDS = {
     "digits": "python benchmarks/build.py --seeds 6",
     "gaps": "python benchmarks/gaps.py",
     "gains": "python benchmarks/gains.py cifar10-resnet20 --samples 50 10 --set compress.steps=150",
-    "chain": "python benchmarks/gains.py cifar10-resnet20 --variants one-cut two-cuts --set compress.steps=300",
+    "chain": "python benchmarks/gains.py cifar10-resnet20 --variants one-cut two-cuts --set compress.keep_flops=0.25",
     "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
     "gate_errors": "python benchmarks/gate_errors.py --bundles 1000",
     "gates": "python benchmarks/gates.py --plot docs/images/gates.svg",

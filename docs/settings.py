@@ -109,12 +109,15 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
     if origin is Annotated:
         return _kind(arguments[0], [*arguments[1:], *metadata])
     if origin in (Union, UnionType):
-        return " or ".join(_kind(part, metadata) for part in arguments if part is not NoneType)
+        return "; or ".join(_kind(part, metadata) for part in arguments if part is not NoneType)
     choices = arguments if origin is Literal else _members(annotation)
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)
     if arguments:
-        return f"list: {_kind(arguments[0], [])}" if origin is tuple else f"table: {_kind(arguments[1], [])}"
+        if origin is not tuple:
+            return f"table: {_kind(arguments[1], [])}"
+        long = "" if arguments[-1] is Ellipsis else f" of {len(arguments)}"
+        return f"list{long}: {_kind(arguments[0], [])}"
     return ", ".join((_WORDS.get(annotation, "any value"), *_bounds(metadata)))
 
 

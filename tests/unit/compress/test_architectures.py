@@ -68,6 +68,13 @@ def convnext() -> nn.Module:
     return parts.ConvNeXt([parts.CNBlockConfig(*block) for block in blocks], num_classes=10)
 
 
+def two_groups() -> nn.Module:
+    """Of each grouped convolution one group is left after the first cut."""
+    layers = [nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 1), nn.ReLU()]
+    grouped = [nn.Conv2d(32, 32, 3, groups=2), nn.ReLU(), nn.Conv2d(32, 24, 1), nn.ReLU()]
+    return nn.Sequential(*layers, *grouped, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10))
+
+
 def named(name: str) -> Callable[[], nn.Module]:
     return lambda: torchvision.models.get_model(name, weights=None, num_classes=10)
 
@@ -201,6 +208,7 @@ def test_layers_can_be_traded_for_each_other(
         pytest.param(named("mobilenet_v3_small"), 0.4, id="mobilenet_v3_small"),
         pytest.param(named("regnet_y_400mf"), 0.4, id="regnet_y_400mf"),
         pytest.param(densenet, 0.4, id="densenet"),
+        pytest.param(two_groups, 0.3, id="two_groups"),
         pytest.param(partial(vision_transformer, layers=2, heads=12, width=96), 0.4, id="vision_transformer"),
     ],
 )

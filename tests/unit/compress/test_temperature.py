@@ -101,6 +101,9 @@ def test_a_view_has_the_shape_of_its_image_and_differs_from_it() -> None:
     assert (made - images).abs().mean() > 0.1
 
 
-@pytest.mark.parametrize(("side", "views"), [(8, 3000), (128, 3000), (224, 979), (512, 500)])
-def test_larger_images_are_shown_less_often(side: int, views: int) -> None:
-    assert view_count(InputSpec(height=side, width=side)) == views
+@pytest.mark.parametrize(
+    ("side", "classes", "views"),
+    [(8, 10, 3000), (128, 10, 3000), (224, 10, 979), (512, 10, 500), (224, 50, 2000), (224, 1000, 3000)],
+)
+def test_larger_images_are_shown_less_often(side: int, classes: int, views: int) -> None:
+    assert view_count(InputSpec(height=side, width=side), classes=classes) == views

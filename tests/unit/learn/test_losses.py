@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import exp, log, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from edgec.learn.config import MimicConfig
+from edgec.learn.config import DistillConfig, MimicConfig
 from edgec.learn.losses import USUAL, class_groups, dist, dkd, kd, logit_loss, ltkd, standardised
 
 BATCH, CLASSES = 6, 7
@@ -29,6 +31,10 @@ def logits() -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def share() -> Tensor:
     return torch.tensor([0.3, 0.05, 0.15, 0.1, 0.25, 0.15])
+
+
+def config_of(loss: str, **settings: Any) -> MimicConfig:
+    return MimicConfig.model_validate({"logit_loss": loss, **settings})
 
 
 def softmax(row: list[float], heat: float) -> list[float]:
@@ -133,7 +139,7 @@ def test_kd_is_the_divergence_of_the_groups_and_within_them(logits: tuple[Tensor
 def test_a_student_that_says_what_a_balanced_teacher_says_has_no_loss(loss: str) -> None:
     """Each class once, so that LTKD finds nothing to rebalance."""
     teacher = 5 * torch.eye(CLASSES)
-    config = MimicConfig(logit_loss=loss, groups=CLASSES)  # pyright: ignore[reportArgumentType]
+    config = config_of(loss, groups=CLASSES)
     share = torch.full((CLASSES,), 1 / CLASSES)
     assert logit_loss(teacher, teacher, share, config, torch.arange(CLASSES)).item() == pytest.approx(0, abs=1e-5)
 
@@ -181,10 +187,7 @@ def test_standardised_logits_have_no_scale(logits: tuple[Tensor, Tensor], share:
 
 def test_weights_that_are_not_given_are_the_papers(logits: tuple[Tensor, Tensor], share: Tensor) -> None:
     for loss, weights in USUAL.items():
-        usual, given = (
-            MimicConfig(logit_loss=loss, loss_weights=pair)  # pyright: ignore[reportArgumentType]
-            for pair in (None, weights)
-        )
+        usual, given = (config_of(loss, loss_weights=pair) for pair in ((), weights))
         assert torch.equal(*(logit_loss(*logits, share, config, GROUPS) for config in (usual, given)))
 
 
@@ -196,4 +199,17 @@ def test_groups_go_by_falling_count(n: int, wanted: list[int]) -> None:
 def test_a_teacher_that_saw_all_classes_alike_has_no_groups(logits: tuple[Tensor, Tensor], share: Tensor) -> None:
     assert class_groups(None, 3) is None
     with pytest.raises(TypeError, match="ltkd needs groups"):
-        logit_loss(*logits, share, MimicConfig(logit_loss="ltkd"))
+        logit_loss(*logits, share, config_of("ltkd"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"logit_loss": "dkd"}, "'dkd' does nothing while logit_weight is 0"),
+        ({"loss_weights": (1, 2)}, "got 2 for 'kd'"),
+        ({"logit_loss": "dist", "logit_weight": 1, "loss_weights": (1,)}, "got 1 for 'dist'"),
+    ],
+)
+def test_settings_without_an_effect_are_refused(settings: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        DistillConfig(**settings)

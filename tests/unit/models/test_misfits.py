@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,14 @@ def test_their_checkpoints_say_the_same_wherever_they_are_given(
         with pytest.raises(DataError, match="an Ultralytics checkpoint, which holds code") as caught:
             load_classifier(ModelConfig.model_validate(given), LABELS)
         assert str(caught.value.hint).startswith("export it: yolo export model=FILE format=onnx")
+
+
+def test_their_torchscript_is_a_torchscript(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "best.torchscript", "w") as archive:
+        archive.writestr("best/data.pkl", b"__torch__.ultralytics.nn.tasks.ClassificationModel")
+        archive.writestr("best/constants.pkl", b"")
+    with pytest.raises(DataError, match="a TorchScript archive"):
+        ModelConfig.model_validate({"name": str(tmp_path / "best.torchscript")})
 
 
 def test_a_checkpoint_as_the_model_is_named_before_its_size_is_asked_for(tmp_path: Path) -> None:

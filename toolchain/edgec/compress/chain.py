@@ -1,8 +1,8 @@
 """A chain of prunings: several smaller cuts, each recovered before the next (after HPM-KD's progressive chain).
 
 HPM-KD distils through intermediate models whose number and sizes follow the gap in capacity. Here they are stages of
-one pruning: each leaves the same share of what the stage before left, has an equal part of the steps, and learns from
-the teacher itself. Learning from the stage before was no better.
+one pruning: each leaves the same share of what the stage before left, and has an equal part of the steps. Distillation
+is from the teacher itself in every stage; FSKD and CD bring each layer back to what it was before the cut.
 """
 
 from __future__ import annotations
@@ -11,22 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
-from edgec.compress.config import Stages
 from edgec.compress.job import CompressJob
 from edgec.core.classifier import Classifier, Step
 from edgec.learn.config import Budget
 
-__all__ = ["in_stages", "number_of_stages"]
-
-ONE_CUT = 0.4
-"""Share of the multiply-adds from which on one cut is enough."""
-
-
-def number_of_stages(stages: Stages, *, keep_flops: float) -> int:
-    """How many cuts there are."""
-    if stages == "auto":
-        return 1 if keep_flops >= ONE_CUT else 2
-    return stages
+__all__ = ["in_stages"]
 
 
 def in_stages(job: CompressJob, run: Callable[[CompressJob], Classifier], stages: int) -> Classifier:
@@ -40,13 +29,14 @@ def in_stages(job: CompressJob, run: Callable[[CompressJob], Classifier], stages
     stages = min(stages, job.budget.steps)
     if stages == 1:
         return run(job)
+    begun, facts = None, list[object]()
     *before, last = _budgets(job.budget, stages)
-    begun = None
-    for budget in before:
-        begun = run(replace(job, begun=begun, budget=budget))
-    student = run(replace(job, begun=begun, budget=last))
-    facts = {"keep_flops": [round(budget.keep_flops, 4) for budget in (*before, last)], "steps": job.budget.steps}
-    return student.after(student.module, Step(method="chain", facts=facts))
+    for stage, budget in enumerate(before):
+        part = replace(job, begun=begun, budget=budget, goal=job.budget.keep_flops, seed=job.seed + stage)
+        begun = run(part)
+        facts.append(dict(begun.history[-1].facts))
+    student = run(replace(job, begun=begun, budget=last, seed=job.seed + len(before)))
+    return student.after(student.module, Step(method="chain", facts={"before": facts}))
 
 
 def _budgets(whole: Budget, stages: int) -> list[Budget]:

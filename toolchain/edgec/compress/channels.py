@@ -58,8 +58,7 @@ def channels_to_keep(job: CompressJob) -> Cut:
     auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, class by class.
     """
     net, example = job.cut, _example(job)
-    coupled = _coupled(net, example)
-    even = _even_widths(job, coupled, example)
+    even, coupled = _even_widths(job, example)
     scores = _l1_norms(net, coupled) | _class_aware(job, coupled)
     order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
     if job.auxiliary is not None and job.auxiliary.widths == "by-cost":
@@ -77,11 +76,22 @@ def _coupled(net: nn.Module, example: Tensor) -> list[Coupled]:
     return coupled_channels(net, find_tap(net, example).head, example)
 
 
-def _even_widths(job: CompressJob, coupled: list[Coupled], example: Tensor) -> dict[str, int]:
-    """Those of the teacher, cut at once: a stage must not starve a layer that one before has narrowed already."""
-    teacher = job.teacher.module
-    whole = coupled if job.begun is None else _coupled(teacher, example)
-    return even_widths(teacher, whole, example, keep_flops=job.budget.keep_flops, rules=job.rules)
+def _even_widths(job: CompressJob, example: Tensor) -> tuple[dict[str, int], list[Coupled]]:
+    """Those of the teacher, cut at once; in a later stage, those of what is left where they are larger. And of what.
+
+    A stage must neither starve a layer that one before has narrowed already, nor take all from one that it left whole.
+    A convolution of which one group is left is no producer of its own: the teacher's was not.
+    """
+    teacher, given = job.teacher.module, {"keep_flops": job.budget.keep_flops, "rules": job.rules}
+    coupled = _coupled(teacher, example)
+    whole = even_widths(teacher, coupled, example, **given)
+    if job.goal is not None:  # out of reach, it is said before the work
+        even_widths(teacher, coupled, example, keep_flops=job.goal, rules=job.rules)
+    if job.begun is None:
+        return whole, coupled
+    parts = [part for part in _coupled(job.cut, example) if part.producer in whole]
+    left = even_widths(job.cut, parts, example, whole=total_flops(teacher, example), **given)
+    return {name: max(whole[name], width) for name, width in left.items()}, parts
 
 
 def _order(scores: Float[Tensor, "channel"], *, unit: int) -> Int[Tensor, "channel"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,6 @@ __all__ = [
     "OefsmcConfig",
     "Part",
     "PractiseConfig",
-    "Stages",
     "Variant",
     "Widths",
 ]
@@ -29,7 +28,6 @@ Importance = Literal["l1", "taylor"]
 Variant = Literal["plain", "few", "ours"]
 """How a method is run: alone; under our recipe with the few samples in the OOD images' place; under it, whole."""
 Widths = Literal["even", "by-cost"]
-Stages = Literal["auto"] | Annotated[int, Field(ge=1, le=8)]
 Part = Literal["compression", "finetuning"]
 
 
@@ -143,8 +141,8 @@ class OefsmcConfig(Frozen):
         draws: `balanced` flattens the class mass of what is drawn; `natural` draws every image alike.
         widths: How many channels each layer keeps: an `even` share, or `by-cost`, trading layers for each other by what
             their channels cost the outputs (Fisher information over few and OOD images) per multiply-add.
-        stages: In how many cuts the multiply-adds go, each recovered with its part of the steps before the next;
-            `auto` is two where less than 0.4 of them may stay, else one.
+        stages: In how many cuts the multiply-adds go, each recovered with its part of the steps before the next. Two
+            pay on some nets and harm others.
         importance: What a channel is worth: `l1`, the norm of its filter, or `taylor`, eq. 5 over few and OOD images.
             The paper leaves open what eq. 5 adds up; the norm gave the better students, ours and the paper's.
         class_weights: Reading of eq. 6, for `taylor`.
@@ -163,7 +161,7 @@ class OefsmcConfig(Frozen):
     distill_on: Literal["pool", "auxiliary"] = "pool"
     draws: Literal["balanced", "natural"] = "balanced"
     widths: Widths = "by-cost"
-    stages: Stages = "auto"
+    stages: int = Field(default=1, ge=1, le=8)
     importance: Importance = "l1"
     class_weights: ClassWeights = ClassWeights.MIXED
     recover: Literal["jointly", "method"] = "jointly"
@@ -191,7 +189,6 @@ PAPER = {
     "distill_on": "auxiliary",
     "draws": "natural",
     "widths": "even",
-    "stages": 1,
     "recover": "method",
 }
 """Where OE-FSMC as in the paper (arXiv 2502.05832) differs from our defaults."""

@@ -50,12 +50,12 @@ def _align_(student: nn.Module, cut: Cut, job: CompressJob, config: FskdConfig, 
     convolutions and attention cannot absorb what mixes channels, and are left as they are.
     """
     images, outputs = weighed(job, joint=config.joint), _kept_outputs(student, cut)
-    with placed(student, job.fabric.device), placed(job.cut, job.fabric.device) as teacher:
+    with placed(student, job.fabric.device), placed(job.cut, job.fabric.device) as whole:
         order = outlets(student, outputs, images.images[:1])
         for outlet in progress.track(order, total=len(order), what="aligning", unit="layer"):
             layer = student.get_submodule(outlet.layer)
             norm = student.get_submodule(outlet.norm) if outlet.norm else None
-            moments = _moments((student, teacher), outlet, outputs[outlet.layer], images)
+            moments = _moments((student, whole), outlet, outputs[outlet.layer], images)
             ridge = config.ridge * (len(moments) // 2) / (outlet.positions * images.effective)
             absorb_(layer, norm, pointwise(moments, ridge=ridge, shift=_shifted(layer, norm) is not None))
     return len(order)

@@ -58,6 +58,7 @@ class CompressJob:
     Attributes:
         teacher: What is compressed, and what the student learns from.
         begun: What a stage before left of the teacher; None in the first.
+        goal: Share of the multiply-adds that the last stage is to leave, where this is one before it.
         few: The few labelled samples.
         trained_on: Images of each class that the teacher was trained on, where that matters and they were not alike.
         unlabelled: Images of the classes without labels, for recovery; None where there are none.
@@ -70,6 +71,7 @@ class CompressJob:
 
     teacher: Classifier
     begun: Classifier | None = None
+    goal: float | None = None
     few: Samples
     trained_on: Int[np.ndarray, "class"] | None = None
     unlabelled: Images | None = None

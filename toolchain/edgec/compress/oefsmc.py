@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from pydantic import BaseModel
 
-from edgec.compress.chain import in_stages, number_of_stages
+from edgec.compress.chain import in_stages
 from edgec.compress.config import OefsmcConfig
 from edgec.compress.domain import domain_gap
 from edgec.compress.finetune import Labelled, finetune
@@ -65,7 +65,7 @@ def compress(
     Raises:
         DataError: Too few OOD images.
     """
-    stages = 1 if _is_plain(config) else number_of_stages(config.stages, keep_flops=job.budget.keep_flops)
+    stages = 1 if _is_plain(config) else config.stages
 
     def run(given: CompressJob) -> Classifier:
         return in_stages(given, lambda part: method.function(part, method_config, progress=progress), stages)

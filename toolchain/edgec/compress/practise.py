@@ -41,13 +41,13 @@ def compress(job: CompressJob, config: PractiseConfig, *, progress: Progress) ->
         ConfigError: Dropping them all leaves too much.
     """
     blocks = residual_blocks(job.cut, to_tensor(job.few.decoded()[:2], job.teacher.input))
-    if not blocks:
+    if not blocks and job.begun is None:
         raise UnsupportedError(
             "method 'practise' drops residual blocks, and the model has none",
             hint="use compress.method = 'cd', 'fskd' or 'mir'",
         )
     left, savings = _shares(job, blocks)
-    _require_enough(left, savings, keep_flops=job.budget.keep_flops)
+    _require_enough(left, savings, keep_flops=job.goal or job.budget.keep_flops)
     losses = recoverabilities(job, blocks, config, progress=progress)
     scores = {name: loss / savings[name] for name, loss in losses.items()}
     dropped = blocks_to_drop(scores, savings, keep_flops=job.budget.keep_flops, left=left)
@@ -127,6 +127,7 @@ def recoverabilities(
     tap = find_tap(net, sample.images[:2].cpu())
     losses: dict[str, float] = {}
     groups = class_groups(job.trained_on, config.groups)
+    groups = None if groups is None else groups.to(job.fabric.device)
 
     def loss() -> Tensor:
         return mimic_loss(_seen(net, tap, sample.images), wanted, sample.shares, config=config, groups=groups)

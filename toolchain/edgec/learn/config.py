@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, model_validator
+from typing_extensions import Self
 
 from edgec.core.frozen import Frozen
 
@@ -47,8 +48,8 @@ class MimicConfig(Frozen):
         logit_weight: Weight of the logits' loss, beside the features' error of weight 1; 0 leaves it out.
         logit_loss: What compares the logits: `kd` (Hinton et al. 2015), `dkd` (Zhao et al. 2022), `dist` (Huang et al.
             2022), or `ltkd`, for a teacher that saw a long tail (arXiv 2506.18496; needs `model.trained_on`).
-        loss_weights: What the two parts of the loss weigh: α, β of `dkd` (1 and 8 where not given) and `ltkd` (1 and
-            1), β, γ of `dist` (2 and 2).
+        loss_weights: What the two parts of the loss weigh: α, β of `dkd` and `ltkd`, β, γ of `dist`; where it is empty,
+            as in the papers (1 and 8, 1 and 1, 2 and 2).
         groups: Of `ltkd`: how many groups of classes, by falling frequency.
         standardise_logits: Whether each image's logits are brought to mean 0 and deviation 1 first (Sun et al. 2024).
         temperature: Of the logits' loss.
@@ -65,12 +66,23 @@ class MimicConfig(Frozen):
     between_weight: float = Field(default=10.0, ge=0)
     logit_weight: float = Field(default=0.05, ge=0)
     logit_loss: LogitLoss = "kd"
-    loss_weights: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
+    loss_weights: tuple[NonNegativeFloat, ...] = ()
     groups: int = Field(default=3, ge=2)
     standardise_logits: bool = False
     temperature: float = Field(default=2.0, gt=0)
     error: Error = "relative"
     mix: Mix = "across"
+
+    @model_validator(mode="after")
+    def _loss_has_an_effect(self) -> Self:
+        if self.logit_loss != "kd" and not self.logit_weight:
+            raise ValueError(f"logit_loss = '{self.logit_loss}' does nothing while logit_weight is 0: set both")
+        if self.loss_weights and (self.logit_loss == "kd" or len(self.loss_weights) != 2):
+            raise ValueError(
+                f"loss_weights are two, of the parts of 'dkd', 'dist' or 'ltkd'; got {len(self.loss_weights)} for "
+                f"'{self.logit_loss}'"
+            )
+        return self
 
 
 class DistillConfig(MimicConfig):

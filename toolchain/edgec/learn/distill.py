@@ -115,8 +115,8 @@ def _distilled(
     trained = [p for name, p in student.named_parameters() if not name.startswith(f"{tap.head}.")]
     optimiser = torch.optim.SGD(trained, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
     schedule = _schedule(optimiser, config, steps=budget.steps)
-    model, optimiser = fabric.setup(_learning(student), optimiser)
     between = common_inputs(student, teacher, tap, pools[0].images[:2]) if config.between_weight else ()
+    model, optimiser = fabric.setup(_learning(student), optimiser)
     how = {"config": config, "groups": None if groups is None else groups.to(fabric.device)}
     limit = None
     with (

@@ -52,7 +52,8 @@ def _bound(config: MimicConfig, groups: Int[Tensor, "class"] | None) -> Callable
     name = config.logit_loss
     if name == "kd":
         return kd
-    weights = config.loss_weights or USUAL[name]
+    first, second = config.loss_weights or USUAL[name]
+    weights = (first, second)
     if name != "ltkd":
         return partial(_TWO_PARTS[name], weights=weights)
     if groups is None:
@@ -120,8 +121,9 @@ def ltkd(
 
     KD is KL over the groups' masses p_G plus Σ_G p_G^T KL within the groups, p̃_G. The teacher's bias lies in p_G^T: its
     masses are rebalanced, p̂_G = s_G p_G / Σ s_G p_G with s_G the batch's mean mass over its mass of G, and every group
-    weighs the same. (The handed text's first line of that identity has the full ratio in its second sum as well, a
-    slip.) With as many groups as classes, the first part is KD from a teacher whose classes are rebalanced.
+    weighs the same. (The paper's first line of that identity has the full ratio in its first sum, where that of the
+    masses belongs: a slip.) With as many groups as classes, the first part is KD from a teacher whose classes are
+    rebalanced.
 
     Args:
         student: Its logits.

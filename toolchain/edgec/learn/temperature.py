@@ -31,7 +31,7 @@ Run = Callable[[Tensor], np.ndarray]
 
 VIEWS = 3000
 """At most."""
-_LEAST_VIEWS = 500
+_LEAST_VIEWS, _OF_A_CLASS = 500, 40
 _PIXELS = VIEWS * 128**2
 """Of all views together: larger images get fewer views, since both nets run on each."""
 _BATCH = 100
@@ -90,7 +90,8 @@ def views_of(few: Samples, spec: InputSpec, teacher: Run, student: Run, *, seed:
     """Views of the few samples, every class alike, through both nets; 100 of them are in memory at a time."""
     generator = torch.Generator().manual_seed(seed)
     chances = balanced_chances(few.labels)
-    drawn = torch.multinomial(torch.as_tensor(chances), view_count(spec), replacement=True, generator=generator)
+    count = view_count(spec, classes=len(few.classes))
+    drawn = torch.multinomial(torch.as_tensor(chances), count, replacement=True, generator=generator)
     shown = np.unique(drawn.numpy())
     plain = np.concatenate([teacher(to_tensor(batch, spec)) for batch in few.choose(shown).batches(_BATCH)])
     given: list[np.ndarray] = []
@@ -108,9 +109,9 @@ def views_of(few: Samples, spec: InputSpec, teacher: Run, student: Run, *, seed:
     )
 
 
-def view_count(spec: InputSpec) -> int:
-    """3,000 up to 128 x 128 pixels, fewer for larger images, never less than 500."""
-    return min(VIEWS, max(_LEAST_VIEWS, _PIXELS // (spec.height * spec.width)))
+def view_count(spec: InputSpec, *, classes: int) -> int:
+    """3,000 up to 128 x 128 pixels, fewer for larger images, but 500, and 40 of every class, where that is less."""
+    return min(VIEWS, max(_LEAST_VIEWS, _OF_A_CLASS * classes, _PIXELS // (spec.height * spec.width)))
 
 
 def changed(

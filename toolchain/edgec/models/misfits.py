@@ -32,7 +32,7 @@ def as_logits(module: nn.Module, images: Tensor, *, name: str, note: Callable[[s
         module: Gives one tensor; a layer that is left out is replaced in it.
         images: Two or more, to see what it gives.
         name: The model's, for errors.
-        note: Told which layer was left out.
+        note: Told which layer was left out, or that there seems to be a sigmoid that is none.
 
     Raises:
         ConfigError: It gives probabilities, and not by a layer that could be left out.
@@ -61,8 +61,8 @@ def as_logits(module: nn.Module, images: Tensor, *, name: str, note: Callable[[s
         bounded = _are_shares(module(_STRETCH * images))
     if bounded:
         note(
-            f"model '{name}': its outputs are all from 0 to 1, whatever the input: if its forward ends in a sigmoid, "
-            "return what the sigmoid takes, since recovery and confidences need logits"
+            f"model '{name}': its outputs are all from 0 to 1, for images a hundred times as strong too: if its "
+            "forward ends in a sigmoid, return what the sigmoid takes, since recovery and confidences need logits"
         )
     return module
 

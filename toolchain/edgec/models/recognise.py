@@ -202,8 +202,9 @@ def _by_contents(head: bytes) -> Kind | None:
 
 def _made_by_ultralytics(archive: zipfile.ZipFile) -> bool:
     """Whether a torch checkpoint pickled one of its classes."""
-    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-    if not pickles:
+    names = archive.namelist()
+    pickles = [name for name in names if name.endswith("/data.pkl")]
+    if not pickles or any(name.endswith("constants.pkl") for name in names):  # the latter are TorchScript
         return False
     with archive.open(pickles[0]) as file:
         return b"ultralytics.nn" in file.read(_HEAD)
@@ -215,7 +216,9 @@ def _archive(path: Path) -> Kind:
             names = archive.namelist()
             if _made_by_ultralytics(archive):
                 return _YOLO
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError):  # the last of an encrypted one
+    except RuntimeError:
+        return Kind.other("a zip archive with a password", "unpack it and give the file in it")
+    except (zipfile.BadZipFile, zlib.error, OSError):
         return Kind.other("a zip archive that is damaged", "copy it again")
     known = (kind for marks, kind in _ZIPPED if any(mark in name for mark in marks for name in names))
     return next(known, None) or Kind.other("a zip archive", "unpack it and give the file in it")
