@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -77,21 +78,17 @@ def _coupled(net: nn.Module, example: Tensor) -> list[Coupled]:
 
 
 def _even_widths(job: CompressJob, example: Tensor) -> tuple[dict[str, int], list[Coupled]]:
-    """Those of the teacher, cut at once; in a later stage, those of what is left where they are larger. And of what.
+    """Those of the teacher, cut at once: a stage must not starve a layer that one before has narrowed. And of what.
 
-    A stage must neither starve a layer that one before has narrowed already, nor take all from one that it left whole.
     A convolution of which one group is left is no producer of its own: the teacher's was not.
     """
-    teacher, given = job.teacher.module, {"keep_flops": job.budget.keep_flops, "rules": job.rules}
-    coupled = _coupled(teacher, example)
-    whole = even_widths(teacher, coupled, example, **given)
+    coupled = _coupled(job.teacher.module, example)
+    even = partial(even_widths, job.teacher.module, coupled, example, rules=job.rules)
     if job.goal is not None:  # out of reach, it is said before the work
-        even_widths(teacher, coupled, example, keep_flops=job.goal, rules=job.rules)
-    if job.begun is None:
-        return whole, coupled
-    parts = [part for part in _coupled(job.cut, example) if part.producer in whole]
-    left = even_widths(job.cut, parts, example, whole=total_flops(teacher, example), **given)
-    return {name: max(whole[name], width) for name, width in left.items()}, parts
+        even(keep_flops=job.goal)
+    left = coupled if job.begun is None else _coupled(job.cut, example)
+    widths = even(keep_flops=job.budget.keep_flops)
+    return widths, [part for part in left if part.producer in widths]
 
 
 def _order(scores: Float[Tensor, "channel"], *, unit: int) -> Int[Tensor, "channel"]:

@@ -22,24 +22,18 @@ STEPS = 32
 
 
 def even_widths(
-    module: nn.Module,
-    coupled: list[Coupled],
-    example: Tensor,
-    *,
-    keep_flops: float,
-    rules: Rules,
-    whole: int | None = None,
+    module: nn.Module, coupled: list[Coupled], example: Tensor, *, keep_flops: float, rules: Rules
 ) -> dict[str, int]:
     """How many channels each producer keeps: the same share everywhere, the largest that fits `keep_flops`.
 
     What the budget has left goes to layers in their order, a step each, so that methods with other widths are compared
-    at the same multiply-adds. `keep_flops` is a share of `whole`, as in `least_cost_widths`.
+    at the same multiply-adds.
 
     Raises:
         ConfigError: The share cannot be reached by these channels.
     """
     flops = layer_flops(module, example)
-    total = whole or sum(flops.values())
+    total = sum(flops.values())
     layers = dict(module.named_modules())
     left = partial(_flops_left, flops, layers, coupled)
     steps = {c.producer: _step(c, layers, rules) for c in coupled}
