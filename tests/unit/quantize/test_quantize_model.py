@@ -226,3 +226,30 @@ def test_ranges_of_another_model_are_refused(net, target, tmp_path):
     assert str(caught.value) == "tensor 'x' has no range, nor have 14 others of the 16 to round"
     assert caught.value.hint == "observe the ranges on this very model and target"
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("ending", ["_scale", "_zero_point", "_quantized", "_DequantizeLinear_Output"])
+@pytest.mark.parametrize(("scheme", "engine"), INT8)
+def test_names_that_the_quantiser_makes_may_be_in_the_graph_already(
+    net, target, feeds, calibration, tmp_path, scheme, engine, ending
+):
+    """skl2onnx's scaler has a tensor `variable` and a constant that becomes `variable_scale`."""
+    chosen, outputs = target(scheme, engine), []
+    for name, clash in (("plain", False), ("clashing", True)):
+        model = onnx.load(net())
+        convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+        if clash:
+            first, second = convolutions[:2]
+            new = {first.input[1]: f"{first.input[0]}{ending}", second.output[0]: f"{second.input[0]}{ending}"}
+            for node in model.graph.node:
+                node.input[:] = [new.get(each, each) for each in node.input]
+                node.output[:] = [new.get(each, each) for each in node.output]
+            for tensor in model.graph.initializer:
+                tensor.name = new.get(tensor.name, tensor.name)
+            del model.graph.value_info[:]
+        source, output = tmp_path / f"{name}.onnx", tmp_path / f"{name}-int8.onnx"
+        onnx.save(model, source)
+        ranges = observe_ranges(source, calibration, load_recipe("balanced"), target=chosen, feed=feeds[0])
+        quantize_model(source, ranges, chosen, output=output)
+        outputs.append(logits(output, feeds[0](calibration.pixels[:8])))
+    np.testing.assert_array_equal(*outputs)

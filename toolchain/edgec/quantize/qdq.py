@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["insert_qdq"]
 
+_ENDINGS = (
+    *("_scale", "_zero_point", "_quantized", "_quantized_scale", "_quantized_zero_point"),
+    *("_QuantizeLinear_Input", "_QuantizeLinear_Output", "_DequantizeLinear_Output"),
+)
+"""What onnxruntime's quantiser appends to the name of a tensor."""
+
 
 def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
     """The model with weights in int8 and activations rounded by pairs of QuantizeLinear and DequantizeLinear.
@@ -33,6 +41,7 @@ def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
         CalibrationError: A tensor to be rounded has no range.
     """
     prepared = prepare(model)
+    ranges = _without_clashes_(prepared, ranges)
     placement = place(prepared, target, floats=ranges.floats)
     rounded = (*placement.tensors, *placement.shared)
     missing = [name for name in rounded if name not in ranges.bounds]
@@ -51,6 +60,33 @@ def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
     quantized.ClearField("metadata_props")
     del quantized.graph.value_info[:]
     return quantized
+
+
+def _without_clashes_(model: ModelProto, ranges: Ranges) -> Ranges:
+    """Renames what has a name that onnxruntime's quantiser will make of another tensor's; the ranges likewise.
+
+    It would take a constant `x_scale` for the scale of the activation `x`.
+    """
+    graph = model.graph
+    names = {name for node in graph.node for name in (*node.input, *node.output)}
+    fixed = {value.name for value in (*graph.input, *graph.output)}
+    taken = {f"{name}{ending}" for name in names for ending in _ENDINGS}
+    new = {name: _free(name, names | taken) for name in sorted((names & taken) - fixed)}
+    if not new:
+        return ranges
+    for node in graph.node:
+        for part in (node.input, node.output):
+            part[:] = [new.get(name, name) for name in part]
+    for tensor in (*graph.initializer, *graph.value_info):
+        tensor.name = new.get(tensor.name, tensor.name)
+    bounds, weights = (
+        {new.get(name, name): given[name] for name in given} for given in (ranges.bounds, ranges.weights)
+    )
+    return replace(ranges, bounds=bounds, weights=weights)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    return next(free for i in count() if (free := f"{name}_given{i or ''}") not in taken)
 
 
 class _Quantizer(QDQQuantizer):
