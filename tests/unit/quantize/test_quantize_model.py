@@ -253,3 +253,36 @@ def test_names_that_the_quantiser_makes_may_be_in_the_graph_already(
         quantize_model(source, ranges, chosen, output=output)
         outputs.append(logits(output, feeds[0](calibration.pixels[:8])))
     np.testing.assert_array_equal(*outputs)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 1), (1,), ()])
+@pytest.mark.parametrize(("scheme", "engine"), INT8)
+def test_a_bias_of_any_shape_that_gemm_takes_is_quantised(target, feeds, calibration, tmp_path, scheme, engine, shape):
+    """skl2onnx's perceptrons have biases of shape [1, n]."""
+    rng, chosen, size = (
+        np.random.default_rng(0),
+        target(scheme, engine),
+        int(np.prod(feeds[0](calibration.pixels[:1]).shape)),
+    )
+    weight = numpy_helper.from_array(rng.normal(0, 0.1, (size, 3)).astype(np.float32), "weight")
+    bias = rng.normal(0, 1, shape).astype(np.float32)
+    outputs = []
+    for given in (bias, np.broadcast_to(bias.reshape(-1), (3,)).copy()):
+        image = onnx.helper.make_tensor_value_info("input", 1, ["batch", *feeds[0](calibration.pixels[:1]).shape[1:]])
+        nodes = [
+            onnx.helper.make_node("Flatten", ["input"], ["flat"]),
+            onnx.helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"], name="gemm"),
+        ]
+        graph = onnx.helper.make_graph(
+            nodes,
+            "linear",
+            [image],
+            [onnx.helper.make_tensor_value_info("logits", 1, ["batch", 3])],
+            [weight, numpy_helper.from_array(np.asarray(given), "bias")],
+        )
+        source, output = tmp_path / "linear.onnx", tmp_path / "linear-int8.onnx"
+        onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8), source)
+        ranges = observe_ranges(source, calibration, load_recipe("balanced"), target=chosen, feed=feeds[0])
+        quantize_model(source, ranges, chosen, output=output)
+        outputs.append(logits(output, feeds[0](calibration.pixels[:8])))
+    np.testing.assert_array_equal(*outputs)

@@ -20,7 +20,7 @@ from onnxruntime.quantization.quant_utils import add_infer_metadata
 from edgec.calibrate import Placement, Ranges, activation_grid, place, prepare
 from edgec.core.errors import CalibrationError
 from edgec.graph.view import WEIGHTED
-from edgec.quantize.weights import LEAST_REACH, scaled_axis
+from edgec.quantize.weights import LEAST_REACH, channel_axis, scaled_axis
 
 if TYPE_CHECKING:
     from edgec.core.target import Target
@@ -42,6 +42,7 @@ def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
     """
     prepared = prepare(model)
     ranges = _without_clashes_(prepared, ranges)
+    _spread_biases_(prepared)
     placement = place(prepared, target, floats=ranges.floats)
     rounded = (*placement.tensors, *placement.shared)
     missing = [name for name in rounded if name not in ranges.bounds]
@@ -83,6 +84,23 @@ def _without_clashes_(model: ModelProto, ranges: Ranges) -> Ranges:
         {new.get(name, name): given[name] for name in given} for given in (ranges.bounds, ranges.weights)
     )
     return replace(ranges, bounds=bounds, weights=weights)
+
+
+def _spread_biases_(model: ModelProto) -> None:
+    """Gives every Gemm a bias of one dimension, a number for each output: onnxruntime's quantiser takes no other."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or not {*node.input[1:3]} <= constants.keys():
+            continue
+        outputs = constants[node.input[1]].dims[channel_axis(node)]
+        bias = numpy_helper.to_array(constants[node.input[2]])
+        if bias.shape == (outputs,) or bias.size not in (1, outputs):
+            continue
+        spread = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), (outputs,)))
+        name = _free(node.input[2], {*constants})
+        constants[name] = numpy_helper.from_array(spread, name)
+        model.graph.initializer.append(constants[name])
+        node.input[2] = name
 
 
 def _free(name: str, taken: set[str]) -> str:
