@@ -84,7 +84,7 @@ def key(plan: Plan) -> StageKey:
     """Measurements."""
     students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
     before = (data.key(plan), *students, export.key(plan), quantize.key(plan))
-    return plan.key("evaluate", READS, opens=("model", "test", "ood"), after=before)
+    return plan.key("evaluate", READS, opens=("model", "prior", "test", "ood"), after=before)
 
 
 def run(
