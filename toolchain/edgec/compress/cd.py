@@ -90,9 +90,9 @@ def _cross_distilled(
     images, kept = weighed(job, joint=config.joint), dict(cut.kept)
     example, regressing = images.images[:1].cpu(), {group.producer for group in takers.values()}
     student = prune(job.cut, {name: kept[name] for name in kept.keys() - regressing}, example)
-    with placed(student, job.fabric.device), placed(job.cut, job.fabric.device) as teacher:
+    with placed(student, job.fabric.device), placed(job.cut, job.fabric.device) as whole:
         for name, group in progress.track(takers.items(), total=len(takers), what="regressing", unit="layer"):
-            correction, imitation = (_input_moments(net, name, images) for net in (teacher, student))
+            correction, imitation = (_input_moments(net, name, images) for net in (whole, student))
             moments = imitation.lerp(correction, config.correction)
             choice = torch.full((group.channels,), len(group.inputs) == 1)
             choice[kept[group.producer]] = True

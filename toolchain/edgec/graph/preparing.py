@@ -5,6 +5,10 @@ In the channels' gates of an EfficientNet-B0 in int8 that saves a sixth of the n
 
 A mask of attention that adds 0 or -100, as Swin has them, adds 0 or -10,000: e^-100 is a subnormal float32, which x86
 processors compute with many times slower, and adding it to what is kept changes nothing either way.
+
+Two things are brought into the one form that onnxruntime's quantiser takes: the bias of a Gemm has a number for each
+output, and no tensor has a name that the quantiser makes of another's: it would take a constant `x_scale` for the scale
+of the activation `x`. skl2onnx writes both.
 """
 
 from __future__ import annotations
@@ -12,13 +16,22 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from edgec.graph.view import attribute
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 __all__ = ["prepare"]
+
+_ENDINGS = (
+    *("_scale", "_zero_point", "_quantized", "_quantized_scale", "_quantized_zero_point"),
+    *("_QuantizeLinear_Input", "_QuantizeLinear_Output", "_DequantizeLinear_Output"),
+)
+"""What onnxruntime's quantiser appends to the name of a tensor."""
 
 _SMALL_BYTES = 4096
 """Constants that may say something of shapes are smaller."""
@@ -32,7 +45,7 @@ def prepare(model: Path) -> ModelProto:
     """Folds and shape-infers an FP32 model, without touching the file or its folder.
 
     The rewrites are those that onnxruntime makes in standard operators only, so the opset stays. Equal files give
-    equal graphs, and names of tensors that survive stay as they are.
+    equal graphs, and names of tensors that survive stay as they are, but for those that the quantiser makes.
     """
     import onnx
 
@@ -44,6 +57,8 @@ def prepare(model: Path) -> ModelProto:
     prepared = _with_shapes(folded)
     _pool_globally_(prepared.graph)
     _deepen_masks_(prepared.graph)
+    _spread_biases_(prepared.graph)
+    _free_names_(prepared.graph)
     return prepared
 
 
@@ -131,6 +146,50 @@ def _added_before_softmax(graph: GraphProto, reads: Mapping[str, int]) -> Iterat
             if node.op_type == "Add":
                 yield from (constants[name] for name in node.input if name in constants)
             given = next((name for name in node.input if name not in constants), "")
+
+
+def _spread_biases_(graph: GraphProto) -> None:
+    """Gives every Gemm with constants a bias of one dimension; folding leaves [1, n], and files may have less."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    constants = {each.name: each for each in graph.initializer}
+    reads = Counter(name for node in graph.node for name in node.input)
+    for node in graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or not {*node.input[1:3]} <= constants.keys():
+            continue
+        outputs = constants[node.input[1]].dims[0 if attribute(node, "transB", 0) else 1]
+        bias = numpy_helper.to_array(constants[node.input[2]])
+        if bias.shape != (outputs,) and bias.size in (1, outputs):
+            spread = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), (outputs,)))
+            alone = reads[node.input[2]] == 1
+            name = node.input[2] if alone else _free(node.input[2], _names(graph))
+            (constants[name] if alone else graph.initializer.add()).CopyFrom(numpy_helper.from_array(spread, name))
+            node.input[2] = name
+
+
+def _free_names_(graph: GraphProto) -> None:
+    """Renames tensors, but for inputs and outputs of the graph, that have a name that the quantiser makes."""
+    names = _names(graph)
+    made = {f"{name}{ending}" for name in names for ending in _ENDINGS}
+    fixed = {each.name for each in (*graph.input, *graph.output)}
+    new = {name: _free(name, names | made) for name in sorted((names & made) - fixed)}
+    for node in graph.node:
+        for part in (node.input, node.output):
+            part[:] = [new.get(name, name) for name in part]
+    for each in (*graph.initializer, *graph.value_info):
+        each.name = new.get(each.name, each.name)
+
+
+def _names(graph: GraphProto) -> set[str]:
+    return {name for node in graph.node for name in (*node.input, *node.output)} | {
+        each.name for each in graph.initializer
+    }
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A name like it that nothing has."""
+    return next(free for i in count() if (free := f"{name}_given{i or ''}") not in taken)
 
 
 def _forget_notes(model: ModelProto) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +18,12 @@ from onnxruntime.quantization.quant_utils import add_infer_metadata
 from edgec.calibrate import Placement, Ranges, activation_grid, place, prepare
 from edgec.core.errors import CalibrationError
 from edgec.graph.view import WEIGHTED
-from edgec.quantize.weights import LEAST_REACH, channel_axis, scaled_axis
+from edgec.quantize.weights import LEAST_REACH, scaled_axis
 
 if TYPE_CHECKING:
     from edgec.core.target import Target
 
 __all__ = ["insert_qdq"]
-
-_ENDINGS = (
-    *("_scale", "_zero_point", "_quantized", "_quantized_scale", "_quantized_zero_point"),
-    *("_QuantizeLinear_Input", "_QuantizeLinear_Output", "_DequantizeLinear_Output"),
-)
-"""What onnxruntime's quantiser appends to the name of a tensor."""
 
 
 def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
@@ -41,8 +33,6 @@ def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
         CalibrationError: A tensor to be rounded has no range.
     """
     prepared = prepare(model)
-    ranges = _without_clashes_(prepared, ranges)
-    _spread_biases_(prepared)
     placement = place(prepared, target, floats=ranges.floats)
     rounded = (*placement.tensors, *placement.shared)
     missing = [name for name in rounded if name not in ranges.bounds]
@@ -61,50 +51,6 @@ def insert_qdq(model: Path, ranges: Ranges, target: Target) -> ModelProto:
     quantized.ClearField("metadata_props")
     del quantized.graph.value_info[:]
     return quantized
-
-
-def _without_clashes_(model: ModelProto, ranges: Ranges) -> Ranges:
-    """Renames what has a name that onnxruntime's quantiser will make of another tensor's; the ranges likewise.
-
-    It would take a constant `x_scale` for the scale of the activation `x`.
-    """
-    graph = model.graph
-    names = {name for node in graph.node for name in (*node.input, *node.output)}
-    fixed = {value.name for value in (*graph.input, *graph.output)}
-    taken = {f"{name}{ending}" for name in names for ending in _ENDINGS}
-    new = {name: _free(name, names | taken) for name in sorted((names & taken) - fixed)}
-    if not new:
-        return ranges
-    for node in graph.node:
-        for part in (node.input, node.output):
-            part[:] = [new.get(name, name) for name in part]
-    for tensor in (*graph.initializer, *graph.value_info):
-        tensor.name = new.get(tensor.name, tensor.name)
-    bounds, weights = (
-        {new.get(name, name): given[name] for name in given} for given in (ranges.bounds, ranges.weights)
-    )
-    return replace(ranges, bounds=bounds, weights=weights)
-
-
-def _spread_biases_(model: ModelProto) -> None:
-    """Gives every Gemm a bias of one dimension, a number for each output: onnxruntime's quantiser takes no other."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "Gemm" or len(node.input) < 3 or not {*node.input[1:3]} <= constants.keys():
-            continue
-        outputs = constants[node.input[1]].dims[channel_axis(node)]
-        bias = numpy_helper.to_array(constants[node.input[2]])
-        if bias.shape == (outputs,) or bias.size not in (1, outputs):
-            continue
-        spread = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), (outputs,)))
-        name = _free(node.input[2], {*constants})
-        constants[name] = numpy_helper.from_array(spread, name)
-        model.graph.initializer.append(constants[name])
-        node.input[2] = name
-
-
-def _free(name: str, taken: set[str]) -> str:
-    return next(free for i in count() if (free := f"{name}_given{i or ''}") not in taken)
 
 
 class _Quantizer(QDQQuantizer):
