@@ -124,3 +124,33 @@ def test_what_is_no_mask_stays(tmp_path, values):
 
 def test_a_mask_that_is_seen_elsewhere_stays(tmp_path):
     assert added(prepare(masked_net(tmp_path / "net.onnx", [0, -100, 0, -100], shown=True))) == [0, -100, 0, -100]
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 1), (1,), ()])
+@pytest.mark.parametrize("shared", [False, True])
+def test_every_linear_layer_has_a_bias_of_one_dimension(tmp_path, shape, shared):
+    """Training with rounding and onnxruntime's quantiser take no other; one that two layers share fits both."""
+    rng = np.random.default_rng(0)
+    bias = rng.normal(0, 1, shape).astype(np.float32)
+    constants = {"first": rng.normal(0, 1, (4, 3)), "second": rng.normal(0, 1, (3, 3)), "b": bias}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["input", "first", "b"], ["hidden"]),
+            helper.make_node("Gemm", ["hidden", "second", *(["b"] if shared else [])], ["logits"], transB=1),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(np.asarray(values, np.float32), name) for name, values in constants.items()],
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    prepared = prepare(path)
+    sizes = {each.name: list(each.dims) for each in prepared.graph.initializer}
+    assert [sizes[node.input[2]] for node in prepared.graph.node if len(node.input) == 3] == [[3]] * (1 + shared)
+    images = rng.normal(0, 1, (5, 4)).astype(np.float32)
+    before, after = (
+        onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]
+        for each in (path.read_bytes(), prepared.SerializeToString())
+    )
+    np.testing.assert_array_equal(after, before)
