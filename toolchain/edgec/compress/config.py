@@ -142,7 +142,7 @@ class OefsmcConfig(Frozen):
         widths: How many channels each layer keeps: an `even` share, or `by-cost`, trading layers for each other by what
             their channels cost the outputs (Fisher information over few and OOD images) per multiply-add.
         stages: In how many cuts the multiply-adds go, each recovered with its part of the steps before the next. Two
-            pay on some nets and harm others.
+            raised the accuracy of one net and lowered that of another.
         importance: What a channel is worth: `l1`, the norm of its filter, or `taylor`, eq. 5 over few and OOD images.
             The paper leaves open what eq. 5 adds up; the norm gave the better students, ours and the paper's.
         class_weights: Reading of eq. 6, for `taylor`.
