@@ -3,10 +3,11 @@
     python benchmarks/long_tail.py fashion-resnet8 --pairs resnet20/resnet8 --samples 1000 --teacher-steps 400
 
 Runs `edgec study long-tail` seed by seed. Finished runs lie in the cache; with --output, figures are kept as soon as an
-imbalance of a seed is finished. All losses of a seed have the same teacher, images and weights to begin with. Accuracies
-are of the test images that the long tail does not give away; they take part in no choice. The tail is the third of the
-classes with the fewest training images, which are others for each seed. First: python benchmarks/unpack_mosaics.py, and
-train_fashion.py for its images.
+imbalance of a seed is finished. All losses of a seed have the same teacher, images and weights to begin with.
+
+Accuracies are of the test images that the long tail does not give away; they take part in no choice. The tail is the
+third of the classes with the fewest training images, which are others for each seed. First: python
+benchmarks/unpack_mosaics.py, and train_fashion.py for its images.
 """
 
 from __future__ import annotations

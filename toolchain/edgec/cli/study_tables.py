@@ -121,7 +121,7 @@ def print_long_tail(findings: LongTailFindings, folder: Path) -> None:
     for title, group in groupby(rows(findings), key=lambda row: row.group):
         console.print(_long_tail_table(title, list(group), wide=console.width >= _WIDE_FROM_COLUMNS), "", sep="\n")
     for gain in gains(findings):
-        if gain.cell.loss == "ltkd" and gain.over.loss != "ltkd":
+        if gain.cell.name == "ltkd":
             points, tail = (format_points(gain.spreads[name]) for name in ("accuracy", "tail_accuracy"))
             print_paragraph(console, f"{points} points top-1, {tail} in the tail; {gain.group}", lead=f"{gain.title}: ")
     say(folder / PAGE)

@@ -62,7 +62,7 @@ def scratch_key(
         "draw": asdict(draw),
         "samples": samples,
         "max_unreadable": plan.data.max_unreadable,
-        "model": plan.model.model_dump(mode="json", exclude={"weights"}),
+        "model": plan.model.model_dump(mode="json", exclude={"weights", "trained_on"}),
     }
     outside = {name: plan.digests[name] for name in ("model", "train", "tools")}
     return StageKey(stage=stage, settings=given, sources={**outside, **before})

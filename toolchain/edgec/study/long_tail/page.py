@@ -34,10 +34,11 @@ def render_page(findings: Findings, *, plot: str) -> str:
         _setting(findings),
         f"![Accuracy and tail by loss and adjustment]({plot})",
     ]
+    found = gains(findings)
     for title, group in groupby(rows(findings), key=lambda row: row.group):
         parts += [f"## {in_markdown(title)}", _table(list(group))]
-    if found := gains(findings):
-        parts += ["## What losses and adjustments bring", _gain_table(found)]
+        if own := [gain for gain in found if gain.group == title]:
+            parts += ["What losses and adjustments bring, in points:", _gain_table(own)]
     parts += ["## In the paper", _paper_table()]
     parts += ["## Notes", "\n".join(f"- {in_markdown(note)}" for note in notes(findings))]
     return "\n\n".join(parts) + "\n"
@@ -66,10 +67,10 @@ def _line(row: Row) -> tuple[str, ...]:
 
 
 def _gain_table(found: Sequence[Gain]) -> str:
-    head = ("nets", "loss", "over", "seeds", *(f"{_COLUMNS[name]}, points" for name in GAINED))
+    head = ("loss", "over", "seeds", *(_COLUMNS[name] for name in GAINED))
     lines = (
         (
-            *(gain.group, gain.cell.name, gain.over.name, str(gain.spreads["accuracy"].n)),
+            *(gain.cell.name, gain.over.name, str(gain.spreads["accuracy"].n)),
             *(format_points(gain.spreads[name]) if name in gain.spreads else "–" for name in GAINED),
         )
         for gain in found
