@@ -46,6 +46,8 @@ COMMANDS = {
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
+    "long_tail": "python benchmarks/long_tail.py fashion-resnet8 --pairs resnet20/resnet8 --samples 1000 "
+    "--teacher-steps 400",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
@@ -334,6 +336,15 @@ def _tailed() -> str:
     return table("tailed", by=by, columns=columns)
 
 
+def _long_tail() -> str:
+    """Accuracies of teachers and students, and LTKD's differences in pairs of the same seed."""
+    columns = (
+        Column(head="seeds", quantity="accuracy", form=lambda row: str(row.n)),
+        *(Column(head=head, quantity=head, form=interval_over_seeds) for head in ("accuracy", "tail", "worst class")),
+    )
+    return table("long_tail", by=("set", "nets", "learned from"), columns=columns)
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -364,6 +375,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-hostile": _hostile,
     "results-int8": _int8,
     "results-latency": _latency,
+    "results-long-tail": _long_tail,
     "results-mutations": _mutations,
     "results-tailed": _tailed,
     "results-temperature": _temperature,

@@ -97,7 +97,7 @@ def notes(findings: Findings) -> Iterator[str]:
         "to seed; teacher and students of a seed share them"
     )
     yield (
-        f"losses: those of the logits at temperature {grid.temperature:g}, weighed as by default (docs/methods.md §8), "
+        f"losses: those of the logits at temperature {grid.temperature:g}, weighed as by default (docs/methods.md §3), "
         "beside the labels' cross-entropy of weight 1; -alone leaves the labels out; LTKD has three groups"
     )
     yield (
