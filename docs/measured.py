@@ -46,8 +46,7 @@ COMMANDS = {
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
-    "long_tail": "python benchmarks/long_tail.py fashion-resnet8 --pairs resnet20/resnet8 --samples 1000 "
-    "--teacher-steps 400",
+    "long_tail": "python benchmarks/long_tail.py digits",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""

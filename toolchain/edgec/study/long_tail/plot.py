@@ -15,7 +15,7 @@ __all__ = ["render_plot"]
 
 _PANELS = {"accuracy": "Top-1 accuracy", "tail_accuracy": "Tail"}
 _SYMBOLS: Mapping[str, Symbol] = {"ltkd": "circle", "labels": "cross", "features": "cross", "teacher": "square"}
-_TITLE = 34
+_TITLE = 31
 """Characters that fit before the first panel's title."""
 
 
@@ -38,10 +38,17 @@ def render_plot(findings: Findings) -> str:
 def _group(title: str, lines: list[Row]) -> Group:
     teacher = next(row.spreads for row in lines if row.cell.loss == "teacher")
     return Group(
-        title=title if len(title) <= _TITLE else f"{title[: _TITLE - 1]}…",
+        title=_fitted(title),
         references=tuple(teacher[name].mean if name in teacher else None for name in _PANELS),
         lanes=tuple(map(_lane, lines)),
     )
+
+
+def _fitted(title: str) -> str:
+    """The title with the imbalance, and as much of the nets before it as there is room for."""
+    nets, imbalance = title.rsplit(", imbalance ", 1)
+    room = _TITLE - len(f", ρ = {imbalance}")
+    return f"{nets if len(nets) <= room else f'{nets[: room - 1]}…'}, ρ = {imbalance}"
 
 
 def _lane(row: Row) -> Lane:
