@@ -193,8 +193,9 @@ def imbalance(
     from edgec.core.declaration import bind
     from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.store import Store
+    from edgec.study.config import Training
     from edgec.study.files import require_folder
-    from edgec.study.imbalance.grid import Grid, Training
+    from edgec.study.imbalance.grid import Grid
     from edgec.study.imbalance.plan import plan_study
     from edgec.study.imbalance.run import run_study
     from edgec.study.imbalance.write import write_study
