@@ -84,7 +84,7 @@ def test_lean_is_the_slope_of_the_balanced_likelihood() -> None:
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         own = logs[np.arange(len(SHOWN)), LABELS[SHOWN]]
         classes = [
-            np.mean([own[SHOWN == sample].mean() for sample in np.flatnonzero(LABELS == label)]) for label in range(3)
+            np.mean([own[sample == SHOWN].mean() for sample in np.flatnonzero(label == LABELS)]) for label in range(3)
         ]
         return float(np.mean(classes))
 
