@@ -46,6 +46,7 @@ COMMANDS = {
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
+    "priors": "python benchmarks/priors.py fashion-resnet8:50:1500 digits:50:800 fashion-resnet8 digits cifar10-resnet20",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
@@ -334,6 +335,17 @@ def _tailed() -> str:
     return table("tailed", by=by, columns=columns)
 
 
+def _priors() -> str:
+    """What shifting the teacher's logits adds, by what told the frequencies."""
+    columns = tuple(
+        Column(head=f"{head}, points", quantity=head, form=interval_over_seeds)
+        for head in ("accuracy", "tail", "worst class")
+    )
+    used = Column(head="used, % of seeds", quantity="used", form=percent_alone)
+    by = ("set", "training", "few samples", "frequencies")
+    return table("priors", by=by, columns=(*columns, used), titles={"as given": "none: as given, %"})
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -365,6 +377,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-int8": _int8,
     "results-latency": _latency,
     "results-mutations": _mutations,
+    "results-priors": _priors,
     "results-tailed": _tailed,
     "results-temperature": _temperature,
     "results-hostile-peers": _hostile_peers,
