@@ -89,10 +89,22 @@ def test_ltkd_groups_classes_by_the_frequencies_that_were_told(builder: Any, tmp
     assert len(students[1]) == 2, "the same bytes whatever the frequencies"
 
 
-def test_ltkd_without_frequencies_ends_the_build_before_it_begins(edgec: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", ["balanced", "estimate"])
+def test_ltkd_without_frequencies_ends_the_build_before_it_begins(edgec: Any, tmp_path: Path, told: str) -> None:
     settings = ("logit_loss=ltkd", "logit_weight=1")
     loss = [part for each in settings for part in ("--set", f"compress.oefsmc.recovery.{each}")]
-    outcome = edgec("build", "--device", "cpu", *loss, "--cache", tmp_path / "c", "--output", tmp_path / "b")
+    outcome = edgec(
+        "build",
+        "--device",
+        "cpu",
+        "--set",
+        f"model.trained_on={told}",
+        *loss,
+        "--cache",
+        tmp_path / "c",
+        "--output",
+        tmp_path / "b",
+    )
     assert outcome.exit_code == 2
     assert "compress.oefsmc.recovery.logit_loss = 'ltkd' goes by how often" in " ".join(outcome.failure)
     assert not (tmp_path / "c").exists()
