@@ -46,7 +46,7 @@ COMMANDS = {
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
-    "priors": "python benchmarks/priors.py fashion-resnet8:50:1500 digits:50:800 fashion-resnet8 digits",
+    "priors": "python benchmarks/priors.py digits digits:20:800 digits:50:800 digits:100:800 fashion-resnet8",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
