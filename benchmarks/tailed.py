@@ -4,16 +4,16 @@
 
 A teacher of the config's architecture is trained on a long tail of the config's training images, from the first label,
 with the most images, to the last; it is kept in benchmarks/data. The few samples are drawn with the same imbalance, the
-compression is the config's. All ways have the same student: only `model.trained_on` differs: `balanced`, the counts, or
-`few`. The tail is the last third of the classes. Accuracies are of all test images, which take part in no choice.
-First: python benchmarks/unpack_mosaics.py, and train_fashion.py for its images.
+compression is the config's. All ways have the same student: only `model.trained_on` differs: `balanced`, the counts,
+`few`, or `estimate`. The tail is the last third of the classes. Accuracies are of all test images, which take part in
+no choice. First: python benchmarks/unpack_mosaics.py, and train_fashion.py for its images.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from edgec.models.load import build_module
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, read_config
 from edgec.pipeline.plan import plan_build
+from edgec.pipeline.prior import estimated_prior
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
 from edgec.pipeline.stages.compress import compressed
@@ -68,7 +69,7 @@ class Tailed:
     """A long tail of a config's training images, and a teacher that learned from it."""
 
     def __init__(self, name: str, imbalance: float, steps: int) -> None:
-        self.config, self.imbalance = HERE / "configs" / f"{name}.toml", imbalance
+        self.config, self.imbalance = config_of(name), imbalance
         place = HERE / "data" / f"tailed-{name}-{imbalance:g}-{steps}"
         self.images, self.weights = place.with_suffix(".npz"), place.with_suffix(".safetensors")
         if not self.images.exists():
@@ -82,7 +83,11 @@ class Tailed:
         """Accuracies of teacher and student, as they are and adjusted; what the adjustment brings."""
         with tempfile.TemporaryDirectory() as folder:
             few = Path(folder) / "few.npz"
-            given = [("model.weights", str(self.weights)), ("data.train", str(self.images))]
+            given = [
+                ("model.weights", str(self.weights)),
+                ("data.train", str(self.images)),
+                ("model.trained_on", "estimate"),
+            ]
             config = read_config(self.config, [*given, *settings])
             self._draw(config, samples, few)
             config = config.model_copy(update={"data": config.data.model_copy(update={"train": few, "few": None})})
@@ -93,14 +98,22 @@ class Tailed:
         found = dict[str, float]()
         for what, net in (("teacher", sources.classifier), ("student", student)):
             logits = logits_of(net, sources.test)
-            before = _accuracies(logits, sources.test.labels)
+            before = accuracies(logits, sources.test.labels)
             found |= {f"{what}: balanced: {measure}": value for measure, value in before.items()}
-            for told, counts in (("counts", self.counts), ("few", images.few.counts)):
-                after = _accuracies(logits + logit_shift(counts, strength=1.0), sources.test.labels)
+            for told, shift in self._shifts(sources, images):
+                after = accuracies(logits + shift, sources.test.labels)
                 for measure, value in after.items():
                     found[f"{what}: {told}: {measure}"] = value
                     found[f"{what}: {told} over balanced: {measure}"] = value - before[measure]
         return found
+
+    def _shifts(self, sources: Sources, images: data.Prepared) -> Iterator[tuple[str, np.ndarray]]:
+        """What is added to the logits, by what `model.trained_on` is."""
+        estimate = estimated_prior(sources, images, Path())
+        assert estimate is not None, "the config asks for it"  # noqa: S101
+        for told, counts in (("counts", self.counts), ("few", images.few.counts), ("estimate", estimate.counts)):
+            used = told != "estimate" or estimate.used
+            yield told, logit_shift(counts, strength=1.0) * used
 
     def _draw(self, config: BuildConfig, samples: int, output: Path) -> None:
         """The few samples, with the tail of the teacher's training."""
@@ -119,21 +132,29 @@ class Tailed:
         np.savez(self.images, images=tail.decoded(), labels=tail.labels, names=np.array(tail.classes))
 
     def _train(self, steps: int) -> None:
-        model = read_config(self.config).model
+        config = read_config(self.config)
+        model = config.model
         with np.load(self.images) as file:
             pixels, labels = file["images"], torch.as_tensor(file["labels"].astype(np.int64))
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(0)
 
         def batch_of(chosen: Tensor) -> Tensor:
-            return augment(to_tensor(pixels[chosen], model.input), shift=0.125, flip=True, generator=generator)
+            images = to_tensor(pixels[chosen], model.input)
+            return augment(images, shift=0.125, flip=config.compress.flip, generator=generator)
 
         net = build_module(model, tuple(str(label) for label in range(len(self.counts))))
         trained(net, labels, batch_of, steps=steps, batch=BATCH, rate=RATE, generator=generator)
         save_file(net.state_dict(), self.weights)
 
 
-def _accuracies(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def config_of(name: str) -> Path | None:
+    """The file of a config in benchmarks/configs; None for the embedded digits."""
+    return None if name == "digits" else HERE / "configs" / f"{name}.toml"
+
+
+def accuracies(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Of all images, of the last third of the classes, of the worst class."""
     right = logits.argmax(axis=1) == labels
     classes = np.array([right[labels == label].mean() for label in np.unique(labels)])
     tail = classes[-(len(classes) // 3) :]

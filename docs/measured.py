@@ -47,6 +47,7 @@ COMMANDS = {
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
     "long_tail": "python benchmarks/long_tail.py digits",
+    "priors": "python benchmarks/priors.py digits digits:20:800 digits:50:800 digits:100:800 fashion-resnet8",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
@@ -344,6 +345,17 @@ def _long_tail() -> str:
     return table("long_tail", by=("set", "nets", "learned from"), columns=columns)
 
 
+def _priors() -> str:
+    """What shifting the teacher's logits adds, by what told the frequencies."""
+    columns = tuple(
+        Column(head=f"{head}, points", quantity=head, form=interval_over_seeds)
+        for head in ("accuracy", "tail", "worst class")
+    )
+    used = Column(head="used, % of seeds", quantity="used", form=percent_alone)
+    by = ("set", "training", "few samples", "frequencies")
+    return table("priors", by=by, columns=(*columns, used), titles={"as given": "none: as given, %"})
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -376,6 +388,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-latency": _latency,
     "results-long-tail": _long_tail,
     "results-mutations": _mutations,
+    "results-priors": _priors,
     "results-tailed": _tailed,
     "results-temperature": _temperature,
     "results-hostile-peers": _hostile_peers,

@@ -16,7 +16,7 @@ from edgec.core.classifier import Classifier
 from edgec.core.inputs import InputSpec, normalise
 from edgec.core.target import load_target
 from edgec.data import load_digits_splits
-from edgec.export.logits import divide_logits_, shift_logits_
+from edgec.export.logits import divide_logits_, shift_logits_, weight_of_last_layer
 from edgec.export.onnx import export_onnx
 from edgec.models.digits import digits_net
 from edgec.models.weights import load_weights_, read_weights
@@ -107,6 +107,22 @@ def test_each_class_is_shifted_by_its_number(name: str) -> None:
     np.testing.assert_allclose(run(model, x=X), before + shift, rtol=1e-5, atol=1e-5)
     added = len(model.graph.node) - len(nodes)
     assert added == (0 if name in {"gemm", "matmul, add", "add, matmul"} else 1)
+
+
+@pytest.mark.parametrize("name", [*GRAPHS, "by class"])
+def test_the_weight_has_a_row_for_each_class(name: str) -> None:
+    by_class = ([node("Gemm", ["x", "w", "b"], ["logits"], transB=1)], {"w": W.T.copy(), "b": B}, 0)
+    nodes, constants, added = GRAPHS.get(name, by_class)
+    found = weight_of_last_layer(graph(nodes, **constants), classes=5)
+    if added:
+        assert found is None
+    else:
+        np.testing.assert_array_equal(found, W.T)
+
+
+def test_a_last_layer_of_other_classes_is_not_read() -> None:
+    nodes, constants, _ = GRAPHS["gemm"]
+    assert weight_of_last_layer(graph(nodes, **constants), classes=6) is None
 
 
 def test_a_shift_that_is_not_finite_is_refused() -> None:

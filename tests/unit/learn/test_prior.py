@@ -12,6 +12,7 @@ from PIL import Image
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.samples import Samples
 from edgec.learn.prior import logit_shift, training_counts
+from edgec.learn.prior_estimate import PriorEstimate
 from edgec.models.config import ModelConfig
 
 CLASSES = ("cat", "dog", "eel")
@@ -53,6 +54,13 @@ def test_a_folder_is_counted(few: Samples, tmp_path: Path) -> None:
 
 def test_balanced_training_leaves_logits_alone(few: Samples) -> None:
     assert training_counts(trained_on("balanced"), few) is None
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_an_estimate_counts_where_it_is_used(few: Samples, used: bool) -> None:
+    found = training_counts("estimate", few, PriorEstimate(counts=(5000, 2000, 1000), used=used, why="so it is"))
+    assert (None if found is None else found.tolist()) == ([5000, 2000, 1000] if used else None)
+    assert training_counts("estimate", few) is None
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,9 @@ class TestFiles:
         assert read_config(write(own)).data.train == Path("/home/somebody/images")
 
     def test_the_folder_that_the_teacher_was_trained_on_counts_from_the_file(self, write: Any, tmp_path: Path) -> None:
-        own = OWN.replace("[model]", '[model]\ntrained_on = "{}"')
-        told = {value: read_config(write(own.replace("{}", value))).model.trained_on for value in ("photos", "few")}
-        assert told == {"photos": tmp_path / "photos", "few": "few"}
+        own, values = OWN.replace("[model]", '[model]\ntrained_on = "{}"'), ("photos", "few", "estimate")
+        told = {value: read_config(write(own.replace("{}", value))).model.trained_on for value in values}
+        assert told == {"photos": tmp_path / "photos", "few": "few", "estimate": "estimate"}
 
     def test_relative_paths_of_overrides_count_from_the_current_folder(self, write: Any) -> None:
         config = read_config(write(OWN), [("data.ood", "any"), ("model.weights", "w.pt")])

@@ -73,6 +73,7 @@ class TestSettings:
             ("export.preprocess_in_graph", True, after("export")),
             ("export.adjust_logits", 0.5, after("export")),
             ("model.trained_on", [9, 8, 7, 6, 5, 4, 3, 2, 1, 1], after("export")),
+            ("model.trained_on", "estimate", after("export")),
             ("calibrate.recipe", "minmax", after("calibrate")),
             ("quantize.scheme", "float32", after("calibrate")),
             ("gates.min_accuracy", 0.5, ["package"]),

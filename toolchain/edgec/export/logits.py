@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-__all__ = ["divide_logits_", "shift_logits_"]
+__all__ = ["divide_logits_", "shift_logits_", "weight_of_last_layer"]
 
 SCALE, SHIFT = "logits_scale", "logits_shift"
 
@@ -64,6 +64,19 @@ def shift_logits_(model: ModelProto, shift: Float[np.ndarray, "class"]) -> None:
         _append_(model.graph, "Add", output, shift.astype(np.float32), SHIFT)
         return
     _replace_(by_name[biases[0]], bias + shift.astype(np.float32).reshape(bias.shape))
+
+
+def weight_of_last_layer(model: ModelProto, *, classes: int) -> Float[np.ndarray, "class feature"] | None:
+    """What makes the logits from features; None where that is no product with a constant of its own."""
+    output = model.graph.output[0].name
+    name, *_ = _constants_of_last_layer(model.graph, output) or [""]
+    weight = next((numpy_helper.to_array(each) for each in model.graph.initializer if each.name == name), None)
+    if weight is None or weight.ndim != 2:
+        return None
+    node = producers(model.graph)[output]
+    by_class = any(each.name == "transB" and each.i for each in node.attribute)
+    rows = weight if by_class else weight.T
+    return rows if len(rows) == classes else None
 
 
 def _scale_of_bias(graph: GraphProto, output: str) -> float:

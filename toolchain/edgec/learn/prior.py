@@ -16,21 +16,23 @@ from jaxtyping import Float
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.images import image_files, is_hidden
 from edgec.core.samples import Samples
+from edgec.learn.prior_estimate import PriorEstimate
 from edgec.models.config import TrainedOn
 
 __all__ = ["logit_shift", "training_counts"]
 
 
-def training_counts(told: TrainedOn, few: Samples) -> np.ndarray | None:
+def training_counts(told: TrainedOn, few: Samples, estimate: PriorEstimate | None = None) -> np.ndarray | None:
     """Training images of each class.
 
     Args:
         told: `balanced`; `few`, where the few samples were drawn from the same distribution; counts in the order of the
-            labels, or by label; a folder with a folder of images for each class.
+            labels, or by label; a folder with a folder of images for each class; `estimate`.
         few: The few samples.
+        estimate: What was estimated, where that was asked for.
 
     Returns:
-        int64 [class]; None for `balanced`.
+        int64 [class]; None for `balanced`, and for an estimate that is not used.
 
     Raises:
         ConfigError: There are not as many counts as classes, or a label is unknown or missing.
@@ -41,6 +43,8 @@ def training_counts(told: TrainedOn, few: Samples) -> np.ndarray | None:
             return None
         case "few":
             return few.counts
+        case "estimate":
+            return np.array(estimate.counts, dtype=np.int64) if estimate is not None and estimate.used else None
         case Path():
             return _ordered(_counted(told), few.classes)
         case dict():

@@ -115,9 +115,9 @@ def view_count(spec: InputSpec, *, classes: int) -> int:
 
 
 def changed(
-    images: Float[Tensor, "n channel height width"], generator: torch.Generator
+    images: Float[Tensor, "n channel height width"], generator: torch.Generator, *, noise: float = _NOISE
 ) -> Float[Tensor, "n channel height width"]:
-    """Each image turned, scaled, sheared, moved, and with noise."""
+    """Each image turned, scaled, sheared, moved, and with noise of a standard deviation."""
     n = len(images)
 
     def spread(most: float) -> Tensor:
@@ -131,7 +131,7 @@ def changed(
     )
     grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    return moved + _NOISE * torch.randn(images.shape, generator=generator)
+    return moved + noise * torch.randn(images.shape, generator=generator)
 
 
 def _matching(found: np.ndarray, wanted: np.ndarray, chances: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ ZOOS = ("timm", "transformers")
 
 
 _Count = Annotated[int, Field(ge=0)]
-TrainedOn = Literal["balanced", "few"] | tuple[_Count, ...] | dict[str, _Count] | Path
+TrainedOn = Literal["balanced", "few", "estimate"] | tuple[_Count, ...] | dict[str, _Count] | Path
 """The class frequencies of the images that the teacher was trained on; see `ModelConfig.trained_on`."""
 
 
@@ -48,8 +48,10 @@ class ModelConfig(Frozen):
         labels: Class names in the order of the outputs; the training data's classes where they are not given.
         trained_on: How often the teacher saw each class in training: `balanced`; `few`, where the few samples were
             drawn from the same long tail; counts in the order of the labels, or by label; or the folder that it was
-            trained on, with a folder of images for each class. Unless it is `balanced`, the logits of what ships are
-            adjusted by these frequencies (logit adjustment), so that rare classes are not held back by their rarity.
+            trained on, with a folder of images for each class. `estimate`, where nobody knows, reads them from the
+            weights of the last layer, and uses them where the few samples agree. Unless it is `balanced`, the logits of
+            what ships are adjusted by these frequencies (logit adjustment), so that rare classes are not held back by
+            their rarity.
         preset: What fills in `model.input` where that says nothing: a torchvision weights enum, transformers'
             `preprocessor_config.json`, or timm's `config.json`; where it is not given, such a file beside the weights.
         input: Image size, what is done to pictures, and normalisation. Where no size is given, what the model says: an

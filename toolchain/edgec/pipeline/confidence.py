@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from edgec.core.classifier import Classifier
     from edgec.core.measurement import Measurement
+    from edgec.learn.prior_estimate import PriorEstimate
     from edgec.learn.temperature import Run
     from edgec.runtime import Session
 
@@ -29,6 +30,7 @@ __all__ = [
     "prior_rows",
     "shift_of",
     "take_prior_out",
+    "teacher_run",
     "temperature_note",
     "unknown_rates",
     "unknown_threshold",
@@ -39,8 +41,16 @@ _UNSEEN = 200
 """Out-of-distribution images that the threshold is measured on, where the config asks for no number of them."""
 
 
-def take_prior_out(sources: Sources, images: Prepared, graph: Path) -> tuple[int, ...] | None:
+def take_prior_out(
+    sources: Sources, images: Prepared, graph: Path, estimate: PriorEstimate | None
+) -> tuple[int, ...] | None:
     """Shifts the logits of an exported graph by the class frequencies of the teacher's training.
+
+    Args:
+        sources: What was said of these frequencies.
+        images: The few samples.
+        graph: What to shift.
+        estimate: What was estimated, where that was asked for.
 
     Returns:
         The counts that it went by; None where nothing was to do.
@@ -48,7 +58,7 @@ def take_prior_out(sources: Sources, images: Prepared, graph: Path) -> tuple[int
     from edgec.learn.prior import training_counts
 
     strength = sources.plan.config.export.adjust_logits
-    counts = training_counts(sources.plan.model.trained_on, images.few) if strength else None
+    counts = training_counts(sources.plan.model.trained_on, images.few, estimate) if strength else None
     if counts is None:
         return None
     import onnx
@@ -115,6 +125,16 @@ def match_teacher(
     divide_logits_(model, temperature)
     write_bytes(graph, model.SerializeToString(deterministic=True))
     return temperature
+
+
+@contextmanager
+def teacher_run(sources: Sources, graph: Path) -> Iterator[Run]:
+    """The teacher as it was given: the module, or the graph before anything was done to its logits."""
+    if sources.plan.model.is_onnx:
+        yield _graph(sources, sources.session(graph))
+        return
+    with _module(sources, sources.classifier, 0.0) as run:
+        yield run
 
 
 def temperature_note(temperature: float, *, before: Measurement, after: Measurement, teacher: Measurement) -> str:

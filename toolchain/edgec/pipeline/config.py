@@ -237,7 +237,7 @@ class BuildConfig(Frozen):
             "quantize.training": self.quantize.training.logit_loss,
         }
         for section, loss in losses.items():
-            if loss == "ltkd" and self.model.trained_on == "balanced":
+            if loss == "ltkd" and self.model.trained_on in ("balanced", "estimate"):
                 raise ValueError(
                     f"{section}.logit_loss = 'ltkd' goes by how often the teacher saw each class: set model.trained_on "
                     "to counts, to its training folder, or to 'few'"
@@ -361,7 +361,7 @@ _PATHS: Mapping[str, Callable[[str], bool]] = {
     "model.name": is_onnx_file,
     "model.weights": _is_path,
     "model.preset": _is_path,
-    "model.trained_on": lambda told: told not in ("balanced", "few"),
+    "model.trained_on": lambda told: told not in ("balanced", "few", "estimate"),
 }
 """Settings that hold a path, and which of their values are one."""
 

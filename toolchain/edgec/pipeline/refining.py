@@ -21,9 +21,9 @@ from edgec.learn.batches import Pool
 from edgec.learn.draws import balanced_chances, flattening_chances
 from edgec.learn.layerwise import Weighed
 from edgec.learn.losses import class_groups
-from edgec.learn.prior import training_counts
 from edgec.models.infer import placed
 from edgec.pipeline.confidence import shift_of
+from edgec.pipeline.prior import class_counts
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages.calibrate import calibrating
 from edgec.pipeline.stages.data import Prepared
@@ -69,7 +69,7 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             quantize_model(source, of, plan.target, output=file)
             return _logits(sources.shipped_session(file), images)
 
-    counts = training_counts(plan.model.trained_on, images.few)
+    counts = class_counts(sources, images, model)
     with _teacher(sources, session, counts) as teacher:
         job = RefineJob(
             model=model,

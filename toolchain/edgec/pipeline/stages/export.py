@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from edgec.core.frozen import Frozen
+from edgec.learn.prior_estimate import PriorEstimate
 from edgec.pipeline.agreement import require_agreement, require_same_classes
 from edgec.pipeline.confidence import match_teacher, shift_of, take_prior_out
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
+from edgec.pipeline.prior import estimated_prior
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data
 from edgec.pipeline.stages.data import Prepared
@@ -35,7 +37,9 @@ class Facts(Frozen):
         images: Images on which the graph was compared with the module or the file.
         same_class: Share of them to which both give the same class.
         max_difference: Of the logits.
-        trained_on: Images of each class that the teacher was trained on, where that was taken out of the logits.
+        trained_on: Images of each class that the teacher was trained on, or an estimate in proportion to them, where
+            that was taken out of the logits.
+        prior: What was estimated of these frequencies, where that was asked for.
         temperature: By which the graph divides its logits.
     """
 
@@ -47,6 +51,7 @@ class Facts(Frozen):
     same_class: float | None = None
     max_difference: float | None = None
     trained_on: tuple[int, ...] | None = None
+    prior: PriorEstimate | None = None
     temperature: float | None = None
 
 
@@ -75,16 +80,27 @@ def run(sources: Sources, folder: Path, *, images: Prepared, student: Path | Non
         (folder / FP32).write_bytes(model.proto.SerializeToString(deterministic=True))
         agreed = require_same_classes(model.given, sources.session(folder / FP32), (images.few, images.ood))
         how = {"source": "as given", "done": model.told, "opset": opset_of(model.proto)}
-        return Facts(**how, trained_on=take_prior_out(sources, images, folder / FP32), **agreed._asdict())
+        prior = _estimated(sources, images, folder)
+        trained_on = take_prior_out(sources, images, folder / FP32, prior)
+        return Facts(**how, trained_on=trained_on, prior=prior, **agreed._asdict())
     from edgec.export.onnx import export_onnx
 
     classifier = sources.classifier if student is None else sources.student(student)
     opset, raw = plan.target.runtime.opset, plan.config.export.preprocess_in_graph
     export_onnx(classifier, folder / FP32, opset=opset, preprocess_in_graph=raw)
     agreement = require_agreement(classifier, sources.session(folder / FP32), (images.few, images.ood))
-    trained_on, temperature = take_prior_out(sources, images, folder / FP32), None
+    prior = _estimated(sources, images, folder)
+    trained_on, temperature = take_prior_out(sources, images, folder / FP32, prior), None
     if student is not None and plan.config.export.match_confidence:
         shift = shift_of(sources, trained_on)
         temperature = match_teacher(sources, images, classifier, folder / FP32, shift=shift)
     how = {"source": "exported", "opset": opset, "preprocess_in_graph": raw}
-    return Facts(**how, trained_on=trained_on, temperature=temperature, **agreement._asdict())
+    return Facts(**how, trained_on=trained_on, prior=prior, temperature=temperature, **agreement._asdict())
+
+
+def _estimated(sources: Sources, images: Prepared, folder: Path) -> PriorEstimate | None:
+    """What is estimated of the teacher's class frequencies, where that was asked for; said as well."""
+    estimate = estimated_prior(sources, images, folder / FP32)
+    if estimate is not None:
+        sources.progress.note(estimate.told)
+    return estimate

@@ -211,8 +211,8 @@ def _report(sources: Sources, made: Made) -> Report:
 def _notes(sources: Sources, made: Made) -> list[str]:
     from edgec.data import untested
 
-    plan = sources.plan
-    notes = [text for text in (untested(sources.test),) if text is not None]
+    plan, prior = sources.plan, made.export.facts.prior
+    notes = [text for text in (untested(sources.test), prior and prior.told) if text is not None]
     if not plan.model.is_onnx:
         notes += sources.classifier.history[0].facts.get("notes", [])
     if plan.model.is_onnx:
@@ -333,10 +333,11 @@ def _stage_entry(output: Output[BaseModel]) -> StageEntry:
 
 
 def _done(facts: BaseModel) -> dict[str, JsonValue]:
-    """What was done to a graph that was given."""
-    if not isinstance(facts, export.Facts) or facts.source != "as given":
+    """What was done to a graph that was given, and what was estimated of how its teacher was trained."""
+    if not isinstance(facts, export.Facts):
         return {}
-    return facts.model_dump(mode="json", include={"done", "same_class"})
+    done = {"done", "same_class"} if facts.source == "as given" else set[str]()
+    return facts.model_dump(mode="json", include=done | ({"prior"} if facts.prior is not None else set[str]()))
 
 
 def build_plan(session: Session, target: Target, check: prove.Facts) -> BuildPlan:
