@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from edgec.compress.coupling import Coupled, coupled_channels
-from edgec.compress.flops import total_flops
 from edgec.compress.importance import class_taylor, divergence_costs, importance
 from edgec.compress.job import CompressJob, weighed
 from edgec.compress.prune import prune
@@ -48,7 +47,7 @@ class Cut:
 def slim(job: CompressJob) -> tuple[nn.Module, Cut]:
     """A pruned copy of what is cut, not recovered yet, and which channels stay."""
     cut = channels_to_keep(job)
-    return prune(job.cut, cut.kept, _example(job)), cut
+    return prune(job.cut, cut.kept, job.example), cut
 
 
 def channels_to_keep(job: CompressJob) -> Cut:
@@ -58,15 +57,13 @@ def channels_to_keep(job: CompressJob) -> Cut:
     eq. 5) where the auxiliary set brings class weights. Every layer keeps the same share of them, or, where the
     auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, class by class.
     """
-    net, example = job.cut, _example(job)
-    even, coupled = _even_widths(job, example)
+    net = job.cut
+    even, coupled = _even_widths(job)
     scores = _l1_norms(net, coupled) | _class_aware(job, coupled)
     order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
     if job.auxiliary is not None and job.auxiliary.widths == "by-cost":
         costs = {name: cost[order[name]] for name, cost in _costs(job, coupled).items()}
-        given = {"keep_flops": job.budget.keep_flops, "rules": job.rules}
-        whole = total_flops(job.teacher.module, example)
-        widths = least_cost_widths(net, coupled, costs, example, even=even, whole=whole, **given)
+        widths = least_cost_widths(net, coupled, costs, job.limit, even=even, rules=job.rules)
     else:
         widths = {c.producer: min(even[c.producer], c.channels) for c in coupled}
     kept = {name: channels[: widths[name]].sort().values for name, channels in order.items()}
@@ -77,17 +74,17 @@ def _coupled(net: nn.Module, example: Tensor) -> list[Coupled]:
     return coupled_channels(net, find_tap(net, example).head, example)
 
 
-def _even_widths(job: CompressJob, example: Tensor) -> tuple[dict[str, int], list[Coupled]]:
-    """Those of the teacher, cut at once: a stage must not starve a layer that one before has narrowed. And of what.
+def _even_widths(job: CompressJob) -> tuple[dict[str, int], list[Coupled]]:
+    """Those of the whole net, cut at once: a stage must not starve a layer that one before has narrowed. And of what.
 
     A convolution of which one group is left is no producer of its own: the teacher's was not.
     """
-    coupled = _coupled(job.teacher.module, example)
-    even = partial(even_widths, job.teacher.module, coupled, example, rules=job.rules)
+    coupled = _coupled(job.whole.module, job.example)
+    even = partial(even_widths, job.whole.module, coupled, rules=job.rules)
     if job.goal is not None:  # out of reach, it is said before the work
-        even(keep_flops=job.goal)
-    left = coupled if job.begun is None else _coupled(job.cut, example)
-    widths = even(keep_flops=job.budget.keep_flops)
+        even(job.final_limit)
+    left = coupled if job.begun is None else _coupled(job.cut, job.example)
+    widths = even(job.limit)
     return widths, [part for part in left if part.producer in widths]
 
 
@@ -95,10 +92,6 @@ def _order(scores: Float[Tensor, "channel"], *, unit: int) -> Int[Tensor, "chann
     """Indices of the channels by falling sums over their units, those of a unit side by side."""
     units = scores.unflatten(0, (-1, unit)).sum(1).argsort(descending=True)
     return (units[:, None] * unit + torch.arange(unit, device=units.device)).flatten()
-
-
-def _example(job: CompressJob) -> Tensor:
-    return to_tensor(job.few.decoded()[:1], job.teacher.input)
 
 
 def _l1_norms(module: nn.Module, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:

@@ -53,6 +53,5 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
 
 def finished(student: nn.Module, job: CompressJob, step: Step) -> Classifier:
     """The compressed classifier, with the share of the multiply-adds that stayed beside the step's own facts."""
-    example = to_tensor(job.few.decoded()[:1], job.teacher.input)
-    share = total_flops(student, example) / total_flops(job.teacher.module, example)
-    return job.teacher.after(student, Step(method=step.method, facts={"kept_flops": round(share, 4), **step.facts}))
+    share = total_flops(student, job.example) / total_flops(job.teacher.module, job.example)
+    return job.whole.after(student, Step(method=step.method, facts={"kept_flops": round(share, 4), **step.facts}))

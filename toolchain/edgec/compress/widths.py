@@ -1,19 +1,16 @@
-"""How many channels each layer keeps for a share of the multiply-adds: the same share of them, or by their cost."""
+"""How many channels each layer keeps within a budget: the same share of them, or by their cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import lcm
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgec.compress.coupling import Coupled
-from edgec.compress.flops import layer_flops
-from edgec.core.errors import ConfigError
+from edgec.compress.price import Limit, layers_of, narrowed
 from edgec.core.target import Rules
-from edgec.models.attention import Attention, inner_width
 
 __all__ = ["even_widths", "least_cost_widths"]
 
@@ -21,36 +18,34 @@ STEPS = 32
 """A wide layer loses this share of its channels at a time."""
 
 
-def even_widths(
-    module: nn.Module, coupled: list[Coupled], example: Tensor, *, keep_flops: float, rules: Rules
-) -> dict[str, int]:
-    """How many channels each producer keeps: the same share everywhere, the largest that fits `keep_flops`.
+def even_widths(module: nn.Module, coupled: Sequence[Coupled], limit: Limit, *, rules: Rules) -> dict[str, int]:
+    """How many channels each producer keeps: the same share everywhere, the largest that keeps within the limit.
 
     What the budget has left goes to layers in their order, a step each, so that methods with other widths are compared
-    at the same multiply-adds.
+    at the same price.
 
     Raises:
-        ConfigError: The share cannot be reached by these channels.
+        ConfigError: The limit cannot be reached by these channels.
     """
-    flops = layer_flops(module, example)
-    total = sum(flops.values())
     layers = dict(module.named_modules())
-    left = partial(_flops_left, flops, layers, coupled)
+    left = _pricing(module, coupled, limit)
     steps = {c.producer: _step(c, layers, rules) for c in coupled}
     options = sorted({i / c.channels for c in coupled for i in range(1, c.channels + 1)})
     plans = [{c.producer: _rounded(share, c, steps[c.producer]) for c in coupled} for share in options]
     low, high = 0, len(options) - 1
-    if left(plans[0]) > keep_flops * total:
-        least = left(plans[0]) / total
-        raise ConfigError(
-            f"keep_flops = {keep_flops}: pruning inside the blocks in multiples of {_told(steps.values())} channels "
-            f"leaves at least {least:.2f} of the multiply-adds",
-            hint=f"set compress.keep_flops to {least + 0.005:.2f} or more",
-        )
+    if left(plans[0]) > limit.amount:
+        inside = f"pruning inside the blocks in multiples of {_told(steps.values())} channels leaves at least"
+        raise limit.out_of_reach(inside, left(plans[0]))
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if left(plans[middle]) <= keep_flops * total else (low, middle - 1)
-    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= keep_flops * total)
+        low, high = (middle, high) if left(plans[middle]) <= limit.amount else (low, middle - 1)
+    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= limit.amount)
+
+
+def _pricing(module: nn.Module, coupled: Sequence[Coupled], limit: Limit) -> Callable[[Mapping[str, int]], float]:
+    """What a net costs when each producer keeps so many channels."""
+    layers = layers_of(module)
+    return lambda kept: limit.price.of_layers(narrowed(layers, coupled, kept))
 
 
 def _filled(
@@ -66,35 +61,29 @@ def _filled(
 
 def least_cost_widths(
     module: nn.Module,
-    coupled: list[Coupled],
+    coupled: Sequence[Coupled],
     costs: Mapping[str, Float[Tensor, "channel"]],
-    example: Tensor,
+    limit: Limit,
     *,
     even: Mapping[str, int],
-    keep_flops: float,
     rules: Rules,
-    whole: int | None = None,
 ) -> dict[str, int]:
-    """How many channels each producer keeps where the next to go is always the one that costs least per multiply-add.
+    """How many channels each producer keeps where the next to go is always the one that costs least for what it saves.
 
     Costs of many channels are not the sum of their costs, so no layer keeps less than half of its even width; layers
-    without costs keep that. The last step may go far below the budget: what is left of it is given back, first where a
-    multiply-add spares most.
+    without costs keep that. The last step may go far below the budget: what is left of it is given back, first where
+    what it takes spares most.
 
     Args:
         module: What is cut.
         coupled: Its channels.
         costs: Of each producer's channels, from those that go last to those that go first.
-        example: An input.
-        even: What `even_widths` gives for the same multiply-adds; of the teacher, where a part of it is cut.
-        keep_flops: Share of the multiply-adds that may stay.
+        limit: What may stay.
+        even: What `even_widths` gives for the same limit; of the teacher, where a part of it is cut.
         rules: Widths are multiples of what they say where the layer is wide enough.
-        whole: The multiply-adds that this is a share of; those of the module where it is not given.
     """
-    flops = layer_flops(module, example)
     modules = dict(module.named_modules())
-    left = partial(_flops_left, flops, modules, coupled)
-    limit = keep_flops * (whole or sum(flops.values()))
+    left = _pricing(module, coupled, limit)
     options = {
         c.producer: _options(c, even[c.producer], _step(c, modules, rules)) for c in coupled if c.producer in costs
     }
@@ -102,14 +91,14 @@ def least_cost_widths(
     plan |= {name: widths[-1] for name, widths in options.items()}
 
     def price(name: str, *, narrow: int, wide: int) -> float:
-        """What the channels between two widths of a layer cost, per multiply-add."""
+        """What the channels between two widths of a layer cost, for what they save."""
         spent = left({**plan, name: wide}) - left({**plan, name: narrow})
         return float(costs[name][narrow:wide].sum()) / spent
 
     layers = {c.producer: {*c.outputs, *c.inputs} for c in coupled}
     prices: dict[str, float] = {}
     stale = list(options)
-    while left(plan) > limit:
+    while left(plan) > limit.amount:
         for name in stale:
             prices.pop(name, None)
             for width in _next(options[name], plan[name], wider=False):
@@ -119,7 +108,7 @@ def least_cost_widths(
         stale = [name for name in options if layers[name] & layers[cheapest]]
     while True:
         back = {name: width for name in options for width in _next(options[name], plan[name], wider=True)}
-        fitting = {name: width for name, width in back.items() if left({**plan, name: width}) <= limit}
+        fitting = {name: width for name, width in back.items() if left({**plan, name: width}) <= limit.amount}
         if not fitting:
             return plan
         dearest = max(fitting, key=lambda name: price(name, narrow=plan[name], wide=fitting[name]))
@@ -159,30 +148,3 @@ def _rounded(share: float, coupled: Coupled, step: int) -> int:
     if share == 1:
         return coupled.channels
     return min(coupled.channels, max(step, round(share * coupled.channels / step) * step))
-
-
-def _flops_left(
-    flops: Mapping[str, int], layers: Mapping[str, nn.Module], coupled: list[Coupled], kept: Mapping[str, int]
-) -> float:
-    """Multiply-adds after pruning; exact, since a layer's are proportional to its inputs times its outputs."""
-    outs: dict[str, float] = {}
-    ins: dict[str, float] = {}
-    for group in coupled:
-        gone = 1 - kept[group.producer] / group.channels
-        for name, count in group.outputs.items():
-            outs[name] = outs.get(name, 0) + gone * count
-        for name, count in group.inputs.items():
-            ins[name] = ins.get(name, 0) + gone * count
-    left = 0.0
-    for name, count in flops.items():
-        width_out, width_in = _widths(layers[name])
-        left += count * (1 - outs.get(name, 0) / width_out) * (1 - ins.get(name, 0) / width_in)
-    return left
-
-
-def _widths(layer: nn.Module) -> tuple[int, int]:
-    """Output and input channels; attention's inner width counts as output."""
-    if isinstance(layer, Attention):
-        return inner_width(layer), inner_width(layer)
-    outs, ins = layer.get_parameter("weight").shape[:2]
-    return outs, ins

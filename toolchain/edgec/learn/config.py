@@ -22,13 +22,16 @@ class Budget(Frozen):
     """What every method is given alike, the plain one and ours.
 
     Attributes:
-        keep_flops: Share of the multiply-adds that may stay.
+        keep_flops: Share of the multiply-adds that may stay: half where no budget is given.
+        drop_blocks: How many residual blocks go whole before channels do: those whose loss is the easiest to make up
+            for, beside what they save.
         steps: Optimiser steps of the recovery.
         shift: Training images are shifted at random by up to this share of their size.
         flip: Training images are mirrored at random.
     """
 
     keep_flops: float = Field(default=0.5, gt=0, le=1)
+    drop_blocks: int = Field(default=0, ge=0)
     steps: int = Field(default=1000, ge=1)
     shift: float = Field(default=0.125, ge=0, le=0.5)
     flip: bool = True

@@ -135,6 +135,7 @@ def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: C
     """
     from edgec.compress import oefsmc
     from edgec.compress.job import CompressJob
+    from edgec.compress.shorten import shortened
     from edgec.learn.prior import training_counts
 
     plan, teacher = sources.plan, sources.classifier
@@ -151,7 +152,7 @@ def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: C
     )
     before = _fingerprint(teacher)
     if variant == "plain":
-        student = method.function(job, options, progress=sources.progress)
+        student = method.function(shortened(job, progress=sources.progress), options, progress=sources.progress)
     else:
         ood = images.ood if variant == "ours" else None
         recipe, progress = plan.config.compress.oefsmc, sources.progress
