@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -67,6 +67,8 @@ class CompressJob:
         unlabelled: Images of the classes without labels, for recovery; None where there are none.
         auxiliary: What OE-FSMC adds; None for the plain method.
         budget: Size to reach, steps, augmentation.
+        latency: Latency on the target as a price; None where multiply-adds are what counts.
+        widths: How many channels each producer keeps, where that is settled already.
         rules: How many channels of a layer may stay.
         seed: Seeds every draw.
         fabric: Device and precision.
@@ -80,6 +82,8 @@ class CompressJob:
     trained_on: Int[np.ndarray, "class"] | None = None
     unlabelled: Images | None = None
     budget: Budget
+    latency: Price | None = None
+    widths: Mapping[str, int] | None = None
     auxiliary: Auxiliary | None = None
     rules: Rules = field(default_factory=Rules)
     seed: int = 0
@@ -103,7 +107,7 @@ class CompressJob:
     @cached_property
     def price(self) -> Price:
         """What the budget counts."""
-        return MultiplyAdds(self.teacher.module, self.example)
+        return self.latency or MultiplyAdds(self.teacher.module, self.example)
 
     @property
     def limit(self) -> Limit:

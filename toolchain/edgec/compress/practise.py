@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from edgec.compress.blocks import residual_blocks, without_blocks
 from edgec.compress.config import PractiseConfig
 from edgec.compress.job import CompressJob, methods
-from edgec.compress.price import Limit
-from edgec.compress.recoverability import recoverabilities, shares_saved
+from edgec.compress.price import Limit, within
+from edgec.compress.recoverability import finite, recoverabilities, score, shares_saved
 from edgec.compress.recovery import finished, recover
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import UnsupportedError
@@ -26,8 +26,9 @@ __all__ = ["blocks_to_drop", "compress"]
 def compress(job: CompressJob, config: PractiseConfig, *, progress: Progress) -> Classifier:
     """Drops blocks by their scores, then recovers; OE-FSMC brings OOD images to both, weighed by eq. 7.
 
-    The score is recoverability / latency reduction. For the latter stands the share of the multiply-adds that goes
-    with the block: a measured latency would make the student depend on the machine and its load.
+    The score is recoverability / latency reduction. For the latter stands the share of the budget's price that goes
+    with the block, multiply-adds or predicted latency: a measured one would make the student depend on the machine and
+    its load.
 
     Raises:
         UnsupportedError: The model has no residual blocks that can be dropped.
@@ -42,14 +43,19 @@ def compress(job: CompressJob, config: PractiseConfig, *, progress: Progress) ->
     left, savings = shares_saved(job, blocks)
     _require_enough(left, savings, job.final_limit)
     losses = recoverabilities(job, blocks, config, progress=progress)
-    scores = {name: loss / savings[name] for name, loss in losses.items()}
-    dropped = blocks_to_drop(scores, savings, keep=job.limit.amount / job.price.whole, left=left)
+    scores = {name: score(loss, savings[name]) for name, loss in losses.items()}
+
+    def choose(limit: Limit) -> list[str]:
+        _require_enough(left, savings, limit)
+        return blocks_to_drop(scores, savings, keep=limit.amount / limit.stretch / job.price.whole, left=left)
+
+    dropped = within(job.limit, choose, lambda names: without_blocks(job.cut, names))
     student = recover(without_blocks(job.cut, dropped), job, config, progress=progress)
     before = job.begun or job.base
     earlier = before.history[-1].facts["dropped_blocks"] if before else []
     facts = {
         "dropped_blocks": [*earlier, *sorted(dropped, key=list(savings).index)],
-        "scores": {name: round(score, 4) for name, score in scores.items()},
+        "scores": finite(scores),
         "steps": job.budget.steps,
     }
     return finished(student, job, Step(method="practise", facts=facts))
@@ -57,7 +63,7 @@ def compress(job: CompressJob, config: PractiseConfig, *, progress: Progress) ->
 
 def _require_enough(left: float, savings: Mapping[str, float], limit: Limit) -> None:
     least = (left - sum(savings.values())) * limit.price.whole
-    if least > limit.amount:
+    if not limit.allows(least):
         raise limit.out_of_reach("dropping every residual block that can go leaves", least)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +21,26 @@ from edgec.learn.mimic import Seen, mimic_loss
 from edgec.models.infer import placed
 from edgec.models.taps import Tap, find_tap, tapped
 
-__all__ = ["recoverabilities", "shares_saved", "without_layers"]
+__all__ = ["Judged", "finite", "judged_blocks", "recoverabilities", "score", "shares_saved"]
 
 
-def recoverabilities(
-    job: CompressJob, blocks: list[Block], config: PractiseConfig, *, progress: Progress
-) -> dict[str, float]:
-    """What is left of each block's loss when it alone is gone and only a 1x1 adaptor is trained: less is better.
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What is left of a block's loss when it alone is gone and only a 1x1 adaptor is trained: less is better.
+
+    Attributes:
+        loss: Of recovery: PRACTISE's recoverability.
+        divergence: Of the outputs, in nat, as channels are judged (`importance.divergence_costs`).
+    """
+
+    loss: float
+    divergence: float
+
+
+def judged_blocks(
+    job: CompressJob, blocks: Sequence[Block], config: PractiseConfig, *, progress: Progress
+) -> dict[str, Judged]:
+    """How well each block is made up for.
 
     The loss is that of recovery, eq. 7 over the features before global pooling, relative to their mean square. The
     paper trains an adaptor before and behind each block of the same stage and absorbs or removes them; ours is one,
@@ -41,7 +56,7 @@ def recoverabilities(
     sample = _sample(weighed(job, joint=config.joint), config, torch.Generator().manual_seed(job.seed))
     net = copy.deepcopy(job.cut).eval().requires_grad_(requires_grad=False)
     tap = find_tap(net, sample.images[:2].cpu())
-    losses: dict[str, float] = {}
+    found: dict[str, Judged] = {}
     groups = class_groups(job.trained_on, config.groups)
     groups = None if groups is None else groups.to(job.fabric.device)
 
@@ -54,9 +69,34 @@ def recoverabilities(
             original = net.get_submodule(block.name)
             adaptor = _identity_adaptor(block).to(job.fabric.device)
             net.set_submodule(block.name, adaptor)
-            losses[block.name] = _trained(adaptor, loss, config)
+            left = _trained(adaptor, loss, config)
+            found[block.name] = Judged(loss=left, divergence=_divergence(net, wanted, sample))
             net.set_submodule(block.name, original)
-    return losses
+    return found
+
+
+def recoverabilities(
+    job: CompressJob, blocks: Sequence[Block], config: PractiseConfig, *, progress: Progress
+) -> dict[str, float]:
+    """PRACTISE's measure alone (`Judged.loss`)."""
+    judged = judged_blocks(job, blocks, config, progress=progress)
+    return {name: one.loss for name, one in judged.items()}
+
+
+def score(loss: float, saved: float) -> float:
+    """What is lost for what is saved; without end where that is nothing."""
+    return loss / saved if saved > 0 else inf
+
+
+def finite(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores as facts: JSON knows no infinity."""
+    return {name: round(value, 4) for name, value in scores.items() if value < inf}
+
+
+def _divergence(net: nn.Module, wanted: Seen, sample: Weighed) -> float:
+    with torch.no_grad():
+        before, after = (logits.log_softmax(1) for logits in (wanted.logits, net(sample.images)))
+        return float(sample.shares @ (before.exp() * (before - after)).sum(1))
 
 
 def _sample(everything: Weighed, config: PractiseConfig, generator: torch.Generator) -> Weighed:
@@ -111,11 +151,11 @@ def shares_saved(job: CompressJob, blocks: Sequence[Block]) -> tuple[float, dict
     layers, price = layers_of(job.cut), job.price
     left = price.of_layers(layers)
     return left / price.whole, {
-        block.name: (left - price.of_layers(without_layers(layers, [block.name]))) / price.whole for block in blocks
+        block.name: (left - price.of_layers(_without_layers(layers, [block.name]))) / price.whole for block in blocks
     }
 
 
-def without_layers(layers: Layers, blocks: Sequence[str]) -> Layers:
+def _without_layers(layers: Layers, blocks: Sequence[str]) -> Layers:
     """The layers that are left without some blocks."""
     inside = tuple(f"{name}." for name in blocks)
     return {name: widths for name, widths in layers.items() if not name.startswith(inside)}

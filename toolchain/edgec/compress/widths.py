@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import lcm
+from math import inf, lcm
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from edgec.compress.coupling import Coupled
 from edgec.compress.price import Limit, layers_of, narrowed
 from edgec.core.target import Rules
 
-__all__ = ["even_widths", "least_cost_widths"]
+__all__ = ["even_widths", "least_cost_widths", "narrowest", "pruning_leaves"]
 
 STEPS = 32
 """A wide layer loses this share of its channels at a time."""
@@ -27,19 +27,39 @@ def even_widths(module: nn.Module, coupled: Sequence[Coupled], limit: Limit, *, 
     Raises:
         ConfigError: The limit cannot be reached by these channels.
     """
-    layers = dict(module.named_modules())
     left = _pricing(module, coupled, limit)
-    steps = {c.producer: _step(c, layers, rules) for c in coupled}
-    options = sorted({i / c.channels for c in coupled for i in range(1, c.channels + 1)})
-    plans = [{c.producer: _rounded(share, c, steps[c.producer]) for c in coupled} for share in options]
-    low, high = 0, len(options) - 1
-    if left(plans[0]) > limit.amount:
-        inside = f"pruning inside the blocks in multiples of {_told(steps.values())} channels leaves at least"
-        raise limit.out_of_reach(inside, left(plans[0]))
+    plans = _even_plans(module, coupled, rules)
+    low, high = 0, len(plans) - 1
+    if not limit.allows(left(plans[0])):
+        raise limit.out_of_reach(pruning_leaves(module, coupled, rules), left(plans[0]))
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if left(plans[middle]) <= limit.amount else (low, middle - 1)
-    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= limit.amount)
+        low, high = (middle, high) if limit.allows(left(plans[middle])) else (low, middle - 1)
+    while not limit.allows(left(plans[low])):  # latency may fall where a layer grows by a channel
+        low -= 1
+    return _filled(plans[low], plans[low + 1 :], lambda plan: limit.allows(left(plan)))
+
+
+def narrowest(module: nn.Module, coupled: Sequence[Coupled], rules: Rules) -> dict[str, int]:
+    """The fewest channels that `even_widths` can keep."""
+    return _even_plans(module, coupled, rules)[0]
+
+
+def pruning_leaves(module: nn.Module, coupled: Sequence[Coupled], rules: Rules) -> str:
+    """For people: what pruning does, and that it leaves at least."""
+    if not coupled:
+        return "a net without channels to prune leaves"
+    layers = dict(module.named_modules())
+    multiples = {_step(c, layers, rules) for c in coupled}
+    return f"pruning inside the blocks in multiples of {_told(multiples)} channels leaves at least"
+
+
+def _even_plans(module: nn.Module, coupled: Sequence[Coupled], rules: Rules) -> list[dict[str, int]]:
+    """Widths by rising share."""
+    layers = dict(module.named_modules())
+    steps = {c.producer: _step(c, layers, rules) for c in coupled}
+    options = sorted({1.0, *(i / c.channels for c in coupled for i in range(1, c.channels + 1))})
+    return [{c.producer: _rounded(share, c, steps[c.producer]) for c in coupled} for share in options]
 
 
 def _pricing(module: nn.Module, coupled: Sequence[Coupled], limit: Limit) -> Callable[[Mapping[str, int]], float]:
@@ -91,34 +111,41 @@ def least_cost_widths(
     plan |= {name: widths[-1] for name, widths in options.items()}
 
     def price(name: str, *, narrow: int, wide: int) -> float:
-        """What the channels between two widths of a layer cost, for what they save."""
+        """What the channels between two widths of a layer cost for what they save; infinite where that is nothing."""
         spent = left({**plan, name: wide}) - left({**plan, name: narrow})
-        return float(costs[name][narrow:wide].sum()) / spent
+        return float(costs[name][narrow:wide].sum()) / spent if spent > 0 else inf
+
+    def narrower(name: str) -> list[int]:
+        """The next width that saves anything: a device computes some widths as fast as wider ones."""
+        fewer = reversed(options[name][: options[name].index(plan[name])])
+        return next(([width] for width in fewer if left({**plan, name: width}) < left(plan)), [])
 
     layers = {c.producer: {*c.outputs, *c.inputs} for c in coupled}
     prices: dict[str, float] = {}
     stale = list(options)
-    while left(plan) > limit.amount:
+    while not limit.allows(left(plan)):
         for name in stale:
             prices.pop(name, None)
-            for width in _next(options[name], plan[name], wider=False):
+            for width in narrower(name):
                 prices[name] = price(name, narrow=width, wide=plan[name])
+        if not prices:
+            return {c.producer: min(even[c.producer], c.channels) for c in coupled}
         cheapest = min(prices, key=prices.__getitem__)
-        (plan[cheapest],) = _next(options[cheapest], plan[cheapest], wider=False)
+        (plan[cheapest],) = narrower(cheapest)
         stale = [name for name in options if layers[name] & layers[cheapest]]
     while True:
-        back = {name: width for name in options for width in _next(options[name], plan[name], wider=True)}
-        fitting = {name: width for name, width in back.items() if left({**plan, name: width}) <= limit.amount}
+        back = {name: width for name in options for width in _wider(options[name], plan[name])}
+        fitting = {name: width for name, width in back.items() if limit.allows(left({**plan, name: width}))}
         if not fitting:
             return plan
         dearest = max(fitting, key=lambda name: price(name, narrow=plan[name], wide=fitting[name]))
         plan[dearest] = fitting[dearest]
 
 
-def _next(options: list[int], width: int, *, wider: bool) -> list[int]:
+def _wider(options: list[int], width: int) -> list[int]:
     """The next width among rising options; none at their end."""
-    at = options.index(width) + (1 if wider else -1)
-    return options[at : at + 1] if at >= 0 else []
+    at = options.index(width) + 1
+    return options[at : at + 1]
 
 
 def _step(coupled: Coupled, layers: Mapping[str, nn.Module], rules: Rules) -> int:
