@@ -136,10 +136,8 @@ class CompressConfig(Budget):
     @model_validator(mode="after")
     def _is_cut_once(self) -> Self:
         if self.is_of_latency and self.oefsmc.stages > 1:
-            raise ValueError(
-                f"oefsmc.stages = {self.oefsmc.stages} with {self.asked[0]}: a budget of latency is met in one cut; "
-                "expected oefsmc.stages = 1"
-            )
+            stages = f"oefsmc.stages = {self.oefsmc.stages} with {self.asked[0]}"
+            raise ValueError(f"{stages}: a budget of latency is met in one cut; expected 1")
         return self
 
 
