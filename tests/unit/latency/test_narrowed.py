@@ -44,7 +44,7 @@ def net() -> nn.Module:
     return nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)).eval()
 
 
-@pytest.fixture(scope="module", params=["jetson", "raspberry-pi-5", "x86-avx2"])
+@pytest.fixture(scope="module", params=["jetson", "raspberry-pi-5"])
 def price(request: pytest.FixtureRequest) -> LatencyPrice:
     teacher = Classifier(module=net(), input=SPEC, labels=tuple("0123456789"))
     return LatencyPrice(teacher, load_target(request.param), raw=False)
