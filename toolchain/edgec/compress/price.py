@@ -132,7 +132,7 @@ def within(limit: Limit, plan: Callable[[Limit], PlanT], cut: Callable[[PlanT], 
     Raises:
         ConfigError: From `plan`, where the limit is out of reach; or it was missed in every round.
     """
-    aim = limit
+    aim, cost = limit, limit.price.whole
     for _ in range(ROUNDS):
         made = plan(aim)
         cost = limit.price.of_net(cut(made))

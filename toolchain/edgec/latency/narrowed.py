@@ -77,7 +77,7 @@ class NarrowedLatency:
     def _scaled_work(self, at: int, outputs: float, inputs: float) -> Work:
         work, layer = self._works[at], self._carriers[at]
         scaled = _scaled(work, outputs, inputs)
-        if not work.kind.is_depthwise or layer not in self._layers:
+        if not work.kind.is_depthwise or layer is None or layer not in self._layers:
             return scaled
         return replace(scaled, kind=kind_of_groups(round(self._layers[layer][0] * outputs), 1))
 
