@@ -22,6 +22,7 @@ import torchvision
 from edgec.bench.latency import measure_in_turns
 from edgec.bench.payoff import compare_turns
 from edgec.compress.coupling import coupled_channels
+from edgec.compress.price import kept_flops
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths
 from edgec.core.classifier import Classifier
@@ -100,7 +101,7 @@ def _pruned(net: str, keep: float, target: Target, folder: Path, rules: Mapping[
     coupled = coupled_channels(module, find_tap(module, IMAGE).head, IMAGE)
     found = {}
     for multiple, rule in rules.items():
-        widths = even_widths(module, coupled, IMAGE, keep_flops=keep, rules=rule)
+        widths = even_widths(module, coupled, kept_flops(module, IMAGE, keep), rules=rule)
         student = prune(module, {name: torch.arange(width) for name, width in widths.items()}, IMAGE).eval()
         path = folder / f"{net}-{multiple}.onnx"
         export_onnx(Classifier(module=student, input=INPUT, labels=LABELS), path, opset=target.runtime.opset)

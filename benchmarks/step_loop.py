@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from edgec.compress.coupling import coupled_channels
+from edgec.compress.price import kept_flops
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths
 from edgec.core.progress import Silent
@@ -51,7 +52,7 @@ def _compare(name: str, fabric: Fabric, *, steps: int, turns: int) -> list[Row]:
     images = torch.randn(512, 3, 32, 32)
     head = find_tap(teacher, images[:2]).head
     coupled = coupled_channels(teacher, head, images[:1])
-    widths = even_widths(teacher, coupled, images[:1], keep_flops=0.5, rules=Rules())
+    widths = even_widths(teacher, coupled, kept_flops(teacher, images[:1], 0.5), rules=Rules())
     student = prune(teacher, {layer: torch.arange(width) for layer, width in widths.items()}, images[:1])
     loops = {
         "bare": lambda: _bare(student, teacher, images[:BATCH], fabric, steps=steps),

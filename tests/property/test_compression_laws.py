@@ -16,8 +16,9 @@ from edgec.compress.config import FinetuneConfig
 from edgec.compress.coupling import Coupled, coupled_channels
 from edgec.compress.finetune import Labelled, disagreement, finetune
 from edgec.compress.flops import layer_flops, total_flops
+from edgec.compress.price import MultiplyAdds, kept_flops, layers_of, narrowed
 from edgec.compress.prune import prune
-from edgec.compress.widths import _flops_left, even_widths
+from edgec.compress.widths import even_widths
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.core.target import Rules
@@ -58,6 +59,10 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def multiply_adds(widths: dict[str, int]) -> float:
+    return MultiplyAdds(net(), IMAGE).of_layers(narrowed(layers_of(net()), coupled(), widths))
+
+
 def pruned(kept: dict[str, set[int]]) -> nn.Module:
     return prune(net(), {name: torch.tensor(sorted(stay)) for name, stay in kept.items()}, IMAGE)
 
@@ -69,7 +74,7 @@ def test_parameters_and_multiply_adds_never_grow_and_are_as_predicted(kept: dict
     assert parameters(small) <= parameters(net())
     flops = layer_flops(net(), IMAGE)
     widths = {name: len(stay) for name, stay in kept.items()}
-    left = _flops_left(flops, dict(net().named_modules()), coupled(), widths)
+    left = multiply_adds(widths)
     np.testing.assert_allclose(left, total_flops(small, IMAGE), rtol=1e-9)
     assert left <= sum(flops.values()) * (1 + 1e-9)
 
@@ -87,15 +92,16 @@ def test_a_pruned_net_comes_back_from_its_weights(kept: dict[str, set[int]], see
 @given(st.floats(0.01, 1), st.integers(1, 12))
 def test_the_budget_is_kept_or_what_can_be_kept_is_told(keep_flops: float, multiple: int) -> None:
     total = total_flops(net(), IMAGE)
-    layers, flops = dict(net().named_modules()), layer_flops(net(), IMAGE)
     try:
-        widths = even_widths(net(), coupled(), IMAGE, keep_flops=keep_flops, rules=Rules(channel_multiple=multiple))
+        widths = even_widths(
+            net(), coupled(), kept_flops(net(), IMAGE, keep_flops), rules=Rules(channel_multiple=multiple)
+        )
     except ConfigError as error:
         least = float(str(error.hint).split()[3])
         assert keep_flops < least <= 1
-        even_widths(net(), coupled(), IMAGE, keep_flops=least, rules=Rules(channel_multiple=multiple))
+        even_widths(net(), coupled(), kept_flops(net(), IMAGE, least), rules=Rules(channel_multiple=multiple))
         return
-    assert _flops_left(flops, layers, coupled(), widths) <= keep_flops * total * (1 + 1e-12)
+    assert multiply_adds(widths) <= keep_flops * total * (1 + 1e-12)
     for group in coupled():
         width = widths[group.producer]
         assert width == group.channels or (width % multiple == 0 and 0 < width < group.channels)
@@ -104,13 +110,9 @@ def test_the_budget_is_kept_or_what_can_be_kept_is_told(keep_flops: float, multi
 @settings(deadline=None)
 @given(st.floats(0.6, 1), st.floats(0.6, 1), st.integers(1, 4))
 def test_a_larger_budget_never_keeps_less(one: float, other: float, multiple: int) -> None:
-    layers, flops = dict(net().named_modules()), layer_flops(net(), IMAGE)
     less, more = (
-        _flops_left(
-            flops,
-            layers,
-            coupled(),
-            even_widths(net(), coupled(), IMAGE, keep_flops=share, rules=Rules(channel_multiple=multiple)),
+        multiply_adds(
+            even_widths(net(), coupled(), kept_flops(net(), IMAGE, share), rules=Rules(channel_multiple=multiple))
         )
         for share in sorted((one, other))
     )

@@ -16,6 +16,7 @@ from edgec.compress.config import MirConfig
 from edgec.core.declaration import bind, field_names
 from edgec.core.errors import ConfigError
 from edgec.evaluate.gate_settings import Gates
+from edgec.learn.config import BUDGETS
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import BuildConfig, read_config
@@ -73,8 +74,14 @@ def test_every_setting_is_mentioned() -> None:
     assert asked - mentioned == set()
 
 
-def test_every_example_is_a_setting_that_binds() -> None:
-    config = bind(everything_on(), BuildConfig, where="everything on")
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_example_is_a_setting_that_binds(budget: str) -> None:
+    """Of budgets one at a time."""
+    table = everything_on()
+    for other in set(BUDGETS) - {budget}:
+        del table["compress"][other]
+    config = bind(table, BuildConfig, where="everything on")
+    assert config.compress.asked[0] == budget
     assert config.model.name == "torchvision:mobilenet_v2"
     assert config.gates != Gates()
 

@@ -14,6 +14,7 @@ from edgec.compress.flops import total_flops
 from edgec.compress.job import CompressJob
 from edgec.compress.methods import methods
 from edgec.compress.oefsmc import compress
+from edgec.compress.price import kept_flops
 from edgec.compress.widths import even_widths
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import ConfigError
@@ -97,7 +98,7 @@ def test_no_cut_starves_a_layer(small: CompressJob, ood: Images) -> None:
     example = to_tensor(small.few.decoded()[:1], small.teacher.input)
     net = small.teacher.module
     coupled = coupled_channels(net, find_tap(net, example).head, example)
-    even = even_widths(net, coupled, example, keep_flops=0.25, rules=small.rules)
+    even = even_widths(net, coupled, kept_flops(net, example, 0.25), rules=small.rules)
     student = compress(small, ood, methods["mir"], MirConfig(), OefsmcConfig(ood="always", stages=2), progress=Silent())
     widths = student.history[0].facts["kept_channels"]
     assert all(widths[name] >= width // 8 * 4 for name, width in even.items())

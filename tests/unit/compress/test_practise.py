@@ -22,7 +22,8 @@ from edgec.compress.config import PractiseConfig
 from edgec.compress.flops import total_flops
 from edgec.compress.job import Auxiliary, CompressJob
 from edgec.compress.methods import methods
-from edgec.compress.practise import blocks_to_drop, recoverabilities
+from edgec.compress.practise import blocks_to_drop
+from edgec.compress.recoverability import recoverabilities
 from edgec.core.classifier import Classifier
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.progress import Silent
@@ -270,14 +271,14 @@ SAVINGS = {"a": 0.3, "b": 0.2, "c": 0.1, "d": 0.05}
 
 def test_the_lowest_scores_go_until_the_budget_is_met() -> None:
     scores = {"a": 4.0, "b": 1.0, "c": 3.0, "d": 2.0}
-    assert blocks_to_drop(scores, SAVINGS, keep_flops=0.8) == ["b"]
-    assert blocks_to_drop(scores, SAVINGS, keep_flops=0.75) == ["b", "d"]
-    assert blocks_to_drop(scores, SAVINGS, keep_flops=1) == []
+    assert blocks_to_drop(scores, SAVINGS, keep=0.8) == ["b"]
+    assert blocks_to_drop(scores, SAVINGS, keep=0.75) == ["b", "d"]
+    assert blocks_to_drop(scores, SAVINGS, keep=1) == []
 
 
 def test_a_block_that_need_not_have_gone_comes_back() -> None:
     scores = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 4.0}
-    assert blocks_to_drop(scores, SAVINGS, keep_flops=0.5) == ["b", "a"]  # with them c is not needed
+    assert blocks_to_drop(scores, SAVINGS, keep=0.5) == ["b", "a"]  # with them c is not needed
 
 
 @given(
@@ -287,7 +288,7 @@ def test_a_block_that_need_not_have_gone_comes_back() -> None:
 def test_what_goes_is_enough_and_no_block_of_it_too_much(blocks: list[tuple[float, float]], spare: float) -> None:
     scores, savings = ({str(i): block[k] for i, block in enumerate(blocks)} for k in (0, 1))
     keep_flops = 1 - sum(savings.values()) * (1 - spare)
-    dropped = blocks_to_drop(scores, savings, keep_flops=keep_flops)
+    dropped = blocks_to_drop(scores, savings, keep=keep_flops)
     left = 1 - sum(savings[name] for name in dropped)
     tiny = 1e-9  # shares are sums in another order
     assert left <= keep_flops + tiny

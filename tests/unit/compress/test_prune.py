@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from edgec.compress.coupling import Coupled, coupled_channels
 from edgec.compress.flops import layer_flops, total_flops
+from edgec.compress.price import MultiplyAdds, kept_flops, layers_of, narrowed
 from edgec.compress.prune import prune
-from edgec.compress.widths import _flops_left, even_widths
+from edgec.compress.widths import even_widths
 from edgec.core.classifier import Classifier
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.target import Rules
@@ -68,9 +69,11 @@ def net(request: pytest.FixtureRequest) -> Net:
 @pytest.mark.parametrize(("multiple", "keep_flops"), [(1, 0.55), (8, 0.7)])
 def test_the_predicted_multiply_adds_are_those_after_pruning(net: Net, multiple: int, keep_flops: float) -> None:
     module, example, coupled = net.module, net.example, net.coupled
-    widths = even_widths(module, coupled, example, keep_flops=keep_flops, rules=Rules(channel_multiple=multiple))
+    widths = even_widths(
+        module, coupled, kept_flops(module, example, keep_flops), rules=Rules(channel_multiple=multiple)
+    )
     flops = layer_flops(module, example)
-    predicted = _flops_left(flops, dict(module.named_modules()), coupled, widths)
+    predicted = MultiplyAdds(module, example).of_layers(narrowed(layers_of(module), coupled, widths))
     pruned = prune(module, {name: torch.arange(width, device="cpu") for name, width in widths.items()}, example)
     # Sums of exact integers scaled by shares in double precision.
     assert predicted == pytest.approx(total_flops(pruned, example), rel=1e-9)
@@ -91,7 +94,9 @@ def test_what_judges_a_channel_has_just_these_channels(net: Net) -> None:
 
 def test_keeping_all_multiply_adds_keeps_every_channel(net: Net) -> None:
     for multiple in (1, 8, 12, 100):
-        widths = even_widths(net.module, net.coupled, net.example, keep_flops=1, rules=Rules(channel_multiple=multiple))
+        widths = even_widths(
+            net.module, net.coupled, kept_flops(net.module, net.example, 1), rules=Rules(channel_multiple=multiple)
+        )
         assert widths == {group.producer: group.channels for group in net.coupled}
 
 
@@ -155,7 +160,7 @@ def test_the_order_of_the_channels_asked_for_does_not_matter(teacher: Classifier
 def test_the_module_given_is_left_as_it_was(teacher: Classifier, snapshot: Callable) -> None:
     before = snapshot(teacher.module)
     coupled = coupled_channels(teacher.module, "head", IMAGE)
-    even_widths(teacher.module, coupled, IMAGE, keep_flops=0.5, rules=Rules())
+    even_widths(teacher.module, coupled, kept_flops(teacher.module, IMAGE, 0.5), rules=Rules())
     prune(teacher.module, {group.producer: torch.arange(2) for group in coupled}, IMAGE)
     assert snapshot(teacher.module) == before
 
@@ -195,7 +200,7 @@ def test_the_largest_share_that_fits_is_taken_and_the_rest_fills_the_budget(keep
     ).eval()
     coupled = coupled_channels(net, "7", IMAGE)
     fits = slowly_kept(net, coupled, keep_flops=keep_flops, multiple=multiple)
-    widths = even_widths(net, coupled, IMAGE, keep_flops=keep_flops, rules=Rules(channel_multiple=multiple))
+    widths = even_widths(net, coupled, kept_flops(net, IMAGE, keep_flops), rules=Rules(channel_multiple=multiple))
     assert all(widths[name] >= width for name, width in fits[-1].items())
     pruned = prune(net, {name: torch.arange(width) for name, width in widths.items()}, IMAGE)
     assert total_flops(pruned, IMAGE) <= keep_flops * total_flops(net, IMAGE)
@@ -204,7 +209,7 @@ def test_the_largest_share_that_fits_is_taken_and_the_rest_fills_the_budget(keep
 def test_a_share_that_cannot_be_reached_says_what_can_and_its_hint_works(teacher: Classifier) -> None:
     coupled = coupled_channels(teacher.module, "head", IMAGE)
     with pytest.raises(ConfigError) as caught:
-        even_widths(teacher.module, coupled, IMAGE, keep_flops=0.05, rules=Rules(channel_multiple=8))
+        even_widths(teacher.module, coupled, kept_flops(teacher.module, IMAGE, 0.05), rules=Rules(channel_multiple=8))
     # 8 of 32, 8 of 32 and 8 of 64 channels: 4608 + 36864 + 9216 + 73728 + 640 of 1,493,632.
     assert str(caught.value) == (
         "keep_flops = 0.05: pruning inside the blocks in multiples of 8 channels leaves at least 0.08 of the "
@@ -212,7 +217,9 @@ def test_a_share_that_cannot_be_reached_says_what_can_and_its_hint_works(teacher
     )
     hint = re.fullmatch(r"set compress\.keep_flops to (0\.\d\d) or more", str(caught.value.hint))
     assert hint
-    widths = even_widths(teacher.module, coupled, IMAGE, keep_flops=float(hint[1]), rules=Rules(channel_multiple=8))
+    widths = even_widths(
+        teacher.module, coupled, kept_flops(teacher.module, IMAGE, float(hint[1])), rules=Rules(channel_multiple=8)
+    )
     assert set(widths.values()) == {8}
 
 

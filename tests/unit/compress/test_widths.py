@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from edgec.compress.coupling import Coupled, coupled_channels
 from edgec.compress.flops import total_flops
 from edgec.compress.importance import divergence_costs
+from edgec.compress.price import kept_flops
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths, least_cost_widths
 from edgec.core.errors import ConfigError
@@ -69,9 +70,9 @@ def test_the_next_to_go_is_always_the_cheapest_per_multiply_add() -> None:
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
     coupled = coupled_channels(net, "7", IMAGE)
     costs = drawn_costs(coupled, 0)
-    given = {"keep_flops": 0.6, "rules": Rules()}
-    even = even_widths(net, coupled, IMAGE, **given)
-    widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
+    limit, rules = kept_flops(net, IMAGE, 0.6), Rules()
+    even = even_widths(net, coupled, limit, rules=rules)
+    widths = least_cost_widths(net, coupled, costs, limit, even=even, rules=rules)
     assert widths == slowly(net, costs, even, keep_flops=0.6)
     assert widths != even
 
@@ -81,9 +82,9 @@ def test_the_next_to_go_is_always_the_cheapest_per_multiply_add() -> None:
 def test_widths_fit_are_multiples_and_no_layer_falls_below_half_of_its_even_width(
     net: nn.Module, coupled: list[Coupled], multiple: int, keep_flops: float
 ) -> None:
-    given = {"keep_flops": keep_flops, "rules": Rules(channel_multiple=multiple)}
-    even = even_widths(net, coupled, IMAGE, **given)
-    widths = least_cost_widths(net, coupled, drawn_costs(coupled, multiple), IMAGE, even=even, **given)
+    limit, rules = kept_flops(net, IMAGE, keep_flops), Rules(channel_multiple=multiple)
+    even = even_widths(net, coupled, limit, rules=rules)
+    widths = least_cost_widths(net, coupled, drawn_costs(coupled, multiple), limit, even=even, rules=rules)
     assert kept_share(net, widths) <= keep_flops
     for c in coupled:
         width = widths[c.producer]
@@ -93,9 +94,9 @@ def test_widths_fit_are_multiples_and_no_layer_falls_below_half_of_its_even_widt
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_layer_could_have_more_channels_within_the_budget(net: nn.Module, coupled: list[Coupled], seed: int) -> None:
-    given = {"keep_flops": 0.5, "rules": Rules(channel_multiple=8)}
-    even = even_widths(net, coupled, IMAGE, **given)
-    widths = least_cost_widths(net, coupled, drawn_costs(coupled, seed), IMAGE, even=even, **given)
+    limit, rules = kept_flops(net, IMAGE, 0.5), Rules(channel_multiple=8)
+    even = even_widths(net, coupled, limit, rules=rules)
+    widths = least_cost_widths(net, coupled, drawn_costs(coupled, seed), limit, even=even, rules=rules)
     for c in coupled:
         if widths[c.producer] < c.channels:
             assert kept_share(net, {**widths, c.producer: widths[c.producer] + 8}) > 0.5
@@ -105,9 +106,9 @@ def test_layers_whose_channels_cost_nothing_go_first(net: nn.Module, coupled: li
     costs = drawn_costs(coupled, 0)
     free = [name for name in costs if name.startswith("layer1")]
     costs |= {name: torch.zeros_like(costs[name]) for name in free}
-    given = {"keep_flops": 0.85, "rules": Rules()}
-    even = even_widths(net, coupled, IMAGE, **given)
-    widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
+    limit, rules = kept_flops(net, IMAGE, 0.85), Rules()
+    even = even_widths(net, coupled, limit, rules=rules)
+    widths = least_cost_widths(net, coupled, costs, limit, even=even, rules=rules)
     assert all(widths[c.producer] < c.channels for c in coupled if c.producer in free)
     assert all(widths[c.producer] == c.channels for c in coupled if c.producer not in free)
 
@@ -115,9 +116,9 @@ def test_layers_whose_channels_cost_nothing_go_first(net: nn.Module, coupled: li
 def test_layers_without_a_cost_keep_their_even_width(net: nn.Module, coupled: list[Coupled]) -> None:
     costs = drawn_costs(coupled, 0)
     del costs["layer2.1.conv1"]
-    given = {"keep_flops": 0.5, "rules": Rules()}
-    even = even_widths(net, coupled, IMAGE, **given)
-    widths = least_cost_widths(net, coupled, costs, IMAGE, even=even, **given)
+    limit, rules = kept_flops(net, IMAGE, 0.5), Rules()
+    even = even_widths(net, coupled, limit, rules=rules)
+    widths = least_cost_widths(net, coupled, costs, limit, even=even, rules=rules)
     assert widths["layer2.1.conv1"] == even["layer2.1.conv1"]
     assert kept_share(net, widths) <= 0.5
 
@@ -180,23 +181,23 @@ def test_channels_that_a_depthwise_convolution_filters_have_a_multiple_of_their_
     ).eval()
     channels = coupled_channels(inverted, "10", IMAGE)
     rules = Rules(channel_multiple=4, depthwise_multiple=16)
-    even = even_widths(inverted, channels, IMAGE, keep_flops=0.6, rules=rules)
+    even = even_widths(inverted, channels, kept_flops(inverted, IMAGE, 0.6), rules=rules)
     costs = drawn_costs(channels, 0)
     for widths in (
         even,
-        least_cost_widths(inverted, channels, costs, IMAGE, even=even, keep_flops=0.6, rules=rules),
+        least_cost_widths(inverted, channels, costs, kept_flops(inverted, IMAGE, 0.6), even=even, rules=rules),
     ):
         assert set(widths) == {"0", "2", "3"}
         assert widths["3"] % 16 == 0
         assert all(width % 4 == 0 for width in widths.values())
         assert kept_share(inverted, widths) <= 0.6
     with pytest.raises(ConfigError, match="in multiples of 4 or 16 channels"):
-        even_widths(inverted, channels, IMAGE, keep_flops=0.01, rules=rules)
+        even_widths(inverted, channels, kept_flops(inverted, IMAGE, 0.01), rules=rules)
 
 
 @pytest.mark.parametrize("keep_flops", [0.3, 0.5, 0.7])
 def test_even_widths_use_the_budget_to_half_a_percent(
     net: nn.Module, coupled: list[Coupled], keep_flops: float
 ) -> None:
-    widths = even_widths(net, coupled, IMAGE, keep_flops=keep_flops, rules=Rules())
+    widths = even_widths(net, coupled, kept_flops(net, IMAGE, keep_flops), rules=Rules())
     assert keep_flops - 0.005 <= kept_share(net, widths) <= keep_flops

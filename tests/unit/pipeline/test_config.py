@@ -137,6 +137,35 @@ class TestFiles:
         assert "line 2" in str(error)
 
 
+class TestBudget:
+    """One of three settings says how much may stay."""
+
+    def test_half_of_the_multiply_adds_where_none_is_given(self, write: Any) -> None:
+        assert read_config(write(OWN)).compress.asked == ("keep_flops", 0.5)
+
+    @pytest.mark.parametrize(("name", "value"), [("keep_latency", 0.7), ("max_latency_ms", 2.5)])
+    def test_another_one_takes_the_place_of_the_default(self, write: Any, name: str, value: float) -> None:
+        config = read_config(write(OWN + f"[compress]\n{name} = {value}\n"))
+        assert (config.compress.asked, config.compress.keep_flops) == ((name, value), None)
+        again = BuildConfig.model_validate(config.model_dump())
+        assert again == config
+
+    def test_one_of_the_demonstration_gives_way_to_ones_own(self) -> None:
+        assert read_config(None, [("compress.max_latency_ms", 1.0)]).compress.asked == ("max_latency_ms", 1.0)
+
+    def test_an_override_takes_the_place_of_the_files(self, write: Any) -> None:
+        own = write(OWN + "[compress]\nkeep_flops = 0.3\n")
+        assert read_config(own, [("compress.keep_latency", 0.6)]).compress.asked == ("keep_latency", 0.6)
+
+    def test_two_are_refused(self, write: Any) -> None:
+        error = refused(write(OWN + "[compress]\nkeep_flops = 0.3\nmax_latency_ms = 2\n"))
+        assert "keep_flops and max_latency_ms are 2 budgets: give one of them" in str(error)
+
+    def test_latency_is_met_in_one_cut(self, write: Any) -> None:
+        error = refused(write(OWN + "[compress]\nkeep_latency = 0.3\noefsmc = { stages = 2 }\n"))
+        assert "oefsmc.stages = 2 with keep_latency: a budget of latency is met in one cut" in str(error)
+
+
 class TestFaults:
     @pytest.mark.parametrize(
         ("text", "message", "hint"),

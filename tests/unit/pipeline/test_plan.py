@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.core.errors import ConfigError, DataError
+from edgec.core.errors import ConfigError, DataError, UnsupportedError
 from edgec.core.target import Scheme
 from edgec.pipeline import plan as planning
 from edgec.pipeline.accelerator import Accelerator
@@ -65,6 +65,9 @@ class TestSettings:
             ("model.input.mean", [0.4], ALL),
             ("compress.steps", 3, after("baseline")),
             ("compress.keep_flops", 0.9, after("baseline")),
+            ("compress.drop_blocks", 1, after("baseline")),
+            ("compress.keep_latency", 0.5, after("baseline")),
+            ("compress.max_latency_ms", 0.5, after("baseline")),
             ("compress.mir.mix", "across", after("baseline")),
             ("compress.oefsmc.finetune.steps", 3, after("few")),
             ("compress.variant", "plain", after("compress")),
@@ -105,6 +108,24 @@ class TestSettings:
         faster = profile.read_text(encoding="utf-8").replace("bandwidth_gb_per_s = 68", "bandwidth_gb_per_s = 69")
         (tmp_path / "faster.toml").write_text(faster, encoding="utf-8")
         assert changed(plan(), plan(("target", str(tmp_path / "faster.toml")))) == ["evaluate", "package"]
+
+    def test_figures_of_the_target_matter_to_a_budget_of_latency(self, tmp_path: Path) -> None:
+        profile = Path(planning.__file__).parents[3] / "targets" / "jetson-orin-nano-8gb.toml"
+        faster = profile.read_text(encoding="utf-8").replace("bandwidth_gb_per_s = 68", "bandwidth_gb_per_s = 69")
+        (tmp_path / "faster.toml").write_text(faster, encoding="utf-8")
+        budget = ("compress.keep_latency", 0.5)
+        assert changed(plan(budget), plan(budget, ("target", str(tmp_path / "faster.toml")))) == after("baseline")
+
+    def test_a_budget_of_latency_needs_a_target_with_figures(self) -> None:
+        with pytest.raises(UnsupportedError) as caught:
+            plan(("compress.keep_latency", 0.5), ("target", "host"))
+        assert str(caught.value) == (
+            "keep_latency: target 'host' has no compute figures, so its latency cannot be predicted"
+        )
+        assert caught.value.hint == (
+            "set compress.keep_flops instead, or write a profile with a [compute] table: edgec targets fit"
+        )
+        assert plan(("compress.keep_latency", 0.5), ("target", "host"), ("compress.method", "none"))
 
     def test_the_accelerator_matters_to_training(self) -> None:
         assert changed(plan(), plan(accelerator=Accelerator.CUDA)) == after("teacher")

@@ -42,7 +42,7 @@ def compress(job: CompressJob, config: CdConfig, *, progress: Progress) -> Class
     importance. Where it recovers jointly, its distillation takes the place of fine-tuning.
     """
     cut = channels_to_keep(job)
-    takers = _takers(job.cut, cut, to_tensor(job.few.decoded()[:1], job.teacher.input))
+    takers = _takers(job.cut, cut, job.example)
     student = _cross_distilled(job, cut, takers, config, progress=progress)
     recovery = job.auxiliary.recovery if job.auxiliary else None
     if recovery is not None:

@@ -42,7 +42,8 @@ def in_stages(job: CompressJob, run: Callable[[CompressJob], Classifier], stages
 def _budgets(whole: Budget, stages: int) -> list[Budget]:
     """One a stage; their steps sum up to the whole's."""
     ends = [whole.steps * stage // stages for stage in range(stages + 1)]
+    _, share = whole.asked
     return [
-        whole.model_copy(update={"keep_flops": whole.keep_flops ** (stage / stages), "steps": end - start})
+        whole.model_copy(update={"keep_flops": share ** (stage / stages), "steps": end - start})
         for stage, (start, end) in enumerate(pairwise(ends), start=1)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,16 +11,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from edgec.compress.coupling import Coupled, coupled_channels
-from edgec.compress.flops import total_flops
 from edgec.compress.importance import class_taylor, divergence_costs, importance
 from edgec.compress.job import CompressJob, weighed
+from edgec.compress.price import layers_of
 from edgec.compress.prune import prune
 from edgec.compress.widths import even_widths, least_cost_widths
 from edgec.models.attention import Attention
 from edgec.models.infer import placed, to_tensor
 from edgec.models.taps import find_tap
 
-__all__ = ["Cut", "channels_to_keep", "slim"]
+__all__ = ["Cut", "by_cost", "channels_to_keep", "costs_in_order", "prunable", "ranked", "slim"]
 
 MOST_IMAGES = 128
 MOST_PIXELS = 2**19
@@ -48,7 +48,7 @@ class Cut:
 def slim(job: CompressJob) -> tuple[nn.Module, Cut]:
     """A pruned copy of what is cut, not recovered yet, and which channels stay."""
     cut = channels_to_keep(job)
-    return prune(job.cut, cut.kept, _example(job)), cut
+    return prune(job.cut, cut.kept, job.example), cut
 
 
 def channels_to_keep(job: CompressJob) -> Cut:
@@ -56,38 +56,53 @@ def channels_to_keep(job: CompressJob) -> Cut:
 
     Channels are ranked by the L1 norm of their filters (Li et al. 2017), or by class-aware Taylor terms (OE-FSMC
     eq. 5) where the auxiliary set brings class weights. Every layer keeps the same share of them, or, where the
-    auxiliary set asks for it, what costs the outputs least for the multiply-adds saved, class by class.
+    auxiliary set asks for it, what costs the outputs least for what is saved, class by class.
     """
-    net, example = job.cut, _example(job)
-    even, coupled = _even_widths(job, example)
-    scores = _l1_norms(net, coupled) | _class_aware(job, coupled)
-    order = {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
-    if job.auxiliary is not None and job.auxiliary.widths == "by-cost":
-        costs = {name: cost[order[name]] for name, cost in _costs(job, coupled).items()}
-        given = {"keep_flops": job.budget.keep_flops, "rules": job.rules}
-        whole = total_flops(job.teacher.module, example)
-        widths = least_cost_widths(net, coupled, costs, example, even=even, whole=whole, **given)
+    even, coupled = _even_widths(job)
+    order = ranked(job, coupled)
+    if job.widths is not None:
+        widths = job.widths
+    elif by_cost(job):
+        costs = costs_in_order(job, coupled, order)
+        widths = least_cost_widths(job.cut, coupled, costs, job.limit, even=even, rules=job.rules)
     else:
         widths = {c.producer: min(even[c.producer], c.channels) for c in coupled}
     kept = {name: channels[: widths[name]].sort().values for name, channels in order.items()}
     return Cut(coupled=tuple(coupled), kept=kept)
 
 
+def by_cost(job: CompressJob) -> bool:
+    """Whether layers are traded against each other, or keep the same share of their channels."""
+    return job.auxiliary is not None and job.auxiliary.widths == "by-cost"
+
+
+def ranked(job: CompressJob, coupled: Sequence[Coupled]) -> dict[str, Int[Tensor, "channel"]]:
+    """By producer the indices of its channels, from those that go last to those that go first."""
+    scores = _l1_norms(job.cut, coupled) | _class_aware(job, coupled)
+    return {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
+
+
+def prunable(job: CompressJob) -> list[Coupled]:
+    """The channels of the net that is cut at first."""
+    coupled = _coupled(job.teacher.module, job.example)
+    return [c for c in coupled if job.base is None or c.producer in layers_of(job.base.module)]
+
+
 def _coupled(net: nn.Module, example: Tensor) -> list[Coupled]:
     return coupled_channels(net, find_tap(net, example).head, example)
 
 
-def _even_widths(job: CompressJob, example: Tensor) -> tuple[dict[str, int], list[Coupled]]:
-    """Those of the teacher, cut at once: a stage must not starve a layer that one before has narrowed. And of what.
+def _even_widths(job: CompressJob) -> tuple[Mapping[str, int], list[Coupled]]:
+    """Those of the whole net, cut at once: a stage must not starve a layer that one before has narrowed. And of what.
 
     A convolution of which one group is left is no producer of its own: the teacher's was not.
     """
-    coupled = _coupled(job.teacher.module, example)
-    even = partial(even_widths, job.teacher.module, coupled, example, rules=job.rules)
+    coupled = prunable(job)
+    even = partial(even_widths, job.whole.module, coupled, rules=job.rules)
     if job.goal is not None:  # out of reach, it is said before the work
-        even(keep_flops=job.goal)
-    left = coupled if job.begun is None else _coupled(job.cut, example)
-    widths = even(keep_flops=job.budget.keep_flops)
+        even(job.final_limit)
+    left = coupled if job.begun is None else _coupled(job.cut, job.example)
+    widths = even(job.limit) if job.widths is None else job.widths
     return widths, [part for part in left if part.producer in widths]
 
 
@@ -97,11 +112,7 @@ def _order(scores: Float[Tensor, "channel"], *, unit: int) -> Int[Tensor, "chann
     return (units[:, None] * unit + torch.arange(unit, device=units.device)).flatten()
 
 
-def _example(job: CompressJob) -> Tensor:
-    return to_tensor(job.few.decoded()[:1], job.teacher.input)
-
-
-def _l1_norms(module: nn.Module, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+def _l1_norms(module: nn.Module, coupled: Sequence[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
     """Of filters; of heads, channel by channel, of what makes queries, keys and values."""
     norms: dict[str, Tensor] = {}
     for c in coupled:
@@ -112,7 +123,7 @@ def _l1_norms(module: nn.Module, coupled: list[Coupled]) -> dict[str, Float[Tens
     return norms
 
 
-def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+def _class_aware(job: CompressJob, coupled: Sequence[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
     """Eq. 5 over the few samples and the auxiliary set with its assigned labels; nothing without class weights.
 
     Nor anything for heads, whose outputs no layer gives.
@@ -128,13 +139,15 @@ def _class_aware(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Te
     return {name: importance(terms[judge], auxiliary.class_weights).cpu() for name, judge in judges.items()}
 
 
-def _costs(job: CompressJob, coupled: list[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+def costs_in_order(
+    job: CompressJob, coupled: Sequence[Coupled], order: Mapping[str, Int[Tensor, "channel"]]
+) -> dict[str, Float[Tensor, "channel"]]:
     """What dropping a channel costs the outputs, over few samples and pool, each as a whole weighing the same."""
     seen, judges = weighed(job, joint=0.5), _judges(coupled)
     generator = torch.Generator(job.fabric.device).manual_seed(job.seed)
     with placed(job.cut, job.fabric.device) as net:
         costs = divergence_costs(net, list(judges.values()), _batches(seen.images, seen.shares), generator=generator)
-    return {name: costs[judge].cpu() for name, judge in judges.items()}
+    return {name: costs[judge].cpu()[order[name]] for name, judge in judges.items()}
 
 
 def _batches(images: Tensor, values: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -143,5 +156,5 @@ def _batches(images: Tensor, values: Tensor) -> list[tuple[Tensor, Tensor]]:
     return list(zip(images.split(size), values.split(size), strict=True))
 
 
-def _judges(coupled: list[Coupled]) -> dict[str, str]:
+def _judges(coupled: Sequence[Coupled]) -> dict[str, str]:
     return {c.producer: c.judge for c in coupled if c.judge is not None}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from edgec.compress.config import Widths
+from edgec.compress.price import Limit, MultiplyAdds, Price, limit_of
 from edgec.core.classifier import Classifier
 from edgec.core.registry import Registry
 from edgec.core.samples import Images, Samples
@@ -57,6 +59,7 @@ class CompressJob:
 
     Attributes:
         teacher: What is compressed, and what the student learns from.
+        base: The teacher without the blocks that went first; None where none did.
         begun: What a stage before left of the teacher; None in the first.
         goal: Share of the multiply-adds that the last stage is to leave, where this is one before it.
         few: The few labelled samples.
@@ -64,18 +67,23 @@ class CompressJob:
         unlabelled: Images of the classes without labels, for recovery; None where there are none.
         auxiliary: What OE-FSMC adds; None for the plain method.
         budget: Size to reach, steps, augmentation.
+        latency: Latency on the target as a price; None where multiply-adds are what counts.
+        widths: How many channels each producer keeps, where that is settled already.
         rules: How many channels of a layer may stay.
         seed: Seeds every draw.
         fabric: Device and precision.
     """
 
     teacher: Classifier
+    base: Classifier | None = None
     begun: Classifier | None = None
     goal: float | None = None
     few: Samples
     trained_on: Int[np.ndarray, "class"] | None = None
     unlabelled: Images | None = None
     budget: Budget
+    latency: Price | None = None
+    widths: Mapping[str, int] | None = None
     auxiliary: Auxiliary | None = None
     rules: Rules = field(default_factory=Rules)
     seed: int = 0
@@ -83,8 +91,35 @@ class CompressJob:
 
     @property
     def cut(self) -> nn.Module:
-        """What is cut: the teacher, or what a stage before left of it."""
-        return (self.begun or self.teacher).module
+        """What is cut: the teacher, or what is left of it without some blocks or after a stage before."""
+        return (self.begun or self.whole).module
+
+    @property
+    def whole(self) -> Classifier:
+        """What is cut at first: the teacher, or what is left of it without the blocks that went before."""
+        return self.base or self.teacher
+
+    @cached_property
+    def example(self) -> Float[Tensor, "1 channel height width"]:
+        """An input."""
+        return to_tensor(self.few.decoded()[:1], self.teacher.input)
+
+    @cached_property
+    def price(self) -> Price:
+        """What the budget counts."""
+        return self.latency or MultiplyAdds(self.teacher.module, self.example)
+
+    @property
+    def limit(self) -> Limit:
+        """What may stay."""
+        return limit_of(self.budget, self.price)
+
+    @property
+    def final_limit(self) -> Limit:
+        """What may stay after the last stage."""
+        if self.goal is None:
+            return self.limit
+        return limit_of(self.budget.model_copy(update={"keep_flops": self.goal}), self.price)
 
     @property
     def near(self) -> Images:

@@ -19,6 +19,7 @@ from edgec.compress.chain import in_stages
 from edgec.compress.config import OefsmcConfig
 from edgec.compress.domain import domain_gap
 from edgec.compress.finetune import Labelled, finetune
+from edgec.compress.fit import fitted
 from edgec.compress.importance import class_weights
 from edgec.compress.job import Auxiliary, CompressJob
 from edgec.compress.restyle import restyled
@@ -68,6 +69,7 @@ def compress(
     stages = 1 if _is_plain(config) else config.stages
 
     def run(given: CompressJob) -> Classifier:
+        given = fitted(given, method.name, progress=progress)
         return in_stages(given, lambda part: method.function(part, method_config, progress=progress), stages)
 
     if ood is None or config.ood == "never":

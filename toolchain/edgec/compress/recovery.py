@@ -52,7 +52,9 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
 
 
 def finished(student: nn.Module, job: CompressJob, step: Step) -> Classifier:
-    """The compressed classifier, with the share of the multiply-adds that stayed beside the step's own facts."""
-    example = to_tensor(job.few.decoded()[:1], job.teacher.input)
-    share = total_flops(student, example) / total_flops(job.teacher.module, example)
-    return job.teacher.after(student, Step(method=step.method, facts={"kept_flops": round(share, 4), **step.facts}))
+    """The compressed classifier, with what stayed of the teacher beside the step's own facts."""
+    share = total_flops(student, job.example) / total_flops(job.teacher.module, job.example)
+    kept = {"kept_flops": round(share, 4)}
+    if job.latency is not None:
+        kept |= {"latency_ms": job.latency.of_net(student), "teacher_latency_ms": job.latency.whole}
+    return job.whole.after(student, Step(method=step.method, facts={**kept, **step.facts}))

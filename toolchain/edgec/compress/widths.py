@@ -1,56 +1,71 @@
-"""How many channels each layer keeps for a share of the multiply-adds: the same share of them, or by their cost."""
+"""How many channels each layer keeps within a budget: the same share of them, or by their cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from math import lcm
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf, lcm
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgec.compress.coupling import Coupled
-from edgec.compress.flops import layer_flops
-from edgec.core.errors import ConfigError
+from edgec.compress.price import Limit, layers_of, narrowed
 from edgec.core.target import Rules
-from edgec.models.attention import Attention, inner_width
 
-__all__ = ["even_widths", "least_cost_widths"]
+__all__ = ["even_widths", "least_cost_widths", "narrowest", "pruning_leaves"]
 
 STEPS = 32
 """A wide layer loses this share of its channels at a time."""
 
 
-def even_widths(
-    module: nn.Module, coupled: list[Coupled], example: Tensor, *, keep_flops: float, rules: Rules
-) -> dict[str, int]:
-    """How many channels each producer keeps: the same share everywhere, the largest that fits `keep_flops`.
+def even_widths(module: nn.Module, coupled: Sequence[Coupled], limit: Limit, *, rules: Rules) -> dict[str, int]:
+    """How many channels each producer keeps: the same share everywhere, the largest that keeps within the limit.
 
     What the budget has left goes to layers in their order, a step each, so that methods with other widths are compared
-    at the same multiply-adds.
+    at the same price.
 
     Raises:
-        ConfigError: The share cannot be reached by these channels.
+        ConfigError: The limit cannot be reached by these channels.
     """
-    flops = layer_flops(module, example)
-    total = sum(flops.values())
-    layers = dict(module.named_modules())
-    left = partial(_flops_left, flops, layers, coupled)
-    steps = {c.producer: _step(c, layers, rules) for c in coupled}
-    options = sorted({i / c.channels for c in coupled for i in range(1, c.channels + 1)})
-    plans = [{c.producer: _rounded(share, c, steps[c.producer]) for c in coupled} for share in options]
-    low, high = 0, len(options) - 1
-    if left(plans[0]) > keep_flops * total:
-        least = left(plans[0]) / total
-        raise ConfigError(
-            f"keep_flops = {keep_flops}: pruning inside the blocks in multiples of {_told(steps.values())} channels "
-            f"leaves at least {least:.2f} of the multiply-adds",
-            hint=f"set compress.keep_flops to {least + 0.005:.2f} or more",
-        )
+    left = _pricing(module, coupled, limit)
+    plans = _even_plans(module, coupled, rules)
+    low, high = 0, len(plans) - 1
+    if not limit.allows(left(plans[0])):
+        raise limit.out_of_reach(pruning_leaves(module, coupled, rules), left(plans[0]))
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if left(plans[middle]) <= keep_flops * total else (low, middle - 1)
-    return _filled(plans[low], plans[low + 1 :], lambda plan: left(plan) <= keep_flops * total)
+        low, high = (middle, high) if limit.allows(left(plans[middle])) else (low, middle - 1)
+    while not limit.allows(left(plans[low])):  # latency may fall where a layer grows by a channel
+        low -= 1
+    return _filled(plans[low], plans[low + 1 :], lambda plan: limit.allows(left(plan)))
+
+
+def narrowest(module: nn.Module, coupled: Sequence[Coupled], rules: Rules) -> dict[str, int]:
+    """The fewest channels that `even_widths` can keep."""
+    return _even_plans(module, coupled, rules)[0]
+
+
+def pruning_leaves(module: nn.Module, coupled: Sequence[Coupled], rules: Rules) -> str:
+    """For people: what pruning does, and that it leaves at least."""
+    if not coupled:
+        return "a net without channels to prune leaves"
+    layers = dict(module.named_modules())
+    multiples = {_step(c, layers, rules) for c in coupled}
+    return f"pruning inside the blocks in multiples of {_told(multiples)} channels leaves at least"
+
+
+def _even_plans(module: nn.Module, coupled: Sequence[Coupled], rules: Rules) -> list[dict[str, int]]:
+    """Widths by rising share."""
+    layers = dict(module.named_modules())
+    steps = {c.producer: _step(c, layers, rules) for c in coupled}
+    options = sorted({1.0, *(i / c.channels for c in coupled for i in range(1, c.channels + 1))})
+    return [{c.producer: _rounded(share, c, steps[c.producer]) for c in coupled} for share in options]
+
+
+def _pricing(module: nn.Module, coupled: Sequence[Coupled], limit: Limit) -> Callable[[Mapping[str, int]], float]:
+    """What a net costs when each producer keeps so many channels."""
+    layers = layers_of(module)
+    return lambda kept: limit.price.of_layers(narrowed(layers, coupled, kept))
 
 
 def _filled(
@@ -66,35 +81,29 @@ def _filled(
 
 def least_cost_widths(
     module: nn.Module,
-    coupled: list[Coupled],
+    coupled: Sequence[Coupled],
     costs: Mapping[str, Float[Tensor, "channel"]],
-    example: Tensor,
+    limit: Limit,
     *,
     even: Mapping[str, int],
-    keep_flops: float,
     rules: Rules,
-    whole: int | None = None,
 ) -> dict[str, int]:
-    """How many channels each producer keeps where the next to go is always the one that costs least per multiply-add.
+    """How many channels each producer keeps where the next to go is always the one that costs least for what it saves.
 
     Costs of many channels are not the sum of their costs, so no layer keeps less than half of its even width; layers
-    without costs keep that. The last step may go far below the budget: what is left of it is given back, first where a
-    multiply-add spares most.
+    without costs keep that. The last step may go far below the budget: what is left of it is given back, first where
+    what it takes spares most.
 
     Args:
         module: What is cut.
         coupled: Its channels.
         costs: Of each producer's channels, from those that go last to those that go first.
-        example: An input.
-        even: What `even_widths` gives for the same multiply-adds; of the teacher, where a part of it is cut.
-        keep_flops: Share of the multiply-adds that may stay.
+        limit: What may stay.
+        even: What `even_widths` gives for the same limit; of the teacher, where a part of it is cut.
         rules: Widths are multiples of what they say where the layer is wide enough.
-        whole: The multiply-adds that this is a share of; those of the module where it is not given.
     """
-    flops = layer_flops(module, example)
     modules = dict(module.named_modules())
-    left = partial(_flops_left, flops, modules, coupled)
-    limit = keep_flops * (whole or sum(flops.values()))
+    left = _pricing(module, coupled, limit)
     options = {
         c.producer: _options(c, even[c.producer], _step(c, modules, rules)) for c in coupled if c.producer in costs
     }
@@ -102,34 +111,41 @@ def least_cost_widths(
     plan |= {name: widths[-1] for name, widths in options.items()}
 
     def price(name: str, *, narrow: int, wide: int) -> float:
-        """What the channels between two widths of a layer cost, per multiply-add."""
+        """What the channels between two widths of a layer cost for what they save; infinite where that is nothing."""
         spent = left({**plan, name: wide}) - left({**plan, name: narrow})
-        return float(costs[name][narrow:wide].sum()) / spent
+        return float(costs[name][narrow:wide].sum()) / spent if spent > 0 else inf
+
+    def narrower(name: str) -> list[int]:
+        """The next width that saves anything: a device computes some widths as fast as wider ones."""
+        fewer = reversed(options[name][: options[name].index(plan[name])])
+        return next(([width] for width in fewer if left({**plan, name: width}) < left(plan)), [])
 
     layers = {c.producer: {*c.outputs, *c.inputs} for c in coupled}
     prices: dict[str, float] = {}
     stale = list(options)
-    while left(plan) > limit:
+    while not limit.allows(left(plan)):
         for name in stale:
             prices.pop(name, None)
-            for width in _next(options[name], plan[name], wider=False):
+            for width in narrower(name):
                 prices[name] = price(name, narrow=width, wide=plan[name])
+        if not prices:
+            return {c.producer: min(even[c.producer], c.channels) for c in coupled}
         cheapest = min(prices, key=prices.__getitem__)
-        (plan[cheapest],) = _next(options[cheapest], plan[cheapest], wider=False)
+        (plan[cheapest],) = narrower(cheapest)
         stale = [name for name in options if layers[name] & layers[cheapest]]
     while True:
-        back = {name: width for name in options for width in _next(options[name], plan[name], wider=True)}
-        fitting = {name: width for name, width in back.items() if left({**plan, name: width}) <= limit}
+        back = {name: width for name in options for width in _wider(options[name], plan[name])}
+        fitting = {name: width for name, width in back.items() if limit.allows(left({**plan, name: width}))}
         if not fitting:
             return plan
         dearest = max(fitting, key=lambda name: price(name, narrow=plan[name], wide=fitting[name]))
         plan[dearest] = fitting[dearest]
 
 
-def _next(options: list[int], width: int, *, wider: bool) -> list[int]:
+def _wider(options: list[int], width: int) -> list[int]:
     """The next width among rising options; none at their end."""
-    at = options.index(width) + (1 if wider else -1)
-    return options[at : at + 1] if at >= 0 else []
+    at = options.index(width) + 1
+    return options[at : at + 1]
 
 
 def _step(coupled: Coupled, layers: Mapping[str, nn.Module], rules: Rules) -> int:
@@ -159,30 +175,3 @@ def _rounded(share: float, coupled: Coupled, step: int) -> int:
     if share == 1:
         return coupled.channels
     return min(coupled.channels, max(step, round(share * coupled.channels / step) * step))
-
-
-def _flops_left(
-    flops: Mapping[str, int], layers: Mapping[str, nn.Module], coupled: list[Coupled], kept: Mapping[str, int]
-) -> float:
-    """Multiply-adds after pruning; exact, since a layer's are proportional to its inputs times its outputs."""
-    outs: dict[str, float] = {}
-    ins: dict[str, float] = {}
-    for group in coupled:
-        gone = 1 - kept[group.producer] / group.channels
-        for name, count in group.outputs.items():
-            outs[name] = outs.get(name, 0) + gone * count
-        for name, count in group.inputs.items():
-            ins[name] = ins.get(name, 0) + gone * count
-    left = 0.0
-    for name, count in flops.items():
-        width_out, width_in = _widths(layers[name])
-        left += count * (1 - outs.get(name, 0) / width_out) * (1 - ins.get(name, 0) / width_in)
-    return left
-
-
-def _widths(layer: nn.Module) -> tuple[int, int]:
-    """Output and input channels; attention's inner width counts as output."""
-    if isinstance(layer, Attention):
-        return inner_width(layer), inner_width(layer)
-    outs, ins = layer.get_parameter("weight").shape[:2]
-    return outs, ins

@@ -25,6 +25,7 @@ __all__ = [
     "OperatorCost",
     "Precision",
     "Prediction",
+    "compute_of",
     "cost_of",
     "moved_bytes",
     "moving_ms",
@@ -150,12 +151,7 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
         UnsupportedError: The profile has no compute figures, or the graph's work cannot be counted.
         DataError: Not an ONNX file.
     """
-    compute = target.compute
-    if compute is None:
-        raise UnsupportedError(
-            f"target '{target.name}' has no compute figures, so its latency cannot be predicted",
-            hint="measure on the device, or write a profile with a [compute] table",
-        )
+    compute = compute_of(target)
     half = target.quantization.computes_in_half
     workload = read_workload(model, batch=batch, engine=target.runtime.engine)
     costs = net_costs(workload, compute, half=half)
@@ -170,6 +166,20 @@ def predict_latency(model: Path, target: Target, *, batch: int = 1) -> Predictio
         operators=tuple(sorted(costs, key=lambda cost: -cost.latency_ms)),
         where=target.title,
     )
+
+
+def compute_of(target: Target) -> Compute:
+    """What latencies on a target are predicted from.
+
+    Raises:
+        UnsupportedError: The profile has no compute figures.
+    """
+    if target.compute is None:
+        raise UnsupportedError(
+            f"target '{target.name}' has no compute figures, so its latency cannot be predicted",
+            hint="measure on the device, or write a profile with a [compute] table",
+        )
+    return target.compute
 
 
 def net_costs(workload: Sequence[Work], compute: Compute, *, half: bool) -> list[OperatorCost]:

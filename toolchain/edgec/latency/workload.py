@@ -17,7 +17,7 @@ from edgec.graph.view import BYTE, HALF, SINGLE, VIEWS, WEIGHTED, Graph, attribu
 from edgec.latency.folding import fold_shapes_
 from edgec.latency.fusion import ACTIVATIONS, OnnxruntimeFusion, TensorrtFusion
 
-__all__ = ["LANES", "OperatorClass", "Traffic", "Work", "read_workload"]
+__all__ = ["LANES", "OperatorClass", "Traffic", "Work", "kind_of_groups", "read_workload"]
 
 _FOLDED = VIEWS | ACTIVATIONS | {"BatchNormalization", "Cast"}
 
@@ -70,6 +70,13 @@ class Traffic:
     def __add__(self, other: Traffic) -> Traffic:
         return Traffic(byte=self.byte + other.byte, half=self.half + other.half, single=self.single + other.single)
 
+    def __sub__(self, other: Traffic) -> Traffic:
+        return Traffic(byte=self.byte - other.byte, half=self.half - other.half, single=self.single - other.single)
+
+    def __mul__(self, share: float) -> Traffic:
+        """To whole elements."""
+        return Traffic(byte=round(self.byte * share), half=round(self.half * share), single=round(self.single * share))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -88,6 +95,7 @@ class Work:
         effort: Arithmetic operations of an elementwise operator.
         traffic: What it reads and writes.
         weights: The part of it that does not depend on the image.
+        taken: The part of it that is read and does.
         quantized: Whether it multiplies 8-bit numbers: both factors come out of a DequantizeLinear.
         half: Whether the graph gives it 16-bit floating point.
         fused: Whether it costs no launch of its own.
@@ -103,6 +111,7 @@ class Work:
     effort: int = 0
     traffic: Traffic
     weights: Traffic = field(default_factory=Traffic)
+    taken: Traffic = field(default_factory=Traffic)
     quantized: bool
     half: bool
     fused: bool
@@ -220,8 +229,10 @@ class _Operators:
     def _work_of(self, node: onnx.NodeProto) -> Work:
         read = [name for name in node.input if name]
         joined = self.fusion.joined(node)
-        reads = sum((self._read(name) for name in read if name != joined), Traffic())
-        product = self._product(node)
+        constants = self.graph.constants
+        taken = sum((self._read(name) for name in read if name != joined and name not in constants), Traffic())
+        weights = sum((self._read(name) for name in read if name in constants), Traffic())
+        reads, product = taken + weights, self._product(node)
         return Work(
             name=node.name or node.output[0],
             op_type=node.op_type,
@@ -229,7 +240,8 @@ class _Operators:
             **product,
             effort=0 if product else self._effort(node),
             traffic=reads if joined else reads + self._written(node.output[0]),
-            weights=sum((self._read(name) for name in read if name in self.graph.constants), Traffic()),
+            weights=weights,
+            taken=taken,
             quantized=node.op_type in WEIGHTED and all(self._is_dequantized(name) for name in read[:2]),
             half=self.graph.element_type(node.output[0]) in HALF,
             fused=joined is not None,
@@ -243,7 +255,7 @@ class _Operators:
         channels, *kernel = self.graph.shape(node.input[1])[1:]
         groups = attribute(node, "group", 1)
         if groups > 1:
-            return _kind_of_groups(groups, channels)
+            return kind_of_groups(groups, channels)
         if math.prod(kernel) == 1:
             return OperatorClass.POINTWISE
         if channels <= _IMAGE_CHANNELS:
@@ -318,7 +330,7 @@ class _Operators:
         )
 
 
-def _kind_of_groups(groups: int, channels: int) -> OperatorClass:
+def kind_of_groups(groups: int, channels: int) -> OperatorClass:
     """The class of a convolution in so many groups of so many channels."""
     if channels == 1:
         return OperatorClass.RAGGED if groups % LANES else OperatorClass.DEPTHWISE

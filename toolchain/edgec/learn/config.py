@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, model_validator
 from typing_extensions import Self
 
 from edgec.core.frozen import Frozen
 
-__all__ = ["Budget", "DistillConfig", "Error", "LogitLoss", "MimicConfig", "Mix", "OodShare", "Schedule"]
+__all__ = ["BUDGETS", "Budget", "DistillConfig", "Error", "LogitLoss", "MimicConfig", "Mix", "OodShare", "Schedule"]
 
 Schedule = Literal["one-cycle", "steps"]
 Error = Literal["relative", "squared"]
@@ -19,19 +19,52 @@ LogitLoss = Literal["kd", "dkd", "dist", "ltkd"]
 
 
 class Budget(Frozen):
-    """What every method is given alike, the plain one and ours.
+    """What every method is given alike, the plain one and ours. One of the first three says what may stay.
 
     Attributes:
-        keep_flops: Share of the multiply-adds that may stay.
+        keep_flops: Share of the multiply-adds that may stay: half of them where nothing else says what may.
+        keep_latency: Share of the teacher's latency that may stay, as predicted on the target for one image.
+        max_latency_ms: Latency that may stay, predicted alike.
+        drop_blocks: How many residual blocks go whole before channels do: those whose loss is the easiest to make up
+            for, beside what they save. Where it is not given, none for multiply-adds; for latency, as many as cost the
+            outputs least.
         steps: Optimiser steps of the recovery.
         shift: Training images are shifted at random by up to this share of their size.
         flip: Training images are mirrored at random.
     """
 
-    keep_flops: float = Field(default=0.5, gt=0, le=1)
+    keep_flops: float | None = Field(default=None, gt=0, le=1)
+    keep_latency: float | None = Field(default=None, gt=0, le=1)
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    drop_blocks: int | None = Field(default=None, ge=0)
     steps: int = Field(default=1000, ge=1)
     shift: float = Field(default=0.125, ge=0, le=0.5)
     flip: bool = True
+
+    @property
+    def asked(self) -> tuple[str, float]:
+        """What says how much may stay, and its value."""
+        return next((name, value) for name in BUDGETS if (value := getattr(self, name)) is not None)
+
+    @property
+    def is_of_latency(self) -> bool:
+        """Whether latency is what counts."""
+        return self.keep_flops is None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_one(cls, values: Any) -> Any:
+        """One budget: half of the multiply-adds where none is given."""
+        if not isinstance(values, dict):
+            return values
+        given = [name for name in BUDGETS if values.get(name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are {len(given)} budgets: give one of them")
+        return values if given else {**values, "keep_flops": 0.5}
+
+
+BUDGETS = ("keep_flops", "keep_latency", "max_latency_ms")
+"""Settings of which one says how much may stay."""
 
 
 class MimicConfig(Frozen):

@@ -22,6 +22,7 @@ from edgec.evaluate.gate_settings import Gates
 from edgec.learn.config import Budget
 from edgec.models.config import ZOOS, ModelConfig, is_onnx_file
 from edgec.models.presets import is_weights_enum
+from edgec.pipeline.budget import beside_budget, settle_budget_
 from edgec.pipeline.embedded import EMBEDDED
 from edgec.quantize.config import QuantizeConfig
 
@@ -131,6 +132,13 @@ class CompressConfig(Budget):
                 values = {**values, "options": values[method]}
                 del values[method]
         return values
+
+    @model_validator(mode="after")
+    def _is_cut_once(self) -> Self:
+        if self.is_of_latency and self.oefsmc.stages > 1:
+            stages = f"oefsmc.stages = {self.oefsmc.stages} with {self.asked[0]}"
+            raise ValueError(f"{stages}: a budget of latency is met in one cut; expected 1")
+        return self
 
 
 class CalibrateConfig(Frozen):
@@ -267,10 +275,11 @@ def read_config(
     table = _read(source) if isinstance(source, Path) else _as_table(source or {})
     for name, value in overrides:
         _set(table, name, value)
+    settle_budget_(table.get("compress"), [name for name, _ in overrides])
     if isinstance(compress := table.get("compress"), dict):
         table["compress"] = {name: value for name, value in compress.items() if name not in unused_methods}
     if not _names(table, "model", "name") and not _names(table, "data", "train"):
-        table = _merged(EMBEDDED, table)
+        table = _merged(beside_budget(EMBEDDED, table.get("compress")), table)
     where = f"config '{source}'" if isinstance(source, Path) else "config"
     return bind(table, BuildConfig, where=where)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgec.calibrate import Recipe, load_recipe
 from edgec.core.digest import digest_tree, digest_value
-from edgec.core.errors import ConfigError, DataError
+from edgec.core.errors import ConfigError, DataError, UnsupportedError
 from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.models.config import ZOOS, ModelConfig, Opsets
@@ -122,6 +122,12 @@ def plan_build(config: BuildConfig, *, accelerator: Accelerator, module: nn.Modu
         )
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
+    if config.compress.is_of_latency and config.compress.method != "none" and target.compute is None:
+        raise UnsupportedError(
+            f"{config.compress.asked[0]}: target '{target.name}' has no compute figures, so its latency cannot be "
+            "predicted",
+            hint="set compress.keep_flops instead, or write a profile with a [compute] table: edgec targets fit",
+        )
     held = None if module is None else hold(module, config.model.input)
     digests = _digests(config.model, config.data, held)
     given = _given_scheme(config)

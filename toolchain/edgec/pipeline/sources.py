@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgec.core.registry import Registered
     from edgec.core.target import EngineName
     from edgec.models.onnx.load import OnnxModel
+    from edgec.pipeline.latency_price import LatencyPrice
     from edgec.runtime import Session
 
 __all__ = ["Sources"]
@@ -144,6 +145,15 @@ class Sources:
         compress = self.plan.config.compress
         method = methods[compress.method]
         return method, bind(compress.options, method.config, where=f"[compress.{compress.method}]")
+
+    @cached_property
+    def latency(self) -> LatencyPrice | None:
+        """What nets take on the target, where compression has a budget of latency."""
+        from edgec.pipeline.latency_price import LatencyPrice
+
+        if not self.plan.config.compress.is_of_latency:
+            return None
+        return LatencyPrice(self.classifier, self.plan.target, raw=self.plan.config.export.preprocess_in_graph)
 
     def student(self, folder: Path) -> Classifier:
         """The compressed classifier that a stage left in a folder."""
@@ -268,6 +278,7 @@ _NEEDS = {
     "classifier": ("model.name", "model.arguments", "model.checkpoint", "model.output"),
     "onnx": ("model.name",),
     "method": ("config.compress.method", "config.compress.options"),
+    "latency": ("config.compress.keep_latency", "config.compress.max_latency_ms"),
     **{name: (f"data.{name}",) for name in ("train", "test", "calibration", "unlabelled", "ood")},
 }
 """What a key must cover before a stage may use each resource."""

@@ -15,13 +15,14 @@ from edgec.core.digest import digest_bytes
 from edgec.core.errors import ContractError
 from edgec.core.frozen import Frozen
 from edgec.learn.config import Budget
+from edgec.pipeline.latency_price import LATENCY_READS
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey
 
-__all__ = ["Facts", "OodUse", "compressed", "few_key", "key", "plain_key", "run"]
+__all__ = ["Facts", "LatencyUse", "OodUse", "compressed", "few_key", "key", "plain_key", "run"]
 
 READS = (
     *MODEL_SETTINGS,
@@ -45,16 +46,32 @@ class OodUse(Frozen):
     used: bool = True
 
 
+class LatencyUse(Frozen):
+    """What became of a budget of latency; in milliseconds, as predicted on the target for one image.
+
+    Attributes:
+        teacher_ms: The teacher's.
+        most_ms: What may stay of it.
+        student_ms: The student's.
+    """
+
+    teacher_ms: float
+    most_ms: float
+    student_ms: float
+
+
 class Facts(Frozen):
     """What was done to the teacher.
 
     Attributes:
         steps: What each step of compression found, by its method.
         ood: What became of the out-of-distribution images.
+        latency: What became of a budget of latency, where that was given.
     """
 
     steps: Mapping[str, dict[str, JsonValue]]
     ood: OodUse
+    latency: LatencyUse | None = None
 
 
 def key(plan: Plan) -> StageKey | None:
@@ -76,8 +93,9 @@ def few_key(plan: Plan) -> StageKey | None:
 
 def _key(plan: Plan, stage: str, variant: Variant) -> StageKey:
     recipe = () if variant == "plain" else ("config.compress.oefsmc",)
+    priced = LATENCY_READS if plan.config.compress.is_of_latency else ()
     opens = ("model", "prior") if _asks_for_groups(plan, variant) else ("model",)
-    found = plan.key(stage, (*READS, *recipe), opens=opens, after=(data.key(plan),))
+    found = plan.key(stage, (*READS, *recipe, *priced), opens=opens, after=(data.key(plan),))
     return replace(found, settings={**found.settings, "variant": variant})
 
 
@@ -107,12 +125,35 @@ def run(sources: Sources, folder: Path, *, images: Prepared, variant: Variant, f
     teacher = sources.classifier
     alone = None if few is None else sources.student(few)
     student = compressed(sources, images, variant=variant, alone=alone)
+    latency = _latency_use(sources, student)
     save_student(student, folder)
     if not np.array_equal(logits_of(student, images.few), logits_of(load_student(teacher, folder), images.few)):
         name = sources.plan.config.compress.method
         raise ContractError(f"compression method '{name}' made a model that cannot be stored and read back")
     steps = {step.method: dict(step.facts) for step in student.history[len(teacher.history) :]}
-    return Facts(steps=steps, ood=_ood_use(steps.get("oefsmc", {})))
+    return Facts(steps=steps, ood=_ood_use(steps.get("oefsmc", {})), latency=latency)
+
+
+def _latency_use(sources: Sources, student: Classifier) -> LatencyUse | None:
+    """Says what the student takes, by its own graph; nothing where that is not what counts.
+
+    Raises:
+        ContractError: More than may stay.
+    """
+    from edgec.compress.price import limit_of
+
+    price = sources.latency
+    if price is None:
+        return None
+    method, limit = sources.plan.config.compress.method, limit_of(_budget(sources.plan), price)
+    found = LatencyUse(teacher_ms=price.whole, most_ms=limit.amount, student_ms=price.of_net(student.module))
+    if found.student_ms > limit.amount * (1 + 1e-9):
+        raise ContractError(
+            f"compression method '{method}' left {price.told(found.student_ms)}; {limit.setting} = {limit.value:g} "
+            f"allows {limit.amount:.3g} ms"
+        )
+    sources.progress.note(f"latency: {price.told(found.student_ms)}; the teacher takes {price.whole:.3g} ms")
+    return found
 
 
 def _ood_use(found: Mapping[str, JsonValue]) -> OodUse:
@@ -121,7 +162,13 @@ def _ood_use(found: Mapping[str, JsonValue]) -> OodUse:
     return OodUse.model_validate({field: found[name] for field, name in told.items() if name in found})
 
 
-def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: Classifier | None = None) -> Classifier:
+def compressed(
+    sources: Sources,
+    images: Prepared,
+    *,
+    variant: Variant,
+    alone: Classifier | None = None,
+) -> Classifier:
     """Prunes and recovers.
 
     Args:
@@ -134,6 +181,7 @@ def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: C
         ContractError: The method changed the teacher, or returned a model of another shape.
     """
     from edgec.compress import oefsmc
+    from edgec.compress.fit import fitted
     from edgec.compress.job import CompressJob
     from edgec.learn.prior import training_counts
 
@@ -144,13 +192,15 @@ def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: C
         few=images.few,
         trained_on=training_counts(plan.model.trained_on, images.few) if _asks_for_groups(plan, variant) else None,
         unlabelled=images.unlabelled,
-        budget=Budget(**{name: getattr(plan.config.compress, name) for name in Budget.model_fields}),
+        budget=_budget(plan),
+        latency=sources.latency,
         rules=plan.target.rules,
         seed=plan.config.seed,
         fabric=sources.fabric,
     )
     before = _fingerprint(teacher)
     if variant == "plain":
+        job = fitted(job, method.name, progress=sources.progress)
         student = method.function(job, options, progress=sources.progress)
     else:
         ood = images.ood if variant == "ours" else None
@@ -161,6 +211,10 @@ def compressed(sources: Sources, images: Prepared, *, variant: Variant, alone: C
     if (student.input, student.labels) != (teacher.input, teacher.labels):
         raise ContractError(f"compression method '{method.name}' changed the input or the labels")
     return student
+
+
+def _budget(plan: Plan) -> Budget:
+    return Budget(**{name: getattr(plan.config.compress, name) for name in Budget.model_fields})
 
 
 def _fingerprint(classifier: Classifier) -> str:

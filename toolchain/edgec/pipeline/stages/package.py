@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import BaseModel, JsonValue
 from edgec.core.digest import digest_file, digest_value
 from edgec.core.facts import DataFacts
 from edgec.core.frozen import Frozen
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Kind, Machine, Measurement, Stage
 from edgec.core.target import Target, without_edgec
 from edgec.core.versions import tool_versions
 from edgec.evaluate.broken import BROKEN, encode_broken, find_broken
@@ -200,6 +200,7 @@ def _report(sources: Sources, made: Made) -> Report:
             *images.notes,
             *_notes(sources, made),
             *_restyled_or_left_out(made),
+            *_within_latency(made, measured.measurements),
             *measured.notes,
             *_not_proven(made),
             *([loss_text(measured.loss)] if measured.loss else []),
@@ -258,6 +259,31 @@ def _restyled_or_left_out(made: Made) -> list[str]:
         return []
     gap = f"from {ood.gap:.2f} to {ood.gap_restyled:.2f} nat (compress.oefsmc.style)"
     return [f"recovery gave the OOD images the few samples' colours, spectrum and levels: the gap to them fell {gap}"]
+
+
+def _within_latency(made: Made, measurements: Iterable[Measurement]) -> list[str]:
+    """What became of a budget of latency, of the student and of the file that ships."""
+    if made.compress is None or made.compress.facts.latency is None:
+        return []
+    found = made.compress.facts.latency
+    shipped = next(
+        (
+            row.value
+            for row in measurements
+            if row.stage is Stage.ARTIFACT
+            and row.name == "latency_ms_p50"
+            and row.machine is Machine.TARGET
+            and row.kind is Kind.PREDICTED
+        ),
+        None,
+    )
+    text = (
+        f"latency budget: {found.most_ms:.3g} ms of the teacher's {found.teacher_ms:.3g} ms may stay, as predicted for "
+        f"one image; the pruned net takes {found.student_ms:.3g} ms"
+    )
+    if shipped is not None and shipped > found.most_ms * (1 + 1e-6):
+        text += f", and the file that ships {shipped:.3g} ms: layers that stay in floating point were not foreseen"
+    return [text]
 
 
 def _not_proven(made: Made) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgec.core.plain import in_markdown
+from edgec.learn.config import Budget
 from edgec.pipeline.config import DataConfig
 from edgec.study.few_sample.findings import Findings, Measured
 from edgec.study.few_sample.table import Gain, Row, gains, rows
@@ -39,9 +40,15 @@ def _setting(findings: Findings) -> str:
     return (
         f"{in_markdown(network_name(plan.model.name))}, {len(findings.labels)} classes, "
         f"{findings.teacher.images:,} test images. "
-        f"Every method is to keep {100 * budget.keep_flops:g} % of the multiply-adds, and has {budget.steps:,} steps "
+        f"Every method is to keep {_budget(budget)}, and has {budget.steps:,} steps "
         "to recover. Accuracies in percent, mean ± deviation over seeds."
     )
+
+
+def _budget(budget: Budget) -> str:
+    setting, value = budget.asked
+    kinds = {"keep_flops": "% of the multiply-adds", "keep_latency": "% of the latency", "max_latency_ms": "ms"}
+    return f"{value if setting == 'max_latency_ms' else 100 * value:g} {kinds[setting]}"
 
 
 _COLUMNS = {
@@ -123,7 +130,7 @@ def _paper_notes(findings: Findings, table: Sequence[Row]) -> Iterator[str]:
     yield (
         f"published (arXiv 2502.05832, table {tables}): {figures[0].setting}, each method at the pruning rate of its "
         "own paper, five runs, accuracy of the teacher and source of the OOD images not given. "
-        f"Here: {network}, {100 * config.compress.keep_flops:g} % of the multiply-adds, "
+        f"Here: {network}, {_budget(config.compress)}, "
         f"{len(seeds)} seed{'s' * (len(seeds) > 1)}, OOD images from {_ood(config.data)}. "
         "So gains may be compared, levels may not"
     )
