@@ -46,8 +46,9 @@ OUTER = {
     "pipeline": STAGES - {"serve", "deploy"},
     "track": {"core", "evaluate", "package", "pipeline"},
     "study": {"core", "compress", "data", "evaluate", "learn", "models", "pipeline", "quantize"},
+    "tune": {"bench", "core", "latency", "pipeline", "render"},
     "api": {"core", "evaluate", "package", "pipeline", "render", "runtime"},
-    "cli": {*STAGES, "pipeline", "track", "study"},
+    "cli": {*STAGES, "pipeline", "track", "study", "tune"},
     "__init__": {"api", "core"},
     "__main__": {"cli"},
 }

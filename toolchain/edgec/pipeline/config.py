@@ -191,9 +191,11 @@ class ReportConfig(Frozen):
         images: Whether the report shows small pictures of test images that broke, and the bundle's golden images are
             test images; false where test images must not travel: golden images are drawn then. The names of files
             stay in the report.
+        chosen_from: Candidates that this build was chosen from, which `edgec tune` sets; the report says it.
     """
 
     images: bool = True
+    chosen_from: int | None = Field(default=None, ge=1)
 
 
 class BuildConfig(Frozen):

@@ -1,0 +1,78 @@
+"""How good a candidate is, without labels and without test images: how often it agrees with the teacher, by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgec.core.frozen import Frozen
+from edgec.pipeline.confidence import shift_of, views_through
+from edgec.pipeline.graphs import Graphs
+from edgec.pipeline.plan import MODEL_SETTINGS, Plan
+from edgec.pipeline.runner import Runner
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import data, quantize
+from edgec.pipeline.stages.data import Prepared
+from edgec.pipeline.store import StageKey
+
+__all__ = ["Judgement", "judge", "key"]
+
+READS = (*MODEL_SETTINGS, "target", "accelerator", "config.export", "config.seed")
+
+
+class Judgement(Frozen):
+    """Agreement with the teacher.
+
+    Attributes:
+        agreement: Share of the views of each class's samples to which the file that ships gives the teacher's class;
+            classes without samples have none.
+        views: How many there are.
+    """
+
+    agreement: Mapping[str, float]
+    views: int
+
+    @property
+    def worst(self) -> tuple[str, float]:
+        """The class that agrees least, and its share."""
+        return min(self.agreement.items(), key=lambda item: item[1])
+
+    @property
+    def mean(self) -> float:
+        """Over classes."""
+        return sum(self.agreement.values()) / len(self.agreement)
+
+
+def key(plan: Plan) -> StageKey:
+    """Of the judgement."""
+    return plan.key("judge", READS, opens=("model", "prior"), after=(data.key(plan), quantize.key(plan)))
+
+
+def judge(run: Runner, images: Prepared, graphs: Graphs) -> Judgement:
+    """Shows the teacher and the file that ships the few samples, strongly changed, and compares their classes.
+
+    The student learned from the samples, so that it would agree on them as they are. Their views are those to which the
+    temperature is fitted (`learn.temperature`), and count by what the teacher's confidence says of them.
+    """
+    make = partial(_judged, images=images, model=graphs.model, trained_on=graphs.export.facts.trained_on)
+    return run(key(run.sources.plan), Judgement, make).facts
+
+
+def _judged(
+    sources: Sources, folder: Path, *, images: Prepared, model: Path, trained_on: tuple[int, ...] | None
+) -> Judgement:
+    del folder  # all of it is in the facts
+    shift = shift_of(sources, trained_on)
+    views = views_through(sources, images, sources.shipped_session(model), shift=shift)
+    same = views.teacher.argmax(axis=1) == views.student.argmax(axis=1)
+    return Judgement(
+        agreement={
+            label: float(np.average(same[shown], weights=views.weights[shown]))
+            for position, label in enumerate(images.few.classes)
+            if views.weights[shown := views.labels == position].any()
+        },
+        views=len(same),
+    )

@@ -1,0 +1,108 @@
+"""What a search may vary: settings of a build, each with the values that it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from operator import attrgetter
+from typing import Any
+
+from edgec.core.errors import ConfigError
+from edgec.pipeline.config import BuildConfig, parse_value
+
+__all__ = ["Dimension", "Space", "Value", "default_space", "parse_space"]
+
+Value = bool | int | float | str
+SECTIONS = ("compress", "quantize", "calibrate", "export")
+"""Of whose settings a search may vary: the model, the images and the device are given."""
+KEPT = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)
+"""Shares of the multiply-adds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """A setting and the values that it may take, rising where they are numbers."""
+
+    setting: str
+    values: tuple[Value, ...]
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its values are numbers, so that near ones do much the same."""
+        return not any(isinstance(value, (bool, str)) for value in self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """All that a search may try."""
+
+    dimensions: tuple[Dimension, ...]
+
+    def __len__(self) -> int:
+        """How many candidates there are."""
+        return len(list(self.points()))
+
+    def points(self) -> Iterator[tuple[int, ...]]:
+        """Every candidate, as the position of each setting's value."""
+        yield from product(*(range(len(dimension.values)) for dimension in self.dimensions))
+
+    def settings(self, point: Sequence[int]) -> dict[str, Value]:
+        """What a candidate sets."""
+        return {d.setting: d.values[at] for d, at in zip(self.dimensions, point, strict=True)}
+
+    def point(self, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """Where a candidate lies; None where it is outside."""
+        try:
+            return tuple(d.values.index(settings[d.setting]) for d in self.dimensions)
+        except (KeyError, ValueError):
+            return None
+
+    def own(self, config: BuildConfig) -> dict[str, Any]:
+        """What the config itself sets, of the settings that are varied."""
+        return {d.setting: attrgetter(d.setting)(config) for d in self.dimensions}
+
+
+def default_space(config: BuildConfig) -> Space:
+    """The share of the multiply-adds, and whether OOD images take part; the config's own values are among them."""
+    values: dict[str, tuple[Value, ...]] = {"compress.keep_flops": KEPT, "compress.variant": ("ours", "few")}
+    return Space(
+        dimensions=tuple(
+            Dimension(setting=setting, values=_with(of, attrgetter(setting)(config))) for setting, of in values.items()
+        )
+    )
+
+
+def _with(values: tuple[Value, ...], own: Value) -> tuple[Value, ...]:
+    return values if own in values else tuple(sorted((*values, own), key=lambda value: (isinstance(value, str), value)))
+
+
+def parse_space(texts: Sequence[str]) -> Space:
+    """A space from `KEY=VALUE,VALUE,…`.
+
+    Raises:
+        ConfigError: No list of values, a setting that a search may not vary, or one that is named twice.
+    """
+    dimensions = tuple(map(_parsed, texts))
+    names = [dimension.setting for dimension in dimensions]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"--vary {twice}: given twice", hint="name every value in one list, with commas")
+    return Space(dimensions=dimensions)
+
+
+def _parsed(text: str) -> Dimension:
+    name, _, listed = (part.strip() for part in text.partition("="))
+    values = [parse_value(part.strip()) for part in listed.split(",") if part.strip()]
+    if not name or not values or not all(isinstance(value, Value) for value in values):
+        raise ConfigError(
+            f"--vary {text}: expected KEY=VALUE,VALUE,…", hint="as in --vary compress.keep_flops=0.2,0.3,0.5"
+        )
+    if name.partition(".")[0] not in SECTIONS:
+        raise ConfigError(
+            f"--vary {name}: a search varies settings of {', '.join(SECTIONS)}; model, images and device are given",
+            hint=f"to change it for every candidate: --set {name}={listed}",
+        )
+    numbers = not any(isinstance(value, (bool, str)) for value in values)
+    unique = dict.fromkeys(sorted(values) if numbers else values)
+    return Dimension(setting=name, values=tuple(unique))
