@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +85,7 @@ def command(
     images once. A candidate is kept when it is finished: the same command resumes a search that was cut short.
     """
     from edgec.cli.console import ConsoleProgress
+    from edgec.core.errors import GateFailed
     from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.config import read_config
     from edgec.pipeline.plan import plan_build
@@ -117,6 +117,9 @@ def command(
     folder = output or Path("tune") / f"{plan.config.name}-{plan.target.name}"
     finished = tune(search, folder, Limits(trials=trials, hours=hours), progress=ConsoleProgress())
     _print_result(finished, as_json=as_json)
+    if finished.built is None:
+        told, hint = _none_is_good(finished.tuned)
+        raise GateFailed(told, hint=hint)
 
 
 def _print_space(search: Search, *, as_json: bool) -> None:
@@ -160,8 +163,7 @@ def _print_result(finished: Finished, *, as_json: bool) -> None:
     console.print(_table(tuned), "", sep="\n")
     if built is not None:
         print_summary(built, check_own_gates(built.bundle))
-    for lead, text in _verdict(tuned):
-        print_paragraph(console, text, lead=f"{lead}: ", style="green" if built else "bold red")
+        print_paragraph(console, _choice(tuned), lead="chosen: ", style="green")
     say(finished.page)
     if built is not None:
         say(built.bundle)
@@ -193,23 +195,30 @@ def _table(tuned: Tuned) -> Table:
     return table
 
 
-def _verdict(tuned: Tuned) -> Iterator[tuple[str, str]]:
-    """Which was chosen and why; or which comes nearest, which class stops it, and what may help."""
+def _choice(tuned: Tuned) -> str:
+    """What was chosen, and why."""
+    from edgec.core.wording import format_share
+
+    by = "as in candidate 0, the config's own" if tuned.agreement is None else f"on {format_share(tuned.required)}"
+    return f"candidate {tuned.chosen}, the fastest in which every class agrees with the teacher as often as asked, {by}"
+
+
+def _none_is_good(tuned: Tuned) -> tuple[str, str]:
+    """That there is no choice, which candidate comes nearest and which class stops it; what may help."""
     from edgec.core.wording import format_share
     from edgec.tune.candidate import nearest
 
-    gate = format_share(tuned.required)
-    if tuned.chosen is not None:
-        yield "chosen", f"candidate {tuned.chosen}, the fastest in which every class agrees on {gate} of its views"
-        return
     best = nearest(tuned)
     if best is None or best.found is None:
-        yield "none", f"no candidate could be built; the first: {tuned.candidates[0].error}"
-        return
+        return f"none of {len(tuned.candidates)} candidates could be built", f"the first: {tuned.candidates[0].error}"
     label, share = best.found.worst
     told = (
-        f"in no candidate does every class agree on {gate} of its views; nearest is candidate {best.number}, stopped "
-        f"by class '{label}' with {format_share(share)}: more images of it among the few samples or data.unlabelled, "
-        "more compress.steps, a larger compress.keep_flops, or a lower --agreement"
+        f"in none of {len(tuned.candidates)} candidates does every class agree with the teacher on "
+        f"{format_share(tuned.required)} of its views; nearest is candidate {best.number}, stopped by class '{label}' "
+        f"with {format_share(share)}"
     )
-    yield "none", told
+    hint = (
+        f"more images of '{label}' among the few samples, more compress.steps, a larger compress.keep_flops, more "
+        "--trials or a lower --agreement; edgec build --from-trial builds any of them"
+    )
+    return told, hint

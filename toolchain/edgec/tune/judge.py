@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from edgec.core.frozen import Frozen
 from edgec.pipeline.confidence import shift_of, views_through
 from edgec.pipeline.graphs import Graphs
@@ -35,16 +33,6 @@ class Judgement(Frozen):
     agreement: Mapping[str, float]
     views: int
 
-    @property
-    def worst(self) -> tuple[str, float]:
-        """The class that agrees least, and its share."""
-        return min(self.agreement.items(), key=lambda item: item[1])
-
-    @property
-    def mean(self) -> float:
-        """Over classes."""
-        return sum(self.agreement.values()) / len(self.agreement)
-
 
 def key(plan: Plan) -> StageKey:
     """Of the judgement."""
@@ -55,7 +43,7 @@ def judge(run: Runner, images: Prepared, graphs: Graphs) -> Judgement:
     """Shows the teacher and the file that ships the few samples, strongly changed, and compares their classes.
 
     The student learned from the samples, so that it would agree on them as they are. Their views are those to which the
-    temperature is fitted (`learn.temperature`), and count by what the teacher's confidence says of them.
+    temperature is fitted (`learn.temperature`); here all count alike.
     """
     make = partial(_judged, images=images, model=graphs.model, trained_on=graphs.export.facts.trained_on)
     return run(key(run.sources.plan), Judgement, make).facts
@@ -70,9 +58,9 @@ def _judged(
     same = views.teacher.argmax(axis=1) == views.student.argmax(axis=1)
     return Judgement(
         agreement={
-            label: float(np.average(same[shown], weights=views.weights[shown]))
+            label: float(same[shown].mean())
             for position, label in enumerate(images.few.classes)
-            if views.weights[shown := views.labels == position].any()
+            if (shown := views.labels == position).any()
         },
         views=len(same),
     )

@@ -76,7 +76,7 @@ def _study(space: Space, candidates: Sequence[Candidate], *, required: float, se
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True)
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
     study.add_trials([trial for each in candidates if (trial := _trial(space, each, required)) is not None])
     return study

@@ -1,0 +1,53 @@
+"""What a search may vary."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgec.core.errors import ConfigError
+from edgec.pipeline.config import read_config
+from edgec.tune.space import default_space, parse_space
+
+
+def test_values_are_read_as_toml_and_numbers_rise() -> None:
+    space = parse_space(["compress.keep_flops=0.5, 0.2,0.5", "compress.method=practise,mir"])
+    assert [d.values for d in space.dimensions] == [(0.2, 0.5), ("practise", "mir")]
+    assert [d.is_ordered for d in space.dimensions] == [True, False]
+    assert len(space) == 4
+    assert space.settings((1, 0)) == {"compress.keep_flops": 0.5, "compress.method": "practise"}
+
+
+def test_a_candidate_is_found_again_and_one_outside_is_not() -> None:
+    space = parse_space(["compress.keep_flops=0.2,0.5", "compress.variant=ours,few"])
+    assert all(space.point(space.settings(point)) == point for point in space.points())
+    assert space.point({"compress.keep_flops": 0.3, "compress.variant": "ours"}) is None
+    assert space.point({"compress.keep_flops": 0.2}) is None
+
+
+def test_the_configs_own_values_are_among_the_default_ones() -> None:
+    config = read_config(None, [("compress.keep_flops", 0.37)])
+    space = default_space(config)
+    point = space.point(space.own(config))
+    assert point is not None
+    assert space.settings(point)["compress.keep_flops"] == 0.37
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        ("compress.keep_flops", "expected KEY=VALUE,VALUE,…", "as in --vary compress.keep_flops=0.2,0.3,0.5"),
+        ("compress.keep_flops=,", "expected KEY=VALUE,VALUE,…", "as in"),
+        ("=0.5", "expected KEY=VALUE,VALUE,…", "as in"),
+        ("data.ood_count=100,200", "model, images and device are given", "--set data.ood_count=100,200"),
+    ],
+)
+def test_what_cannot_be_varied_is_refused(text: str, says: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=says) as refused:
+        parse_space([text])
+    assert refused.value.hint is not None
+    assert hint in refused.value.hint
+
+
+def test_a_setting_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--vary compress\.steps: given twice"):
+        parse_space(["compress.steps=1", "compress.steps=2"])
