@@ -218,7 +218,7 @@ def test_what_cannot_be_tuned_is_refused(place: Place) -> None:
 def test_a_device_of_unknown_speed_is_refused(place: Place, tmp_path: Path) -> None:
     profile = tmp_path / "board.toml"
     profile.write_text(
-        'name = "board"\ntitle = "A board"\nfamily = "arm-cpu"\n[runtime]\nengine = "onnxruntime"\nopset = 18\n'
+        'name = "board"\ntitle = "A board"\nfamily = "x86"\narchitecture = "x86_64"\n[runtime]\nengine = "onnxruntime"\nopset = 18\n'
         '[quantization]\nscheme = "s8s8"\n'
     )
     outcome = place.run("--target", profile)

@@ -46,7 +46,7 @@ OUTER = {
     "pipeline": STAGES - {"serve", "deploy"},
     "track": {"core", "evaluate", "package", "pipeline"},
     "study": {"core", "compress", "data", "evaluate", "learn", "models", "pipeline", "quantize"},
-    "tune": {"bench", "core", "latency", "pipeline", "render"},
+    "tune": {"bench", "compress", "core", "latency", "pipeline", "render"},
     "api": {"core", "evaluate", "package", "pipeline", "render", "runtime"},
     "cli": {*STAGES, "pipeline", "track", "study", "tune"},
     "__init__": {"api", "core"},

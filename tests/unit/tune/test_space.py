@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from edgec.core.errors import ConfigError
+from edgec.core.progress import Silent
+from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import read_config
+from edgec.pipeline.plan import plan_build
+from edgec.pipeline.sources import Sources
 from edgec.tune.space import default_space, parse_space
 
 
@@ -24,12 +28,27 @@ def test_a_candidate_is_found_again_and_one_outside_is_not() -> None:
     assert space.point({"compress.keep_flops": 0.2}) is None
 
 
+def digits(*settings: tuple[str, object]) -> Sources:
+    return Sources(plan_build(read_config(None, settings), accelerator=Accelerator.CPU), Silent())
+
+
 def test_the_configs_own_values_are_among_the_default_ones() -> None:
-    config = read_config(None, [("compress.keep_flops", 0.37)])
-    space = default_space(config)
-    point = space.point(space.own(config))
+    sources = digits(("compress.keep_flops", 0.37))
+    space = default_space(sources)
+    point = space.point(space.own(sources.plan.config))
     assert point is not None
     assert space.settings(point)["compress.keep_flops"] == 0.37
+
+
+@pytest.mark.parametrize(
+    ("blocks", "dropped"), [(0, None), (1, (0, 1)), (7, (0, 1, 2, 3, 4, 5)), (24, (0, 3, 6, 9, 12, 15, 18))]
+)
+def test_blocks_go_where_there_are_some(
+    blocks: int, dropped: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgec.compress.blocks.residual_blocks", lambda module, images: [object()] * blocks)
+    values = {d.setting: d.values for d in default_space(digits()).dimensions}
+    assert values.get("compress.drop_blocks") == dropped
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ __all__ = ["command"]
     "--vary",
     metavar="KEY=VALUES",
     multiple=True,
-    help="A setting and what to try, as in compress.method=mir,practise. [default: compress.keep_flops and "
-    "compress.variant]",
+    help="A setting and what to try, as in compress.method=mir,practise. [default: compress.keep_flops, "
+    "compress.variant and compress.drop_blocks]",
 )
 @click.option(
     "--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True, help="How to draw candidates."
@@ -89,6 +89,7 @@ def command(
     from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.config import read_config
     from edgec.pipeline.plan import plan_build
+    from edgec.pipeline.sources import Sources
     from edgec.pipeline.store import Store
     from edgec.tune.run import tune
     from edgec.tune.search import Limits, Search
@@ -101,8 +102,8 @@ def command(
     def plan_of(more: Any) -> Plan:
         return plan_build(read_config(config, [*given, *more.items()]), accelerator=Accelerator.named(device))
 
-    plan = plan_of({})
-    space = parse_space(vary) if vary else default_space(plan.config)
+    plan, progress = plan_of({}), ConsoleProgress()
+    space = parse_space(vary) if vary else default_space(Sources(plan, progress))
     search = Search(
         plan=plan,
         plan_of=plan_of,
@@ -115,7 +116,7 @@ def command(
         _print_space(search, as_json=as_json)
         return
     folder = output or Path("tune") / f"{plan.config.name}-{plan.target.name}"
-    finished = tune(search, folder, Limits(trials=trials, hours=hours), progress=ConsoleProgress())
+    finished = tune(search, folder, Limits(trials=trials, hours=hours), progress=progress)
     _print_result(finished, as_json=as_json)
     if finished.built is None:
         told, hint = _none_is_good(finished.tuned)

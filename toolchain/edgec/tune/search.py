@@ -31,7 +31,7 @@ from edgec.tune.sampling import Sampler, next_point, require_optuna
 from edgec.tune.space import Space
 from edgec.tune.timing import Clock, clock
 
-__all__ = ["FILE", "Limits", "Search", "read_tuned"]
+__all__ = ["FILE", "Limits", "Search", "read_tuned", "stage_keys"]
 
 FILE = "tune.json"
 T = TypeVar("T")
@@ -94,11 +94,11 @@ class Search:
         sources = Sources(self.plan, progress)
         sources.require_bound()
         require_trainable(sources, self.store)
-        run = Runner(sources, _keys(self.plan), self.store)
+        run = Runner(sources, stage_keys(self.plan), self.store)
         drawn = run(data.key(self.plan), data.Facts, data.run)
         images, sources = data.read(drawn.folder), sources.tested_on(drawn.facts.tested)
         started = time.perf_counter()
-        with clock(sources) as time_of, self.store.used_by(f"{self.plan.config.name}, tuning", _keys(self.plan)):
+        with clock(sources) as time_of, self.store.used_by(f"{self.plan.config.name}, tuning", stage_keys(self.plan)):
             while len(tuned.candidates) < limits.trials:
                 settings = self._next(tuned)
                 late = limits.hours is not None and time.perf_counter() - started > 3600 * limits.hours
@@ -164,7 +164,7 @@ class Search:
     def _found(self, plan: Plan, sources: Sources, images: Prepared, time_of: Clock) -> Found:
         own = sources.varied(plan)
         own.progress = BarsAlone(sources.progress)
-        run = Runner(own, _keys(plan), self.store)
+        run = Runner(own, stage_keys(plan), self.store)
         graphs = make_graphs(run, images)
         judged = judge.judge(run, images, graphs)
         timing = time_of(graphs.model, images.few)
@@ -210,7 +210,8 @@ def read_tuned(folder: Path) -> Tuned:
         raise ConfigError(f"'{path}' is no file of edgec tune: {told}", hint="remove it, and search again") from error
 
 
-def _keys(plan: Plan) -> tuple[StageKey, ...]:
+def stage_keys(plan: Plan) -> tuple[StageKey, ...]:
+    """The stages of a candidate, in order."""
     keys = (data.key(plan), compress.key(plan), export.key(plan), calibrate.key(plan), quantize.key(plan))
     return tuple(key for key in (*keys, judge.key(plan)) if key is not None)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgec.core.errors import ConfigError
 from edgec.pipeline.config import BuildConfig, parse_value
+from edgec.pipeline.sources import Sources
 
 __all__ = ["Dimension", "Space", "Value", "default_space", "parse_space"]
 
@@ -18,6 +19,8 @@ SECTIONS = ("compress", "quantize", "calibrate", "export")
 """Of whose settings a search may vary: the model, the images and the device are given."""
 KEPT = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)
 """Shares of the multiply-adds."""
+MOST_BLOCKS = 0.75
+"""Share of the residual blocks that may go."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +66,44 @@ class Space:
         return {d.setting: attrgetter(d.setting)(config) for d in self.dimensions}
 
 
-def default_space(config: BuildConfig) -> Space:
-    """The share of the multiply-adds, and whether OOD images take part; the config's own values are among them."""
-    values: dict[str, tuple[Value, ...]] = {"compress.keep_flops": KEPT, "compress.variant": ("ours", "few")}
+def default_space(sources: Sources) -> Space:
+    """The share of the multiply-adds, whether OOD images take part, and, where there are some, how many blocks go.
+
+    The config's own values are among them.
+    """
+    config = sources.plan.config
+    values: dict[str, Sequence[Value]] = {
+        "compress.keep_flops": KEPT,
+        "compress.variant": ("ours", "few"),
+        "compress.drop_blocks": _fewer(_blocks(sources)),
+    }
+    found = {setting: _with(tuple(of), attrgetter(setting)(config)) for setting, of in values.items()}
     return Space(
-        dimensions=tuple(
-            Dimension(setting=setting, values=_with(of, attrgetter(setting)(config))) for setting, of in values.items()
-        )
+        dimensions=tuple(Dimension(setting=setting, values=of) for setting, of in found.items() if len(of) > 1)
     )
 
 
+def _blocks(sources: Sources) -> int:
+    """How many residual blocks the teacher can lose."""
+    import torch
+
+    from edgec.compress.blocks import residual_blocks
+
+    spec = sources.plan.model.input
+    images = torch.randn(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
+    return len(residual_blocks(sources.classifier.module, images))
+
+
+def _fewer(blocks: int) -> list[int]:
+    """Up to seven numbers of blocks to drop, from none to most of them."""
+    return sorted({round(MOST_BLOCKS * blocks * i / 6) for i in range(7)})
+
+
 def _with(values: tuple[Value, ...], own: Value) -> tuple[Value, ...]:
-    return values if own in values else tuple(sorted((*values, own), key=lambda value: (isinstance(value, str), value)))
+    """The values and the config's own, in order where they are numbers."""
+    if own in values:
+        return values
+    return (*values, own) if isinstance(own, str) else tuple(sorted((*values, own)))
 
 
 def parse_space(texts: Sequence[str]) -> Space:
