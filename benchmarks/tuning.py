@@ -29,9 +29,9 @@ from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
 from edgec.pipeline.store import Store
-from edgec.tune.candidate import Found, Tuned, winner
-from edgec.tune.search import Limits, Search, stage_keys
-from edgec.tune.space import default_space, parse_space
+from edgec.tuning.candidate import Found, Tuned, winner
+from edgec.tuning.search import Limits, Search, stage_keys
+from edgec.tuning.space import parse_space
 from rows import Row, arguments, show
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -48,19 +48,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("tuning"), help="keeps the search: it is resumed from there")
     given = parser.parse_args()
     config = None if given.config == "digits" else CONFIGS / f"{given.config}.toml"
-    own = [("target", given.target), ("seed", given.seed), ("compress.compare", []), *map(parse_setting, given.set)]
+    own = [("target", given.target), ("seed", given.seed), *map(parse_setting, given.set)]
 
     def plan_of(more: Mapping[str, Any]) -> Plan:
         return plan_build(read_config(config, [*own, *more.items()]), accelerator=Accelerator.CPU)
 
-    plan = plan_of({})
-    space = parse_space(given.vary) if given.vary else default_space(Sources(plan, Silent()))
-    search = Search(plan=plan, plan_of=plan_of, space=space, store=Store(given.work / "cache"))
-    folder = given.work / f"{given.config}-{plan.target.name}-{given.seed}"
+    space = parse_space(given.vary) if given.vary else None
+    search = Search.of(plan_of, space=space, store=Store(given.work / "cache"), progress=Silent())
+    folder = given.work / f"{given.config}-{search.plan.target.name}-{given.seed}"
     told = Lines(lambda line: print(line, file=sys.stderr, flush=True))
     tuned = search.run(folder, Limits(trials=4 if given.quick else given.trials), progress=told)
     drops = dict(_drops(search, tuned))
-    what = f"{given.config}: {plan.target.name}: seed {given.seed}"
+    what = f"{given.config}: {search.plan.target.name}: seed {given.seed}"
     show(list(_rows(what, tuned, drops)), as_json=given.json, output=given.output)
 
 

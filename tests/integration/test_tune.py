@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import edgec as edgec_door
+from edgec.cli.build import parse_setting
 from edgec.core.digest import digest_file
 from edgec.pipeline.stages import compress, evaluate
 
@@ -224,6 +226,24 @@ def test_a_device_of_unknown_speed_is_refused(place: Place, tmp_path: Path) -> N
     outcome = place.run("--target", profile)
     assert "no compute figures" in outcome.failure[0]
     assert "edgec targets fit" in outcome.failure[1]
+
+
+def test_from_python_a_search_gives_its_bundle_and_shows_its_page(place: Place) -> None:
+    settings = dict(parse_setting(each) for each in SETTINGS)
+    found = edgec_door.tune(
+        target="jetson",
+        trials=3,
+        vary={"compress.keep_flops": [0.5, 0.3, 0.2, 0.15]},
+        output=place.output,
+        settings=settings,
+        cache=place.root / "cache",
+        device="cpu",
+    )
+    assert found.bundle is not None
+    assert found.bundle.target == "jetson-orin-nano-8gb"
+    assert found.values.chosen == place.tuned["chosen"]
+    assert repr(found) == f"Tuning('{place.output}': 3 candidates, no. {found.values.chosen} chosen)"
+    assert "edgec tune" in found._repr_html_()
 
 
 def test_unknown_trials_are_refused(searched: tuple[Place, Any], place: Place) -> None:

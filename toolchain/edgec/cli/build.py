@@ -126,7 +126,7 @@ def command(
 def _of_trial(number: int, folder: Path) -> dict[str, Any]:
     """What a candidate of a search sets, and from how many it is chosen."""
     from edgec.core.errors import ConfigError
-    from edgec.tune.search import read_tuned
+    from edgec.tuning.search import read_tuned
 
     candidates = read_tuned(folder).candidates
     if number >= len(candidates):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from edgec.pipeline.plan import Plan
-    from edgec.tune.candidate import Tuned
-    from edgec.tune.run import Finished
-    from edgec.tune.search import Search
+    from edgec.tuning.candidate import Tuned
+    from edgec.tuning.run import Finished
+    from edgec.tuning.search import Search
 
 __all__ = ["command"]
 
@@ -89,34 +90,32 @@ def command(
     from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.config import read_config
     from edgec.pipeline.plan import plan_build
-    from edgec.pipeline.sources import Sources
     from edgec.pipeline.store import Store
-    from edgec.tune.run import tune
-    from edgec.tune.search import Limits, Search
-    from edgec.tune.space import default_space, parse_space
+    from edgec.tuning.run import tune
+    from edgec.tuning.search import Limits, Search
+    from edgec.tuning.space import parse_space
 
     flags = {"target": target, "seed": seed}
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
-    given = [*given, *map(parse_setting, settings), ("compress.compare", [])]
+    given += map(parse_setting, settings)
 
-    def plan_of(more: Any) -> Plan:
+    def plan_of(more: Mapping[str, Any]) -> Plan:
         return plan_build(read_config(config, [*given, *more.items()]), accelerator=Accelerator.named(device))
 
-    plan, progress = plan_of({}), ConsoleProgress()
-    space = parse_space(vary) if vary else default_space(Sources(plan, progress))
-    search = Search(
-        plan=plan,
-        plan_of=plan_of,
-        space=space,
+    progress = ConsoleProgress()
+    search = Search.of(
+        plan_of,
+        space=parse_space(vary) if vary else None,
         agreement=None if agreement is None else agreement / 100,
         sampler=sampler,
         store=Store(cache),
+        progress=progress,
     )
     if dry_run:
         _print_space(search, as_json=as_json)
         return
-    folder = output or Path("tune") / f"{plan.config.name}-{plan.target.name}"
-    finished = tune(search, folder, Limits(trials=trials, hours=hours), progress=progress)
+    limits = Limits(trials=trials, hours=hours)
+    finished = tune(search, output or search.folder, limits, progress=progress)
     _print_result(finished, as_json=as_json)
     if finished.built is None:
         told, hint = _none_is_good(finished.tuned)
@@ -142,7 +141,7 @@ def _print_space(search: Search, *, as_json: bool) -> None:
 
 
 def _print_result(finished: Finished, *, as_json: bool) -> None:
-    from edgec.tune.candidate import front
+    from edgec.tuning.candidate import front
 
     tuned, built = finished.tuned, finished.built
     if as_json:
@@ -177,7 +176,7 @@ def _table(tuned: Tuned) -> Table:
     from rich.text import Text
 
     from edgec.core.wording import format_amount, format_share
-    from edgec.tune.candidate import front
+    from edgec.tuning.candidate import front
 
     title = f"{len(tuned.candidates)} candidates; the front, fastest first"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
@@ -207,7 +206,7 @@ def _choice(tuned: Tuned) -> str:
 def _none_is_good(tuned: Tuned) -> tuple[str, str]:
     """That there is no choice, which candidate comes nearest and which class stops it; what may help."""
     from edgec.core.wording import format_share
-    from edgec.tune.candidate import nearest
+    from edgec.tuning.candidate import nearest
 
     best = nearest(tuned)
     if best is None or best.found is None:

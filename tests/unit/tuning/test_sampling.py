@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edgec.tune.candidate import Candidate, Found, Tuned
-from edgec.tune.sampling import Sampler, next_point
-from edgec.tune.space import Dimension, Space
+from edgec.tuning.candidate import Candidate, Found, Tuned
+from edgec.tuning.sampling import Sampler, next_point
+from edgec.tuning.space import Dimension, Space
 
 pytest.importorskip("optuna")
 SPACE = Space(

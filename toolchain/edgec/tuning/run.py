@@ -8,9 +8,9 @@ from pathlib import Path
 from edgec.core.files import write_bytes, write_json
 from edgec.core.progress import Progress
 from edgec.pipeline.build import Built, build
-from edgec.tune.candidate import Tuned, winner
-from edgec.tune.page import render_tuned
-from edgec.tune.search import FILE, Limits, Search
+from edgec.tuning.candidate import Tuned, winner
+from edgec.tuning.page import render_tuned
+from edgec.tuning.search import FILE, Limits, Search
 
 __all__ = ["PAGE", "Finished", "tune"]
 

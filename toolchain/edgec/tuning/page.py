@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgec.core.wording import format_share
 from edgec.render.page import render_template
-from edgec.tune.candidate import Candidate, Found, Tuned, front
+from edgec.tuning.candidate import Candidate, Found, Tuned, front
 
 __all__ = ["render_tuned"]
 

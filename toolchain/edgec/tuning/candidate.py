@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from edgec.core.frozen import Frozen
-from edgec.tune.space import Value
+from edgec.tuning.space import Value
 
 __all__ = ["Candidate", "Found", "Tuned", "front", "hypervolume", "nearest", "winner"]
 

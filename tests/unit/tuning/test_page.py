@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edgec.tune.candidate import Candidate, Tuned
-from edgec.tune.page import Axes, render_tuned
+from edgec.tuning.candidate import Candidate, Tuned
+from edgec.tuning.page import Axes, render_tuned
 
 from .conftest import found
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edgec.core.errors import MissingDependencyError
-from edgec.tune.candidate import Candidate
-from edgec.tune.space import Dimension, Space
+from edgec.tuning.candidate import Candidate
+from edgec.tuning.space import Dimension, Space
 
 if TYPE_CHECKING:
     from optuna import Study

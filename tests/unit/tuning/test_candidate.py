@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgec.tune.candidate import Found, Tuned, front, hypervolume, nearest, winner
+from edgec.tuning.candidate import Found, Tuned, front, hypervolume, nearest, winner
 
 shares = st.floats(0.01, 1.0).map(lambda value: round(value, 2))
 SearchOf = Callable[..., Tuned]

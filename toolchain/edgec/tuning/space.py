@@ -12,7 +12,7 @@ from edgec.core.errors import ConfigError
 from edgec.pipeline.config import BuildConfig, parse_value
 from edgec.pipeline.sources import Sources
 
-__all__ = ["Dimension", "Space", "Value", "default_space", "parse_space"]
+__all__ = ["Dimension", "Space", "Value", "default_space", "parse_space", "space_of"]
 
 Value = bool | int | float | str
 SECTIONS = ("compress", "quantize", "calibrate", "export")
@@ -110,28 +110,36 @@ def parse_space(texts: Sequence[str]) -> Space:
     """A space from `KEY=VALUE,VALUE,…`.
 
     Raises:
-        ConfigError: No list of values, a setting that a search may not vary, or one that is named twice.
+        ConfigError: As `space_of`, or a setting is named twice.
     """
-    dimensions = tuple(map(_parsed, texts))
-    names = [dimension.setting for dimension in dimensions]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"--vary {twice}: given twice", hint="name every value in one list, with commas")
-    return Space(dimensions=dimensions)
+    values: dict[str, list[Any]] = {}
+    for text in texts:
+        name, _, listed = (part.strip() for part in text.partition("="))
+        if name in values:
+            raise ConfigError(f"--vary {name}: given twice", hint="name every value in one list, with commas")
+        values[name] = [parse_value(part.strip()) for part in listed.split(",") if part.strip()]
+    return space_of(values)
 
 
-def _parsed(text: str) -> Dimension:
-    name, _, listed = (part.strip() for part in text.partition("="))
-    values = [parse_value(part.strip()) for part in listed.split(",") if part.strip()]
-    if not name or not values or not all(isinstance(value, Value) for value in values):
+def space_of(values: Mapping[str, Sequence[Any]]) -> Space:
+    """A space from the values of each setting.
+
+    Raises:
+        ConfigError: A setting that a search may not vary, or one without values.
+    """
+    return Space(dimensions=tuple(_dimension(name, of) for name, of in values.items()))
+
+
+def _dimension(name: str, values: Sequence[Any]) -> Dimension:
+    if not name or not values or isinstance(values, str) or not all(isinstance(value, Value) for value in values):
+        told = f"{name}={','.join(map(str, values))}"
         raise ConfigError(
-            f"--vary {text}: expected KEY=VALUE,VALUE,…", hint="as in --vary compress.keep_flops=0.2,0.3,0.5"
+            f"--vary {told}: expected KEY=VALUE,VALUE,…", hint="as in --vary compress.keep_flops=0.2,0.3,0.5"
         )
     if name.partition(".")[0] not in SECTIONS:
         raise ConfigError(
             f"--vary {name}: a search varies settings of {', '.join(SECTIONS)}; model, images and device are given",
-            hint=f"to change it for every candidate: --set {name}={listed}",
+            hint=f"to change it for every candidate: --set {name}={values[0]}",
         )
     numbers = not any(isinstance(value, (bool, str)) for value in values)
-    unique = dict.fromkeys(sorted(values) if numbers else values)
-    return Dimension(setting=name, values=tuple(unique))
+    return Dimension(setting=name, values=tuple(dict.fromkeys(sorted(values) if numbers else values)))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from edgec.tune.candidate import Candidate, Found, Tuned
+from edgec.tuning.candidate import Candidate, Found, Tuned
 
 Figures = Sequence["tuple[float, float] | str"]
 

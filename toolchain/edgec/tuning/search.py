@@ -25,11 +25,11 @@ from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import calibrate, compress, data, export, quantize
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey, Store
-from edgec.tune import judge
-from edgec.tune.candidate import Candidate, Found, Tuned, front
-from edgec.tune.sampling import Sampler, next_point, require_optuna
-from edgec.tune.space import Space
-from edgec.tune.timing import Clock, clock
+from edgec.tuning import judge
+from edgec.tuning.candidate import Candidate, Found, Tuned, front
+from edgec.tuning.sampling import Sampler, next_point, require_optuna
+from edgec.tuning.space import Space, default_space
+from edgec.tuning.timing import Clock, clock
 
 __all__ = ["FILE", "Limits", "Search", "read_tuned", "stage_keys"]
 
@@ -73,6 +73,48 @@ class Search:
     sampler: Sampler = "tpe"
     store: Store
 
+    @classmethod
+    def of(
+        cls,
+        plan_of: PlanOf,
+        *,
+        space: Space | None = None,
+        agreement: float | None = None,
+        sampler: Sampler = "tpe",
+        store: Store,
+        progress: Progress,
+    ) -> Search:
+        """Binds a search; what builds are compared with for people is left out of its candidates.
+
+        Args:
+            plan_of: Binds a build.
+            space: What may be tried; None for what `default_space` finds.
+            agreement: As the attribute.
+            sampler: How candidates are drawn.
+            store: The stage cache.
+            progress: Told what loading the model finds.
+
+        Raises:
+            UnsupportedError: The model is quantised alone.
+        """
+
+        def alone(more: Mapping[str, Any]) -> Plan:
+            return plan_of({"compress.compare": [], **more})
+
+        plan = alone({})
+        if not plan.compresses:
+            raise UnsupportedError(
+                f"edgec tune varies how the model is compressed, and '{plan.model.name}' is quantised alone",
+                hint="give a PyTorch model, and leave compress.method = 'none' out",
+            )
+        found = space or default_space(Sources(plan, progress))
+        return cls(plan=plan, plan_of=alone, space=found, agreement=agreement, sampler=sampler, store=store)
+
+    @property
+    def folder(self) -> Path:
+        """Where results go unless another folder is named."""
+        return Path("tune") / f"{self.plan.config.name}-{self.plan.target.name}"
+
     def run(self, folder: Path, limits: Limits, *, progress: Progress) -> Tuned:
         """Tries candidates, and keeps each in `tune.json` as soon as it is finished: what is there is not tried again.
 
@@ -83,12 +125,11 @@ class Search:
 
         Raises:
             ConfigError: The file holds another search.
-            UnsupportedError: The model cannot be compressed, or the device's speed is not known.
+            UnsupportedError: The device's speed is not known.
             EdgecError: What is wrong with the model or the images themselves.
         """
         require_build_extra()
         require_optuna()
-        self._require_compressed()
         require_writable(folder / FILE)
         tuned = self._begun(folder)
         sources = Sources(self.plan, progress)
@@ -111,13 +152,6 @@ class Search:
                 write_json(folder / FILE, tuned.model_dump(mode="json"))
                 progress.note(_told(candidate, tuned))
         return tuned
-
-    def _require_compressed(self) -> None:
-        if not self.plan.compresses:
-            raise UnsupportedError(
-                f"edgec tune varies how the model is compressed, and '{self.plan.model.name}' is quantised alone",
-                hint="give a PyTorch model, and leave compress.method = 'none' out",
-            )
 
     def _begun(self, folder: Path) -> Tuned:
         """What an earlier run left; nothing of another search."""
