@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgec as edgec_door
 from edgec.cli.build import parse_setting
 from edgec.core.digest import digest_file
+from edgec.data import load_digits_splits
 from edgec.pipeline.stages import compress, evaluate
 
 SETTINGS = ("compress.steps=2", "data.ood_count=60", "data.few.total=20")
@@ -226,6 +228,23 @@ def test_a_device_of_unknown_speed_is_refused(place: Place, tmp_path: Path) -> N
     outcome = place.run("--target", profile)
     assert "no compute figures" in outcome.failure[0]
     assert "edgec targets fit" in outcome.failure[1]
+
+
+def test_validation_images_choose_where_they_are_given(place: Place, images: Path, tmp_path: Path) -> None:
+    _, test = load_digits_splits()
+    kept = np.concatenate([np.flatnonzero(test.labels == label)[20:24] for label in range(10)])  # none of `images`
+    np.savez(tmp_path / "validation.npz", images=test.pixels[kept], labels=test.labels[kept], names=test.classes)
+    data = [option for name in ("train", "test") for option in ("--set", f"data.{name}='{images / name}'")]
+    model = ("--set", "model.name=edgec.models.digits:digits_net", "--set", "model.input={height=8,width=8,channels=1}")
+    outcome = place.run(*data, *model, "--validation", tmp_path / "validation.npz", trials=1)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert place.tuned["judged_on"] == "validation images"
+    (only,) = place.tuned["candidates"]
+    assert only["found"]["images"] == 40
+    assert set(only["found"]["agreement"].values()) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert "validation images" in (place.output / "tune.html").read_text()
+    again = place.run(*data, *model, "--validation", images / "test", "--output", tmp_path / "other")
+    assert "images are in both test images of" in again.failure[0]
 
 
 def test_from_python_a_search_gives_its_bundle_and_shows_its_page(place: Place) -> None:

@@ -14,7 +14,7 @@ Figures = Sequence["tuple[float, float] | str"]
 def found(latency_share: float, quality: float, agreement: Mapping[str, float] | None = None) -> Found:
     return Found(
         agreement=agreement or {"cat": 1.0, "dog": quality},
-        views=100,
+        images=100,
         latency_ms=2 * latency_share,
         latency_share=latency_share,
         size_bytes=1000,

@@ -80,7 +80,7 @@ def test_the_nearest_is_the_one_whose_worst_class_agrees_most(search_of: SearchO
 )
 def test_hypervolume_is_the_area_of_the_staircase(figures: list[tuple[float, float]], area: float) -> None:
     points = [
-        Found(agreement={"a": quality}, views=1, latency_ms=1.0, latency_share=share, size_bytes=1)
+        Found(agreement={"a": quality}, images=1, latency_ms=1.0, latency_share=share, size_bytes=1)
         for share, quality in figures
     ]
     assert hypervolume(points) == pytest.approx(area)

@@ -35,7 +35,7 @@ def searched(count: int, *, sampler: Sampler, seed: int, known: tuple[Candidate,
         quality = 1 - 0.5 * (1 - keep) ** 2 - 0.05 * dropped - 0.3 * (settings["compress.variant"] == "few")
         found = Found(
             agreement={"rare": max(0.0, quality)},
-            views=1,
+            images=1,
             latency_ms=1.0,
             latency_share=0.2 + 0.3 * keep + 0.08 * (5 - dropped),
             size_bytes=1,

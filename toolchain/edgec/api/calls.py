@@ -83,7 +83,7 @@ def tune(
         config: As of `build`; its own settings are candidate 0.
         target: Device profile, by name or file; None takes the config's.
         trials: Candidates in all, those of an earlier call for the same folder among them.
-        agreement: On what share of its views every class is to agree, 0 to 1; None for as often as in candidate 0.
+        agreement: On what share of its images every class is to agree, 0 to 1; None for as often as in candidate 0.
         vary: Settings and what to try of each, as in `{"compress.keep_flops": [0.2, 0.3]}`; None for the usual ones.
         output: Folder of the results; None is `tune/NAME-TARGET`.
         settings: Of all candidates, by dotted name.

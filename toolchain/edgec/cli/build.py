@@ -28,6 +28,7 @@ FLAGS = {
     "train": "data.train",
     "test": "data.test",
     "calibration": "data.calibration",
+    "validation": "data.validation",
     "unlabelled": "data.unlabelled",
     "ood": "data.ood",
 }

@@ -26,6 +26,9 @@ __all__ = ["command"]
 @click.command("tune")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are tuned.")
 @click.option("--target", metavar="NAME|FILE", help="Device profile; see: edgec targets list. [default: host]")
+@click.option(
+    "--validation", type=click.Path(), help="Labelled images to choose by; without them, changed few samples."
+)
 @click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Candidates in all.")
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this time. [default: no limit]")
 @click.option(
@@ -65,6 +68,7 @@ def command(
     *,
     config: Path | None,
     target: str | None,
+    validation: str | None,
     trials: int,
     hours: float | None,
     agreement: float | None,
@@ -81,9 +85,9 @@ def command(
     """Search for the fastest model on a device at which every class still agrees with the teacher.
 
     Candidates are built as far as the file that would ship, timed (predicted from the device's profile, or measured
-    where the target is this machine), and compared with the teacher on the few samples, strongly changed: neither
-    labels nor test images choose. The fastest in which every class agrees often enough is built, and meets the test
-    images once. A candidate is kept when it is finished: the same command resumes a search that was cut short.
+    where the target is this machine), and compared with the teacher on validation images or on the few samples,
+    strongly changed: test images do not choose. The fastest in which every class agrees often enough is built, and
+    meets the test images once. A candidate is kept when it is finished: the same command resumes a search that was cut.
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.core.errors import GateFailed
@@ -95,7 +99,7 @@ def command(
     from edgec.tuning.search import Limits, Search
     from edgec.tuning.space import parse_space
 
-    flags = {"target": target, "seed": seed}
+    flags = {"target": target, "validation": validation, "seed": seed}
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
     given += map(parse_setting, settings)
 
@@ -214,7 +218,7 @@ def _none_is_good(tuned: Tuned) -> tuple[str, str]:
     label, share = best.found.worst
     told = (
         f"in none of {len(tuned.candidates)} candidates does every class agree with the teacher on "
-        f"{format_share(tuned.required)} of its views; nearest is candidate {best.number}, stopped by class '{label}' "
+        f"{format_share(tuned.required)} of its images; nearest is candidate {best.number}, stopped by class '{label}' "
         f"with {format_share(share)}"
     )
     hint = (

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgec.runtime import Session
 
 __all__ = [
+    "logits_through",
     "match_teacher",
     "prior_rows",
     "shift_of",
@@ -176,6 +177,19 @@ def _unseen_ood(sources: Sources, images: Prepared) -> tuple[Images, bool]:
 
     found = unseen_ood(sources, images, sources.plan.config.evaluate.unseen_ood or _UNSEEN)
     return (found, False) if len(found) else (images.ood, True)
+
+
+def logits_through(
+    sources: Sources, images: Images, shipped: Session, *, shift: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the teacher and the file that ships make of images: logits of both, a row an image."""
+    from edgec.models.infer import to_tensor
+
+    run, spec = _graph(sources, shipped), sources.plan.model.input
+    with _teacher(sources, run, shift) as teacher:
+        batches = [to_tensor(pixels, spec) for pixels in images.batches(_BATCH)]
+        first, second = (np.concatenate([of(batch) for batch in batches]) for of in (teacher, run))
+    return first, second
 
 
 @contextmanager

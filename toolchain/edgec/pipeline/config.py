@@ -57,6 +57,7 @@ class DataConfig(Frozen):
             sources in docs/pictures.md. Where neither train nor test is given, scikit-learn's handwritten digits.
         test: Labelled images that nothing else has seen.
         calibration: Labelled images for the ranges alone; the training samples serve where there are none.
+        validation: Labelled images by which `edgec tune` chooses; nothing else looks at them.
         unlabelled: Unlabelled images of the classes, from the device's own camera for instance, a folder or an `.npz`:
             recovery treats them as it does the labelled ones.
         unlabelled_count: How many of them are drawn.
@@ -74,6 +75,7 @@ class DataConfig(Frozen):
     train: Path | None = None
     test: Path | None = None
     calibration: Path | None = None
+    validation: Path | None = None
     unlabelled: Path | None = None
     unlabelled_count: int = Field(default=500, ge=2)
     ood: Path | None = None
@@ -90,7 +92,7 @@ class DataConfig(Frozen):
             raise ValueError(f"'{missing}' is missing: training and test images are given together")
         return self
 
-    @field_validator("train", "test", "calibration", "unlabelled", "ood", mode="before")
+    @field_validator("train", "test", "calibration", "validation", "unlabelled", "ood", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         if isinstance(value, str) and not value.strip():
@@ -357,7 +359,7 @@ def _is_path(value: str) -> bool:
 
 
 _PATHS: Mapping[str, Callable[[str], bool]] = {
-    **{f"data.{name}": bool for name in ("train", "test", "calibration", "unlabelled", "ood")},
+    **{f"data.{name}": bool for name in ("train", "test", "calibration", "validation", "unlabelled", "ood")},
     "target": is_file_name,
     "calibrate.recipe": is_file_name,
     "model.name": is_onnx_file,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,15 +17,15 @@ class Found(Frozen):
     """What was found of a candidate.
 
     Attributes:
-        agreement: Share of its views on which each class agrees with the teacher.
-        views: How many they are.
+        agreement: Share of its images on which each class agrees with the teacher.
+        images: How many they are.
         latency_ms: Of one image.
         latency_share: Of what the teacher takes.
         size_bytes: Of the file that ships.
     """
 
     agreement: Mapping[str, float]
-    views: int
+    images: int
     latency_ms: float
     latency_share: float
     size_bytes: int
@@ -72,10 +73,10 @@ class Tuned(Frozen):
         title: The device's title.
         identity: Digest of what all candidates have in common: a search goes on from no other.
         timed: Whether latencies are predicted or measured.
-        teacher_ms: The teacher's own latency.
+        judged_on: `validation images`, or `views`: the few samples, strongly changed.
         machine: What the search ran on.
         edgec: The version that ran it.
-        agreement: On what share of its views every class is to agree; None for as often as in candidate 0.
+        agreement: On what share of its images every class is to agree; None for as often as in candidate 0.
         candidates: In the order in which they were tried.
         chosen: The number of the candidate that was built; None where none is good enough, or not yet.
     """
@@ -84,7 +85,8 @@ class Tuned(Frozen):
     target: str
     title: str
     identity: str
-    timed: str
+    timed: Literal["predicted", "measured"]
+    judged_on: Literal["validation images", "views"] = "views"
     machine: str
     edgec: str
     agreement: float | None
@@ -93,7 +95,7 @@ class Tuned(Frozen):
 
     @property
     def required(self) -> float:
-        """On what share of its views every class is to agree with the teacher."""
+        """On what share of its images every class is to agree with the teacher."""
         if self.agreement is not None:
             return self.agreement
         own = self.candidates[0].found if self.candidates else None

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from edgec.core.frozen import Frozen
-from edgec.pipeline.confidence import shift_of, views_through
+from edgec.pipeline.confidence import logits_through, shift_of, views_through
 from edgec.pipeline.graphs import Graphs
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.runner import Runner
@@ -25,13 +25,13 @@ class Judgement(Frozen):
     """Agreement with the teacher.
 
     Attributes:
-        agreement: Share of the views of each class's samples to which the file that ships gives the teacher's class;
-            classes without samples have none.
-        views: How many there are.
+        agreement: Share of each class's images to which the file that ships gives the teacher's class; classes without
+            images have none.
+        images: How many there are.
     """
 
     agreement: Mapping[str, float]
-    views: int
+    images: int
 
 
 def key(plan: Plan) -> StageKey:
@@ -40,10 +40,11 @@ def key(plan: Plan) -> StageKey:
 
 
 def judge(run: Runner, images: Prepared, graphs: Graphs) -> Judgement:
-    """Shows the teacher and the file that ships the few samples, strongly changed, and compares their classes.
+    """Shows the teacher and the file that ships the same images, and compares their classes.
 
-    The student learned from the samples, so that it would agree on them as they are. Their views are those to which the
-    temperature is fitted (`learn.temperature`); here all count alike.
+    These are the validation images; where there are none, the few samples, strongly changed: the student learned from
+    them, so that it would agree on them as they are. These views are those to which the temperature is fitted
+    (`learn.temperature`); here all count alike.
     """
     make = partial(_judged, images=images, model=graphs.model, trained_on=graphs.export.facts.trained_on)
     return run(key(run.sources.plan), Judgement, make).facts
@@ -53,14 +54,19 @@ def _judged(
     sources: Sources, folder: Path, *, images: Prepared, model: Path, trained_on: tuple[int, ...] | None
 ) -> Judgement:
     del folder  # all of it is in the facts
-    shift = shift_of(sources, trained_on)
-    views = views_through(sources, images, sources.shipped_session(model), shift=shift)
-    same = views.teacher.argmax(axis=1) == views.student.argmax(axis=1)
+    shift, shipped = shift_of(sources, trained_on), sources.shipped_session(model)
+    if images.validation is None:
+        views = views_through(sources, images, shipped, shift=shift)
+        labels, first, second = views.labels, views.teacher, views.student
+    else:
+        first, second = logits_through(sources, images.validation, shipped, shift=shift)
+        labels = images.validation.labels
+    same = first.argmax(axis=1) == second.argmax(axis=1)
     return Judgement(
         agreement={
             label: float(same[shown].mean())
             for position, label in enumerate(images.few.classes)
-            if (shown := views.labels == position).any()
+            if (shown := labels == position).any()
         },
-        views=len(same),
+        images=len(same),
     )

@@ -50,7 +50,7 @@ def next_point(
     Args:
         space: What may be tried.
         candidates: What was.
-        required: On what share of its views every class is to agree.
+        required: On what share of its images every class is to agree.
         seed: Of the search.
         sampler: How to draw.
     """

@@ -60,7 +60,7 @@ class Search:
         plan: The build as the config has it, which is candidate 0.
         plan_of: Binds a candidate.
         space: What may be tried.
-        agreement: On what share of its views every class is to agree with the teacher; None for as often as in the
+        agreement: On what share of its images every class is to agree with the teacher; None for as often as in the
             config's own build.
         sampler: How candidates are drawn.
         store: The stage cache, by which candidates share what they have in common.
@@ -162,6 +162,7 @@ class Search:
             title=target.title,
             identity=digest_value([quantize.key(self.plan).key, target]),
             timed="measured" if target.family == "host" else "predicted",
+            judged_on="validation images" if self.plan.data.validation else "views",
             machine=describe_host(),
             edgec=__version__,
             agreement=self.agreement,
@@ -204,7 +205,7 @@ class Search:
         timing = time_of(graphs.model, images.few)
         return Found(
             agreement=judged.agreement,
-            views=judged.views,
+            images=judged.images,
             latency_ms=timing.latency_ms,
             latency_share=timing.share,
             size_bytes=graphs.model.stat().st_size,
@@ -260,5 +261,5 @@ def _told(candidate: Candidate, tuned: Tuned) -> str:
     on_front = "; on the front" if candidate in front(tuned) else ""
     return (
         f"{found.latency_ms:.3g} ms, {found.latency_share:.2f} of the teacher's; class '{label}' agrees on "
-        f"{format_share(share)} of its views{short}{on_front}"
+        f"{format_share(share)} of its images{short}{on_front}"
     )
