@@ -104,7 +104,7 @@ def _rows(what: str, tuned: Tuned, drops: Mapping[int, float]) -> Iterator[Row]:
     for name, found in (("chosen", chosen.found), ("best by test images", best)):
         share = found.latency_ms / own.found.latency_ms
         yield Row(
-            what=f"{what}: {name}: latency",
+            what=f"{what}: {name}, latency",
             value=found.latency_ms,
             unit=f"ms, {tuned.timed}",
             n=len(built),
@@ -112,7 +112,7 @@ def _rows(what: str, tuned: Tuned, drops: Mapping[int, float]) -> Iterator[Row]:
             ratio=share,
         )
     for name, number in (("own", 0), ("chosen", chosen.number)):
-        yield Row(what=f"{what}: {name}: largest drop of a class", value=drops[number], unit="share", n=1)
+        yield Row(what=f"{what}: {name}, largest drop of a class", value=drops[number], unit="share", n=1)
 
 
 def _latency(found: Found) -> float:

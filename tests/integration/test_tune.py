@@ -235,7 +235,12 @@ def test_validation_images_choose_where_they_are_given(place: Place, images: Pat
     kept = np.concatenate([np.flatnonzero(test.labels == label)[20:24] for label in range(10)])  # none of `images`
     np.savez(tmp_path / "validation.npz", images=test.pixels[kept], labels=test.labels[kept], names=test.classes)
     data = [option for name in ("train", "test") for option in ("--set", f"data.{name}='{images / name}'")]
-    model = ("--set", "model.name=edgec.models.digits:digits_net", "--set", "model.input={height=8,width=8,channels=1}")
+    model = (
+        "--set",
+        "model.name=edgec.models.digits:digits_net",
+        "--set",
+        "model.input={height=8,width=8,channels=1,mean=[0.5],std=[0.5]}",
+    )
     outcome = place.run(*data, *model, "--validation", tmp_path / "validation.npz", trials=1)
     assert outcome.exit_code == 0, outcome.stderr
     assert place.tuned["judged_on"] == "validation images"
