@@ -153,6 +153,11 @@ def percent_alone(row: Row) -> str:
     return _percents(row.value)
 
 
+def plain_number(row: Row) -> str:
+    """A number without a unit, to two digits behind the point."""
+    return f"{row.value:.2f}".translate(_MINUS)
+
+
 def percent_deviation(row: Row) -> str:
     """A share in percent, with its deviation over seeds."""
     if len(row.values) < 2:

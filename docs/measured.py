@@ -17,6 +17,7 @@ from figures import (
     markdown,
     percent,
     percent_alone,
+    plain_number,
     points,
     require_measured,
     seconds,
@@ -48,6 +49,7 @@ COMMANDS = {
     "zoo": "python benchmarks/zoo.py",
     "long_tail": "python benchmarks/long_tail.py digits",
     "priors": "python benchmarks/priors.py digits digits:20:800 digits:50:800 digits:100:800 fashion-resnet8",
+    "tuning": "python benchmarks/tuning.py cifar10-resnet20 --trials 20 --set compress.steps=200",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
@@ -356,6 +358,18 @@ def _priors() -> str:
     return table("priors", by=by, columns=(*columns, used), titles={"as given": "none: as given, %"})
 
 
+def _tuning() -> str:
+    columns = (
+        Column(head="rank correlation with test images", quantity="rank correlation", form=plain_number),
+        Column(head="seconds a candidate", quantity="seconds a candidate", form=seconds),
+        Column(head="latency of the chosen, of the own build's", quantity="chosen, latency", form=times),
+        Column(head="least latency at that drop, by test images", quantity="best by test images, latency", form=times),
+        Column(head="largest drop of a class, own build", quantity="own, largest drop of a class", form=percent_alone),
+        Column(head="of the chosen", quantity="chosen, largest drop of a class", form=percent_alone),
+    )
+    return table("tuning", by=("set", "device", "seed"), columns=columns)
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -391,6 +405,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-priors": _priors,
     "results-tailed": _tailed,
     "results-temperature": _temperature,
+    "results-tuning": _tuning,
     "results-hostile-peers": _hostile_peers,
     "results-fuzz": _fuzz,
     "results-gaps": _gaps,

@@ -79,9 +79,9 @@ Builder = Callable[..., Build]
 
 
 def run_edgec(*arguments: object, briefly: bool = True) -> Outcome:
-    """`edgec ARGUMENTS`, in this process. Builds measure latencies briefly, unless told otherwise."""
+    """`edgec ARGUMENTS`, in this process. Builds, and searches, measure latencies briefly, unless told otherwise."""
     out, err = io.StringIO(), io.StringIO()
-    measuring = brief_measuring() if briefly and arguments[:1] == ("build",) else contextlib.nullcontext()
+    measuring = brief_measuring() if briefly and arguments[:1] in (("build",), ("tune",)) else contextlib.nullcontext()
     with (
         measuring,
         contextlib.redirect_stdout(out),

@@ -46,8 +46,9 @@ OUTER = {
     "pipeline": STAGES - {"serve", "deploy"},
     "track": {"core", "evaluate", "package", "pipeline"},
     "study": {"core", "compress", "data", "evaluate", "learn", "models", "pipeline", "quantize"},
-    "api": {"core", "evaluate", "package", "pipeline", "render", "runtime"},
-    "cli": {*STAGES, "pipeline", "track", "study"},
+    "tuning": {"bench", "compress", "core", "latency", "pipeline", "render"},
+    "api": {"core", "evaluate", "package", "pipeline", "render", "runtime", "tuning"},
+    "cli": {*STAGES, "pipeline", "track", "study", "tuning"},
     "__init__": {"api", "core"},
     "__main__": {"cli"},
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost more than all the rest
 if TYPE_CHECKING:
-    from edgec.api import Bundle, Model, Prediction, Report, Verdict, build, check, load, report, targets
+    from edgec.api import Bundle, Model, Prediction, Report, Tuning, Verdict, build, check, load, report, targets, tune
     from edgec.core.errors import EdgecError
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Model",
     "Prediction",
     "Report",
+    "Tuning",
     "Verdict",
     "__version__",
     "build",
@@ -24,6 +25,7 @@ __all__ = [
     "load",
     "report",
     "targets",
+    "tune",
 ]
 
 __version__ = "0.1.0"

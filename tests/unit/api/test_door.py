@@ -25,6 +25,8 @@ SIGNATURES = {
     "load": "(bundle, *, key=None)",
     "report": "(bundle)",
     "targets": "()",
+    "tune": "(config=None, *, target=None, trials=20, agreement=None, vary=None, output=None, settings=None, cache=None, "
+    "device='auto', progress=None)",
     "Model.predict": "(self, images, *, unknown=False)",
     "Report.to_html": "(self)",
 }
@@ -33,6 +35,7 @@ MEMBERS = {
     "Model": {"labels", "loaded", "note", "predict"},
     "Prediction": {"label", "score", "scores", "unknown"},
     "Report": {"bundle", "classes", "rows", "to_html", "values"},
+    "Tuning": {"bundle", "folder", "values"},
     "Verdict": {"bundle", "gates", "passed"},
 }
 

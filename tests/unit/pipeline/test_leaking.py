@@ -74,12 +74,13 @@ def test_a_class_without_test_images_is_an_error(splits: dict[str, Samples]) -> 
         leaking({**splits, "test": test}, "leave-out")
 
 
-def test_a_calibration_image_near_a_training_image_is_named_and_stays(splits: dict[str, Samples]) -> None:
-    swapped = {"train": splits["train"], "test": splits["test"].take(np.arange(8, 12)), "calibration": splits["test"]}
-    with pytest.raises(DataError):  # the test images are calibration images
+@pytest.mark.parametrize("split", ["calibration", "validation"])
+def test_an_image_near_a_training_image_is_named_and_stays(split: str, splits: dict[str, Samples]) -> None:
+    swapped = {"train": splits["train"], "test": splits["test"].take(np.arange(8, 12)), split: splits["test"]}
+    with pytest.raises(DataError):  # the test images are those of the other split
         leaking(swapped, "refuse")
     found = leaking(swapped, "keep")
-    assert any("calibration images are nearly training images" in note for note in found.notes)
+    assert any(f"{split} images are nearly training images" in note for note in found.notes)
 
 
 def test_disjoint_splits_need_no_note(splits: dict[str, Samples]) -> None:

@@ -37,11 +37,12 @@ COMMANDS = {
     "study": "Rerun a paper's tables on your own model and images.",
     "targets": "List device profiles, show one, or fit one to a machine.",
     "track": "Write a bundle's numbers and files into MLflow.",
+    "tune": "Search for the fastest model on a device that keeps every class.",
     "verify": "Compare a bundle with its manifest and its signature.",
 }
 
 GROUPS = {
-    "Build": ("init", "build", "study", "cache"),
+    "Build": ("init", "build", "tune", "study", "cache"),
     "Judge": ("check", "report", "bench", "track", "targets"),
     "Ship": ("sign", "verify", "push", "pull", "deploy", "rollback", "status", "history"),
     "Run": ("predict", "serve", "agent", "site"),

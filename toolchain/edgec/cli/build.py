@@ -28,6 +28,7 @@ FLAGS = {
     "train": "data.train",
     "test": "data.test",
     "calibration": "data.calibration",
+    "validation": "data.validation",
     "unlabelled": "data.unlabelled",
     "ood": "data.ood",
 }
@@ -62,6 +63,12 @@ FLAGS = {
 @click.option(
     "--cache-limit", type=SIZE, default="10GB", show_default=True, help="Size to which the stage cache is cut back."
 )
+@click.option(
+    "--from-trial", type=click.IntRange(min=0), metavar="N", help="Take the settings of edgec tune's candidate."
+)
+@click.option(
+    "--tuned", type=click.Path(path_type=Path), help="The folder of --from-trial's search. [default: tune/NAME-TARGET]"
+)
 @click.option("--fail-on-gates", is_flag=True, help="Exit 3 when one of the config's [gates] blocks the bundle.")
 @click.option("--dry-run", is_flag=True, help="Load the weights, open the images, print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -73,6 +80,8 @@ def command(
     device: str,
     cache: Path,
     cache_limit: int,
+    from_trial: int | None,
+    tuned: Path | None,
     fail_on_gates: bool,
     dry_run: bool,
     as_json: bool,
@@ -94,9 +103,11 @@ def command(
     from edgec.render.headline import gate_text
 
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
-    plan = plan_build(
-        read_config(config, [*given, *map(parse_setting, settings)]), accelerator=Accelerator.named(device)
-    )
+    given += map(parse_setting, settings)
+    plan = plan_build(read_config(config, given), accelerator=Accelerator.named(device))
+    if from_trial is not None:
+        more = _of_trial(from_trial, tuned or Path("tune") / f"{plan.config.name}-{plan.target.name}")
+        plan = plan_build(read_config(config, [*given, *more.items()]), accelerator=Accelerator.named(device))
     store = Store(cache)
     if dry_run:
         rehearse(plan, store, ConsoleProgress())
@@ -111,6 +122,20 @@ def command(
             f"{len(blocking)} of {len(gates)} gates not passed, first: {gate_text(blocking[0])}",
             hint=f"the bundle was written: edgec report {built.bundle} shows every class",
         )
+
+
+def _of_trial(number: int, folder: Path) -> dict[str, Any]:
+    """What a candidate of a search sets, and from how many it is chosen."""
+    from edgec.core.errors import ConfigError
+    from edgec.tuning.search import read_tuned
+
+    candidates = read_tuned(folder).candidates
+    if number >= len(candidates):
+        raise ConfigError(
+            f"--from-trial {number}: the search at '{folder}' has candidates 0 to {len(candidates) - 1}",
+            hint=f"{folder}/tune.html shows them",
+        )
+    return {**candidates[number].settings, "report.chosen_from": len(candidates)}
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -17,6 +17,7 @@ _CALLED = {
     "train": (_TRAIN,),
     "test": (_TEST, _BETWEEN),
     "calibration": (_CALIBRATION, _BETWEEN, _TRAIN),
+    "validation": (_BETWEEN,),
 }
 """Names of a split, those that are preferred first."""
 

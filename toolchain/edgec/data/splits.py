@@ -14,7 +14,7 @@ from edgec.data.folders import FolderPixels
 
 __all__ = ["Split", "check_samples", "name_file", "name_image", "require_disjoint", "untested"]
 
-Split = Literal["train", "test", "calibration"]
+Split = Literal["train", "test", "calibration", "validation"]
 
 _SHOWN = 5
 """Classes that an error names."""

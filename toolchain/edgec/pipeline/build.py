@@ -21,6 +21,7 @@ from edgec.core.wording import format_amount
 from edgec.package import Manifest, open_bundle, require_replaceable, write_archive
 from edgec.pipeline.embedded import is_embedded
 from edgec.pipeline.eviction import evict
+from edgec.pipeline.graphs import make_graphs
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
@@ -143,25 +144,18 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
     student = partial(compress.run, images=images)
     plain = run.maybe(compress.plain_key(plan), compress.Facts, partial(student, variant="plain"))
     few = run.maybe(compress.few_key(plan), compress.Facts, partial(student, variant="few"))
-    variant, known = plan.config.compress.variant, few and few.folder
-    ours = run.maybe(compress.key(plan), compress.Facts, partial(student, variant=variant, few=known))
-    graph = run(export.key(plan), export.Facts, partial(export.run, images=images, student=ours and ours.folder))
-    fp32 = graph.folder / export.FP32
-    read = partial(calibrate.run, images=images, model=fp32, cache=store.folder / "ranges")
-    calibrated = run(calibrate.key(plan), calibrate.Facts, read)
-    ranges = calibrated.folder / calibrate.RANGES
-    int8 = run(quantize.key(plan), quantize.Facts, partial(quantize.run, images=images, model=fp32, ranges=ranges))
-    proof = partial(prove.run, quantized=int8.folder, calibrated=calibrated.folder)
+    graphs = make_graphs(run, images, few=few)
+    proof = partial(prove.run, quantized=graphs.quantize.folder, calibrated=graphs.calibrate.folder)
     proven = run.maybe(prove.key(plan), prove.Facts, proof)
     students = {Stage.BASELINE: plain, Stage.FEW: few}
     measure = partial(
         evaluate.run,
         images=images,
-        models={Stage.COMPRESSED: fp32, Stage.ARTIFACT: int8.folder / quantize.MODEL},
-        ranges=ranges,
+        models={Stage.COMPRESSED: graphs.fp32, Stage.ARTIFACT: graphs.model},
+        ranges=graphs.ranges,
         students={stage: made.folder for stage, made in students.items() if made is not None},
-        trained_on=graph.facts.trained_on,
-        temperature=graph.facts.temperature,
+        trained_on=graphs.export.facts.trained_on,
+        temperature=graphs.export.facts.temperature,
     )
     measured = run(evaluate.key(plan), evaluate.Facts, measure)
     made = package.Made(
@@ -169,10 +163,10 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
         teacher=checked,
         baseline=plain,
         few=few,
-        compress=ours,
-        export=graph,
-        calibrate=calibrated,
-        quantize=int8,
+        compress=graphs.compress,
+        export=graphs.export,
+        calibrate=graphs.calibrate,
+        quantize=graphs.quantize,
         prove=proven,
         evaluate=measured,
     )

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from edgec.core.classifier import Classifier
     from edgec.core.measurement import Measurement
     from edgec.learn.prior_estimate import PriorEstimate
-    from edgec.learn.temperature import Run
+    from edgec.learn.temperature import Run, Views
     from edgec.runtime import Session
 
 __all__ = [
+    "logits_through",
     "match_teacher",
     "prior_rows",
     "shift_of",
@@ -34,6 +35,7 @@ __all__ = [
     "temperature_note",
     "unknown_rates",
     "unknown_threshold",
+    "views_through",
 ]
 
 _BATCH = 256
@@ -148,14 +150,20 @@ def temperature_note(temperature: float, *, before: Measurement, after: Measurem
 
 def unknown_threshold(sources: Sources, images: Prepared, shipped: Session, *, shift: np.ndarray | float) -> float:
     """The confidence below which the shipped file should say `unknown`: no class loses more than the config allows."""
-    from edgec.learn.temperature import probabilities, views_of
+    from edgec.learn.temperature import probabilities
 
-    plan = sources.plan
-    run = _graph(sources, shipped)
-    with _teacher(sources, run, shift) as teacher:
-        views = views_of(images.few, plan.model.input, teacher, run, seed=plan.config.seed)
+    views = views_through(sources, images, shipped, shift=shift)
     confidence = probabilities(views.student).max(axis=1)
-    return fit_threshold(confidence, views.labels, views.weights, most=plan.config.evaluate.unknown)
+    return fit_threshold(confidence, views.labels, views.weights, most=sources.plan.config.evaluate.unknown)
+
+
+def views_through(sources: Sources, images: Prepared, shipped: Session, *, shift: np.ndarray | float) -> Views:
+    """Changed few samples, and what the teacher and the file that ships make of them."""
+    from edgec.learn.temperature import views_of
+
+    run, plan = _graph(sources, shipped), sources.plan
+    with _teacher(sources, run, shift) as teacher:
+        return views_of(images.few, plan.model.input, teacher, run, seed=plan.config.seed)
 
 
 def unknown_rates(
@@ -189,6 +197,19 @@ def _unseen_ood(sources: Sources, images: Prepared) -> tuple[Images, bool]:
 
     found = unseen_ood(sources, images, sources.plan.config.evaluate.unseen_ood or _UNSEEN)
     return (found, False) if len(found) else (images.ood, True)
+
+
+def logits_through(
+    sources: Sources, images: Images, shipped: Session, *, shift: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the teacher and the file that ships make of images: logits of both, a row an image."""
+    from edgec.models.infer import to_tensor
+
+    run, spec = _graph(sources, shipped), sources.plan.model.input
+    with _teacher(sources, run, shift) as teacher:
+        batches = [to_tensor(pixels, spec) for pixels in images.batches(_BATCH)]
+        first, second = (np.concatenate([of(batch) for batch in batches]) for of in (teacher, run))
+    return first, second
 
 
 @contextmanager

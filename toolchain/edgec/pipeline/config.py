@@ -58,6 +58,7 @@ class DataConfig(Frozen):
             sources in docs/pictures.md. Where neither train nor test is given, scikit-learn's handwritten digits.
         test: Labelled images that nothing else has seen.
         calibration: Labelled images for the ranges alone; the training samples serve where there are none.
+        validation: Labelled images by which `edgec tune` chooses; nothing else looks at them.
         unlabelled: Unlabelled images of the classes, from the device's own camera for instance, a folder or an `.npz`:
             recovery treats them as it does the labelled ones.
         unlabelled_count: How many of them are drawn.
@@ -75,6 +76,7 @@ class DataConfig(Frozen):
     train: Path | None = None
     test: Path | None = None
     calibration: Path | None = None
+    validation: Path | None = None
     unlabelled: Path | None = None
     unlabelled_count: int = Field(default=500, ge=2)
     ood: Path | None = None
@@ -91,7 +93,7 @@ class DataConfig(Frozen):
             raise ValueError(f"'{missing}' is missing: training and test images are given together")
         return self
 
-    @field_validator("train", "test", "calibration", "unlabelled", "ood", mode="before")
+    @field_validator("train", "test", "calibration", "validation", "unlabelled", "ood", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         if isinstance(value, str) and not value.strip():
@@ -199,9 +201,11 @@ class ReportConfig(Frozen):
         images: Whether the report shows small pictures of test images that broke, and the bundle's golden images are
             test images; false where test images must not travel: golden images are drawn then. The names of files
             stay in the report.
+        chosen_from: Candidates that this build was chosen from, which `edgec tune` sets; the report says it.
     """
 
     images: bool = True
+    chosen_from: int | None = Field(default=None, ge=1)
 
 
 class BuildConfig(Frozen):
@@ -364,7 +368,7 @@ def _is_path(value: str) -> bool:
 
 
 _PATHS: Mapping[str, Callable[[str], bool]] = {
-    **{f"data.{name}": bool for name in ("train", "test", "calibration", "unlabelled", "ood")},
+    **{f"data.{name}": bool for name in ("train", "test", "calibration", "validation", "unlabelled", "ood")},
     "target": is_file_name,
     "calibrate.recipe": is_file_name,
     "model.name": is_onnx_file,

@@ -54,8 +54,9 @@ class Leaking:
                 "are left out of the test set" if self.left_out else "are still in the test set (data.leaks = 'keep')"
             )
             yield f"{len(found)} test images {became}, as other splits give them away: {_some(found)}"
-        if found := self.leaks.get("calibration", ()):
-            yield f"{len(found)} calibration images are nearly training images, or of a group with one: {_some(found)}"
+        for split in ("calibration", "validation"):
+            if found := self.leaks.get(split, ()):
+                yield f"{len(found)} {split} images are nearly training images, or of a group with one: {_some(found)}"
         if self.contradictions:
             shown, more = self.contradictions[:_NAMED], len(self.contradictions) - _NAMED
             others = f" and {more} more" if more > 0 else ""
@@ -81,7 +82,7 @@ def leaking(splits: Mapping[str, Samples], policy: Literal["leave-out", "refuse"
     """Compares the splits image by image, and takes what others give away out of the test set where that is asked for.
 
     Args:
-        splits: `train`, `test` and perhaps `calibration`.
+        splits: `train`, `test` and perhaps `calibration` and `validation`.
         policy: `data.leaks`.
 
     Raises:
@@ -90,8 +91,8 @@ def leaking(splits: Mapping[str, Samples], policy: Literal["leave-out", "refuse"
     test, train = splits["test"], splits["train"]
     learned = {name: samples for name, samples in splits.items() if name != "test"}
     leaks = {"test": find_leaks(test, learned)}
-    if "calibration" in splits:
-        leaks["calibration"] = find_leaks(splits["calibration"], {"train": train})
+    others = (name for name in ("calibration", "validation") if name in splits)
+    leaks |= {name: find_leaks(splits[name], {"train": train}) for name in others}
     tested = None
     if leaks["test"] and policy == "refuse":
         raise DataError(

@@ -33,7 +33,7 @@ __all__ = ["IMAGES", "MODEL_SETTINGS", "Plan", "plan_build"]
 
 FLOAT16_FROM = 18
 """The opset from which float16 beside int8 changes no operator but those that round."""
-IMAGES = ("train", "test", "calibration", "unlabelled", "ood")
+IMAGES = ("train", "test", "calibration", "validation", "unlabelled", "ood")
 """Sources of images, as `[data]` names them."""
 MODEL_SETTINGS = (
     *("model.input", "model.labels", "model.output", "model.arguments", "model.checkpoint", "model.is_onnx"),

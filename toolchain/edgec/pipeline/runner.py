@@ -22,19 +22,20 @@ class Runner:
 
     Attributes:
         sources: What stages read from; each gets as much of it as its key covers.
+        store: Where their results are kept.
     """
 
     def __init__(self, sources: Sources, keys: Sequence[StageKey], store: Store) -> None:
         self.sources = sources
         self._stages = [key.stage for key in keys]
-        self._store = store
+        self.store = store
 
     def __call__(self, key: StageKey, facts: type[FactsT], make: Make[FactsT]) -> Output[FactsT]:
         """The output of a stage."""
         number = self._stages.index(key.stage) + 1
-        cached = self._store.holds(key)
+        cached = self.store.holds(key)
         self.sources.progress.stage(key.stage, number=number, total=len(self._stages), cached=cached)
-        return self._store.get(key, facts, lambda folder: make(self.sources.within(key), folder))
+        return self.store.get(key, facts, lambda folder: make(self.sources.within(key), folder))
 
     def maybe(self, key: StageKey | None, facts: type[FactsT], make: Make[FactsT]) -> Output[FactsT] | None:
         """The output of a stage that this build may not have."""

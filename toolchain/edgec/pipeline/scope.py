@@ -18,6 +18,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "train": ("data.train",),
     "test": ("data.test",),
     "calibration": ("data.calibration",),
+    "validation": ("data.validation",),
     "unlabelled": ("data.unlabelled",),
     "ood": ("data.ood",),
 }

@@ -86,7 +86,7 @@ class Sources:
     def varied(self, plan: Plan) -> Sources:
         """Sources of another plan over the same model, images and accelerator; what is open here stays open there."""
         other = Sources(plan, self.progress)
-        shared = ("fabric", "labels", "classifier", "onnx", "train", "test", "calibration")
+        shared = ("fabric", "labels", "classifier", "onnx", "train", "test", "calibration", "validation")
         vars(other).update({name: value for name, value in vars(self).items() if name in shared})
         return other
 
@@ -219,6 +219,12 @@ class Sources:
         return None if path is None else self._labelled("calibration", path)
 
     @cached_property
+    def validation(self) -> Samples | None:
+        """Labelled images to choose by, where some were given."""
+        path = self.plan.data.validation
+        return None if path is None else self._labelled("validation", path)
+
+    @cached_property
     def ood(self) -> Images:
         """The OOD pool, not purified yet."""
         return self._unlabelled(self.plan.data.ood, self.plan.data.ood_count, what="out-of-distribution images")
@@ -265,7 +271,7 @@ class Sources:
             path,
             self.plan.model.input,
             classes=classes,
-            split=split,  # pyright: ignore[reportArgumentType]  # one of three by construction
+            split=split,  # pyright: ignore[reportArgumentType]  # one of four by construction
             max_unreadable=self.plan.data.max_unreadable,
             group=self.plan.data.group,
             progress=self.progress,
@@ -279,7 +285,7 @@ _NEEDS = {
     "onnx": ("model.name",),
     "method": ("config.compress.method", "config.compress.options"),
     "latency": ("config.compress.keep_latency", "config.compress.max_latency_ms"),
-    **{name: (f"data.{name}",) for name in ("train", "test", "calibration", "unlabelled", "ood")},
+    **{name: (f"data.{name}",) for name in ("train", "test", "calibration", "validation", "unlabelled", "ood")},
 }
 """What a key must cover before a stage may use each resource."""
 

@@ -56,12 +56,14 @@ class Prepared:
         unlabelled: Unlabelled images of the classes, purified; None where none were given.
         ood: Purified unlabelled images of anything.
         calibration: Labelled images for the ranges: the training samples, where no others were given.
+        validation: Labelled images to choose by; None where none were given.
     """
 
     few: Samples
     unlabelled: Images | None
     ood: Images
     calibration: Samples
+    validation: Samples | None = None
 
 
 def run(sources: Sources, folder: Path) -> Facts:
@@ -77,6 +79,8 @@ def run(sources: Sources, folder: Path) -> Facts:
         _save(folder / "unlabelled.npz", images.unlabelled)
     if images.calibration is not images.few:
         _save(folder / "calibration.npz", images.calibration)
+    if images.validation is not None:
+        _save(folder / "validation.npz", images.validation)
     return facts
 
 
@@ -92,7 +96,8 @@ def prepare(sources: Sources) -> tuple[Prepared, Facts]:
     few, drawn = _drawn(sources)
     for line in drawn:
         sources.progress.note(line)
-    given = {"train": few, "test": sources.test, "calibration": sources.calibration}
+    given = {"train": few, "test": sources.test}
+    given |= {"calibration": sources.calibration, "validation": sources.validation}
     splits = {name: samples for name, samples in given.items() if samples is not None}
     require_disjoint(*splits.values())
     leaks = leaking(splits, plan.data.leaks)
@@ -118,7 +123,13 @@ def prepare(sources: Sources) -> tuple[Prepared, Facts]:
         contradictions=leaks.named_contradictions,
     )
     tested = None if leaks.tested is None else tuple(leaks.tested)
-    images = Prepared(few=few, unlabelled=unlabelled, ood=ood, calibration=sources.calibration or few)
+    images = Prepared(
+        few=few,
+        unlabelled=unlabelled,
+        ood=ood,
+        calibration=sources.calibration or few,
+        validation=sources.validation,
+    )
     return images, Facts(labels=few.classes, data=found, tested=tested, notes=(*drawn, *leaks.notes))
 
 
@@ -136,12 +147,13 @@ def _drawn(sources: Sources) -> tuple[Samples, tuple[str, ...]]:
 def read(folder: Path) -> Prepared:
     """Reads the images back."""
     few = _load_samples(folder / "few.npz")
-    own, unlabelled = folder / "calibration.npz", folder / "unlabelled.npz"
+    own, validation, unlabelled = (folder / f"{name}.npz" for name in ("calibration", "validation", "unlabelled"))
     return Prepared(
         few=few,
         unlabelled=_load_images(unlabelled) if unlabelled.exists() else None,
         ood=_load_images(folder / "ood.npz"),
         calibration=_load_samples(own) if own.exists() else few,
+        validation=_load_samples(validation) if validation.exists() else None,
     )
 
 

@@ -61,7 +61,7 @@ COARSE = 8
 READS = (
     *MODEL_SETTINGS,
     *(f"config.{name}" for name in ("name", "gates", "package", "report", "evaluate.unknown", "seed")),
-    *("config.export.preprocess_in_graph", "data.embedded", "target"),
+    *("config.export.preprocess_in_graph", "data.embedded", "data.validation", "target"),
 )
 
 
@@ -223,6 +223,11 @@ def _notes(sources: Sources, made: Made) -> list[str]:
         notes.append(without)
     if sources.stand_in is not None:
         notes.append(sources.stand_in)
+    if (candidates := plan.config.report.chosen_from) is not None:
+        notes.append(
+            f"edgec tune chose this build from {candidates} candidates by their agreement with the teacher on "
+            f"{'validation images' if plan.data.validation else 'changed few samples'}: test images had no part in it"
+        )
     if plan.data.embedded:
         shipped = " and the teacher that ships with edgec" if is_embedded(plan.model) else ""
         notes.append(f"embedded default: scikit-learn's handwritten digits{shipped}")

@@ -1,27 +1,20 @@
-"""What `import edgec` promises: build a bundle, check it, run it and read its report, without the command line.
-
-Every function is the one that the command of its name calls, and raises the same `EdgecError`. Values are frozen and
-show themselves in a notebook.
-"""
+"""What the functions of `import edgec` give back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from edgec.core.errors import DataError, EdgecError
-from edgec.core.progress import Lines, Progress, Silent
-from edgec.core.target import Target, known_targets
+from edgec.core.errors import DataError
 from edgec.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
-    from torch import nn
 
     from edgec.core.images import Picture
     from edgec.core.measurement import Measurement
@@ -29,20 +22,9 @@ if TYPE_CHECKING:
     from edgec.evaluate.report import Report as ReportValues
     from edgec.package import Manifest
     from edgec.runtime.model import Model as LoadedModel
+    from edgec.tuning.candidate import Tuned
 
-__all__ = [
-    "Bundle",
-    "EdgecError",
-    "Model",
-    "Prediction",
-    "Report",
-    "Verdict",
-    "build",
-    "check",
-    "load",
-    "report",
-    "targets",
-]
+__all__ = ["Bundle", "Model", "Place", "Prediction", "Report", "Tuning", "Verdict"]
 
 Place: TypeAlias = "str | PathLike[str]"
 """A path; an `edgec.Bundle` is one."""
@@ -178,6 +160,32 @@ class Report:
 
 
 @dataclass(frozen=True, repr=False)
+class Tuning:
+    """What a search came to.
+
+    Attributes:
+        folder: Where its `tune.json` and `tune.html` are.
+        bundle: The fastest candidate that is good enough; None where none is.
+        values: `tune.json`: every candidate with its settings, agreement by class, latency and size.
+    """
+
+    folder: Path
+    bundle: Bundle | None
+    values: Tuned
+
+    def __repr__(self) -> str:
+        chosen = "none chosen" if self.bundle is None else f"no. {self.values.chosen} chosen"
+        return f"Tuning({str(self.folder)!r}: {len(self.values.candidates)} candidates, {chosen})"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, for a notebook."""
+        from edgec.render.notebook import framed
+        from edgec.tuning.page import render_tuned
+
+        return framed(render_tuned(self.values), title=self.values.name)
+
+
+@dataclass(frozen=True, repr=False)
 class Model:
     """A bundle's model, ready to run.
 
@@ -219,117 +227,6 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({str(self.loaded.bundle.path)!r}: {len(self.labels)} classes)"
-
-
-def build(
-    config: Place | Mapping[str, Any] | None = None,
-    *,
-    model: nn.Module | None = None,
-    target: Place | None = None,
-    output: Place | None = None,
-    settings: Mapping[str, Any] | None = None,
-    cache: Place | None = None,
-    cache_limit_bytes: int | None = 10_000_000_000,
-    device: str = "auto",
-    progress: Progress | Callable[[str], object] | None = None,
-) -> Bundle:
-    """Compresses, exports, calibrates, quantises, evaluates and packages a classifier, as `edgec build` does.
-
-    Args:
-        config: An `edgec.toml`, or a mapping with its tables; None builds the demonstration on handwritten digits.
-        model: A trained classifier, in place of the config's `model.name` and `model.weights`; it is left as it is.
-        target: Device profile, by name or file; None takes the config's.
-        output: The bundle's folder; None is `build/NAME-TARGET`. The archive is written beside it.
-        settings: Single settings by dotted name, as in `{"compress.steps": 500}`; they override the config.
-        cache: Stage cache; None is `.edgec/cache`.
-        cache_limit_bytes: Size to which the build cuts the cache back, the least recently used entries first; what
-            it used itself stays. None is no limit.
-        device: Where to train: `auto`, `cpu` or `cuda`.
-        progress: Told of stages, steps and facts. A function, such as `print`, gets a line for each stage and fact.
-
-    Raises:
-        EdgecError: Any expected failure; the output is as it was before.
-    """
-    from edgec.pipeline import build as pipeline
-    from edgec.pipeline.accelerator import Accelerator
-    from edgec.pipeline.config import read_config
-    from edgec.pipeline.plan import plan_build
-    from edgec.pipeline.store import CACHE, Store
-
-    overrides = [*(() if target is None else [("target", fspath(target))]), *(settings or {}).items()]
-    overrides += [] if model is None else [("model.name", f"memory:{type(model).__name__}")]
-    source = config if config is None or isinstance(config, Mapping) else Path(config)
-    plan = plan_build(read_config(source, overrides), accelerator=Accelerator.named(device), module=model)
-    told = Silent() if progress is None else progress if isinstance(progress, Progress) else Lines(progress)
-    place = None if output is None else Path(output)
-    store = Store(Path(cache or CACHE))
-    built = pipeline.build(plan, store=store, output=place, cache_limit_bytes=cache_limit_bytes, progress=told)
-    return Bundle(built.bundle)
-
-
-def check(
-    bundle: Place, gates: Mapping[str, Any] | None = None, *, baseline: Place | None = None, test: Place | None = None
-) -> Verdict:
-    """Compares a bundle with gates, as `edgec check` does; nothing is raised where one is not met.
-
-    Args:
-        bundle: Folder or archive.
-        gates: Limits by name, as in `[gates]`: `{"min_worst_class_accuracy": 0.7}`; None takes the bundle's own.
-        baseline: The bundle that is deployed now: no class may be worse than in it.
-        test: Labelled images to run the bundles on first; None takes what was measured when they were built.
-
-    Raises:
-        ConfigError: An unknown gate, or none at all.
-        DataError: There is no bundle.
-        IntegrityError: A bundle is damaged or was edited.
-    """
-    from edgec.core.declaration import bind
-    from edgec.evaluate.gate_settings import Gates
-    from edgec.pipeline.check import check_bundle
-
-    asked = bind(dict(gates or {}), Gates, where="gates")
-    results = check_bundle(
-        Path(bundle),
-        asked,
-        baseline=None if baseline is None else Path(baseline),
-        test=None if test is None else Path(test),
-        progress=Silent(),
-    )
-    return Verdict(bundle=Path(bundle), gates=tuple(results))
-
-
-def load(bundle: Place, *, key: Place | None = None) -> Model:
-    """The model of a bundle, after every file of it was compared with the manifest; needs no extra.
-
-    Args:
-        bundle: Folder or archive.
-        key: Public key, PEM: the bundle must have a signature made with it.
-
-    Raises:
-        DataError: There is no bundle.
-        IntegrityError: It is damaged, was edited, or is not signed as asked.
-    """
-    from edgec.package import Trust
-    from edgec.runtime import load_model
-
-    return Model(load_model(Path(bundle), trust=None if key is None else Trust.read(key=Path(key))))
-
-
-def report(bundle: Place) -> Report:
-    """Every number about a bundle, after it was verified.
-
-    Raises:
-        DataError: There is no bundle.
-        IntegrityError: It is damaged or was edited.
-    """
-    from edgec.pipeline.check import read_evidence
-
-    return Report(bundle=Path(bundle), values=read_evidence(Path(bundle)).report)
-
-
-def targets() -> dict[str, Target]:
-    """The device profiles that ship with edgec, by name."""
-    return dict(sorted(known_targets().items()))
 
 
 def _each(images: OneImage | Iterable[OneImage]) -> Iterable[OneImage]:

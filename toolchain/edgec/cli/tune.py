@@ -1,0 +1,228 @@
+"""`edgec tune`: the fastest model on a device at which every class still agrees with the teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgec.cli.build import FLAGS, parse_setting
+from edgec.cli.say import say
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgec.pipeline.plan import Plan
+    from edgec.tuning.candidate import Tuned
+    from edgec.tuning.run import Finished
+    from edgec.tuning.search import Search
+
+__all__ = ["command"]
+
+
+@click.command("tune")
+@click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are tuned.")
+@click.option("--target", metavar="NAME|FILE", help="Device profile; see: edgec targets list. [default: host]")
+@click.option(
+    "--validation", type=click.Path(), help="Labelled images to choose by; without them, changed few samples."
+)
+@click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Candidates in all.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this time. [default: no limit]")
+@click.option(
+    "--agreement",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="How often every class must agree with the teacher. [default: as often as in the config's own build]",
+)
+@click.option(
+    "--vary",
+    metavar="KEY=VALUES",
+    multiple=True,
+    help="A setting and what to try, as in compress.method=mir,practise. [default: compress.keep_flops, "
+    "compress.variant and compress.drop_blocks]",
+)
+@click.option(
+    "--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True, help="How to draw candidates."
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A setting of all candidates, as in compress.steps=500.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seeds every draw. [default: 0]")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for the results. [default: tune/NAME-TARGET]")
+@click.option(
+    "--cache", type=click.Path(path_type=Path), default=Path(".edgec/cache"), show_default=True, help="Stage cache."
+)
+@click.option("--dry-run", is_flag=True, help="Print what may be tried and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def command(
+    *,
+    config: Path | None,
+    target: str | None,
+    validation: str | None,
+    trials: int,
+    hours: float | None,
+    agreement: float | None,
+    vary: tuple[str, ...],
+    sampler: Any,
+    settings: tuple[str, ...],
+    seed: int | None,
+    device: str,
+    output: Path | None,
+    cache: Path,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Search for the fastest model on a device at which every class still agrees with the teacher.
+
+    Candidates are built as far as the file that would ship, timed (predicted from the device's profile, or measured
+    where the target is this machine), and compared with the teacher on validation images or on the few samples,
+    strongly changed: test images do not choose. The fastest in which every class agrees often enough is built, and
+    meets the test images once. A candidate is kept when it is finished: the same command resumes a search that was cut.
+    """
+    from edgec.cli.console import ConsoleProgress
+    from edgec.core.errors import GateFailed
+    from edgec.pipeline.accelerator import Accelerator
+    from edgec.pipeline.config import read_config
+    from edgec.pipeline.plan import plan_build
+    from edgec.pipeline.store import Store
+    from edgec.tuning.run import tune
+    from edgec.tuning.search import Limits, Search
+    from edgec.tuning.space import parse_space
+
+    flags = {"target": target, "validation": validation, "seed": seed}
+    given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
+    given += map(parse_setting, settings)
+
+    def plan_of(more: Mapping[str, Any]) -> Plan:
+        return plan_build(read_config(config, [*given, *more.items()]), accelerator=Accelerator.named(device))
+
+    progress = ConsoleProgress()
+    search = Search.of(
+        plan_of,
+        space=parse_space(vary) if vary else None,
+        agreement=None if agreement is None else agreement / 100,
+        sampler=sampler,
+        store=Store(cache),
+        progress=progress,
+    )
+    if dry_run:
+        _print_space(search, as_json=as_json)
+        return
+    limits = Limits(trials=trials, hours=hours)
+    finished = tune(search, output or search.folder, limits, progress=progress)
+    _print_result(finished, as_json=as_json)
+    if finished.built is None:
+        told, hint = _none_is_good(finished.tuned)
+        raise GateFailed(told, hint=hint)
+
+
+def _print_space(search: Search, *, as_json: bool) -> None:
+    """What may be tried."""
+    if as_json:
+        settings = {dimension.setting: list(dimension.values) for dimension in search.space.dimensions}
+        click.echo(json.dumps({"target": search.plan.target.name, "candidates": len(search.space), "vary": settings}))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgec.cli.console import Terminal
+
+    table = Table("setting", "values", box=None, pad_edge=False)
+    for dimension in search.space.dimensions:
+        table.add_row(Text(dimension.setting), Text(", ".join(map(str, dimension.values))))
+    title = Text(f"{len(search.space)} candidates for {search.plan.target.title}")
+    Terminal().print(title, table, sep="\n")
+
+
+def _print_result(finished: Finished, *, as_json: bool) -> None:
+    from edgec.tuning.candidate import front
+
+    tuned, built = finished.tuned, finished.built
+    if as_json:
+        answer = {
+            "bundle": built and str(built.bundle),
+            "page": str(finished.page),
+            "candidates": len(tuned.candidates),
+            "failed": sum(each.found is None for each in tuned.candidates),
+            "chosen": tuned.chosen,
+            "front": [each.model_dump(mode="json") for each in front(tuned)],
+        }
+        click.echo(json.dumps(answer))
+        return
+    from edgec.cli.console import Terminal, print_paragraph
+    from edgec.cli.summary import print_summary
+    from edgec.pipeline.check import check_own_gates
+
+    console = Terminal()
+    console.print(_table(tuned), "", sep="\n")
+    if built is not None:
+        print_summary(built, check_own_gates(built.bundle))
+        print_paragraph(console, _choice(tuned), lead="chosen: ", style="green")
+    say(finished.page)
+    if built is not None:
+        say(built.bundle)
+
+
+def _table(tuned: Tuned) -> Table:
+    """The front."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgec.core.wording import format_amount, format_share
+    from edgec.tuning.candidate import front
+
+    title = f"{len(tuned.candidates)} candidates; the front, fastest first"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
+    table.add_column("no.", justify="right")
+    table.add_column("settings", overflow="fold")
+    for heading in ("latency", "of teacher", "agrees"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("worst class", overflow="fold")
+    for each in front(tuned):
+        if each.found is not None:
+            label, share = each.found.worst
+            latency = format_amount("latency_ms", each.found.latency_ms)
+            figures = (latency, f"{each.found.latency_share:.2f}", format_share(share), Text(label))
+            style = "bold" if each.number == tuned.chosen else ""
+            table.add_row(str(each.number), Text(each.title), *figures, style=style)
+    return table
+
+
+def _choice(tuned: Tuned) -> str:
+    """What was chosen, and why."""
+    from edgec.core.wording import format_share
+
+    by = "as in candidate 0, the config's own" if tuned.agreement is None else f"on {format_share(tuned.required)}"
+    return f"candidate {tuned.chosen}, the fastest in which every class agrees with the teacher as often as asked, {by}"
+
+
+def _none_is_good(tuned: Tuned) -> tuple[str, str]:
+    """That there is no choice, which candidate comes nearest and which class stops it; what may help."""
+    from edgec.core.wording import format_share
+    from edgec.tuning.candidate import nearest
+
+    best = nearest(tuned)
+    if best is None or best.found is None:
+        return f"none of {len(tuned.candidates)} candidates could be built", f"the first: {tuned.candidates[0].error}"
+    label, share = best.found.worst
+    told = (
+        f"in none of {len(tuned.candidates)} candidates does every class agree with the teacher on "
+        f"{format_share(tuned.required)} of its images; nearest is candidate {best.number}, stopped by class '{label}' "
+        f"with {format_share(share)}"
+    )
+    hint = (
+        f"more images of '{label}' among the few samples, more compress.steps, a larger compress.keep_flops, more "
+        "--trials or a lower --agreement; edgec build --from-trial builds any of them"
+    )
+    return told, hint

@@ -1,0 +1,145 @@
+"""A candidate of a search, and which of many matter: the front, and the one to build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from edgec.core.frozen import Frozen
+from edgec.tuning.space import Value
+
+__all__ = ["Candidate", "Found", "Tuned", "front", "hypervolume", "nearest", "winner"]
+
+
+class Found(Frozen):
+    """What was found of a candidate.
+
+    Attributes:
+        agreement: Share of its images on which each class agrees with the teacher.
+        images: How many they are.
+        latency_ms: Of one image.
+        latency_share: Of what the teacher takes.
+        size_bytes: Of the file that ships.
+    """
+
+    agreement: Mapping[str, float]
+    images: int
+    latency_ms: float
+    latency_share: float
+    size_bytes: int
+
+    @property
+    def worst(self) -> tuple[str, float]:
+        """The class that agrees least, and its share."""
+        return min(self.agreement.items(), key=lambda item: item[1])
+
+    @property
+    def quality(self) -> float:
+        """What a search raises: the worst class's agreement."""
+        return self.worst[1]
+
+
+class Candidate(Frozen):
+    """One build of a search, as far as it was made.
+
+    Attributes:
+        number: From 0, which is the config's own settings.
+        settings: What it sets, by dotted name.
+        seconds: How long it took.
+        found: None where it could not be built.
+        error: Why it could not.
+    """
+
+    number: int = Field(ge=0)
+    settings: Mapping[str, Value]
+    seconds: float = 0.0
+    found: Found | None = None
+    error: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What it sets, for people: `keep_flops 0.3, variant ours`."""
+        return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in self.settings.items())
+
+
+class Tuned(Frozen):
+    """A search, as far as it went; the file `tune.json`.
+
+    Attributes:
+        name: Of the build.
+        target: The device's name.
+        title: The device's title.
+        identity: Digest of what all candidates have in common: a search goes on from no other.
+        timed: Whether latencies are predicted or measured.
+        judged_on: `validation images`, or `views`: the few samples, strongly changed.
+        machine: What the search ran on.
+        edgec: The version that ran it.
+        agreement: On what share of its images every class is to agree; None for as often as in candidate 0.
+        candidates: In the order in which they were tried.
+        chosen: The number of the candidate that was built; None where none is good enough, or not yet.
+    """
+
+    name: str
+    target: str
+    title: str
+    identity: str
+    timed: Literal["predicted", "measured"]
+    judged_on: Literal["validation images", "views"] = "views"
+    machine: str
+    edgec: str
+    agreement: float | None
+    candidates: tuple[Candidate, ...] = ()
+    chosen: int | None = None
+
+    @property
+    def required(self) -> float:
+        """On what share of its images every class is to agree with the teacher."""
+        if self.agreement is not None:
+            return self.agreement
+        own = self.candidates[0].found if self.candidates else None
+        return own.quality if own else 0.0
+
+    @property
+    def built(self) -> list[tuple[Candidate, Found]]:
+        """The candidates that could be built."""
+        return [(each, each.found) for each in self.candidates if each.found is not None]
+
+
+def front(tuned: Tuned) -> list[Candidate]:
+    """The candidates that none beats, fastest first; of equal ones, the first that was tried."""
+    best, highest = list[Candidate](), -1.0
+    for each, found in sorted(tuned.built, key=lambda pair: (pair[1].latency_share, -pair[1].quality)):
+        if found.quality > highest:
+            best.append(each)
+            highest = found.quality
+    return best
+
+
+def winner(tuned: Tuned) -> Candidate | None:
+    """The fastest candidate in which every class agrees often enough; None where there is none."""
+    enough = [each for each in front(tuned) if each.found and each.found.quality >= tuned.required]
+    return enough[0] if enough else None
+
+
+def nearest(tuned: Tuned) -> Candidate | None:
+    """The candidate whose worst class agrees most; None where none could be built."""
+    best = front(tuned)
+    return best[-1] if best else None
+
+
+def hypervolume(points: Sequence[Found], *, share: float = 1.0) -> float:
+    """The area that candidates cover, from no agreement and the teacher's latency: larger is better.
+
+    Args:
+        points: Candidates; those slower than `share` cover nothing.
+        share: Of the teacher's latency.
+    """
+    covered, best = 0.0, 0.0
+    inside = sorted((found.latency_share, -found.quality) for found in points if found.latency_share < share)
+    for at, negative in inside:
+        if -negative > best:
+            covered += (share - at) * (-negative - best)
+            best = -negative
+    return covered

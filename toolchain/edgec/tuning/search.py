@@ -1,0 +1,265 @@
+"""The search: candidates one after the other, each kept when it is finished, until there are enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from edgec import __version__
+from edgec.core.digest import digest_value
+from edgec.core.errors import ConfigError, EdgecError, UnsupportedError
+from edgec.core.files import read_json, require_writable, write_json
+from edgec.core.host import describe_host
+from edgec.core.progress import Progress
+from edgec.core.wording import format_share
+from edgec.pipeline.build import require_build_extra, require_trainable
+from edgec.pipeline.graphs import make_graphs
+from edgec.pipeline.plan import Plan
+from edgec.pipeline.runner import Runner
+from edgec.pipeline.sources import Sources
+from edgec.pipeline.stages import calibrate, compress, data, export, quantize
+from edgec.pipeline.stages.data import Prepared
+from edgec.pipeline.store import StageKey, Store
+from edgec.tuning import judge
+from edgec.tuning.candidate import Candidate, Found, Tuned, front
+from edgec.tuning.sampling import Sampler, next_point, require_optuna
+from edgec.tuning.space import Space, default_space
+from edgec.tuning.timing import Clock, clock
+
+__all__ = ["FILE", "Limits", "Search", "read_tuned", "stage_keys"]
+
+FILE = "tune.json"
+T = TypeVar("T")
+PlanOf = Callable[[Mapping[str, Any]], Plan]
+"""The build with these settings on top."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When a search ends.
+
+    Attributes:
+        trials: Candidates in all, those of an earlier run among them.
+        hours: Of this run; None for no limit. A candidate under way is finished.
+    """
+
+    trials: int
+    hours: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A bound search.
+
+    Attributes:
+        plan: The build as the config has it, which is candidate 0.
+        plan_of: Binds a candidate.
+        space: What may be tried.
+        agreement: On what share of its images every class is to agree with the teacher; None for as often as in the
+            config's own build.
+        sampler: How candidates are drawn.
+        store: The stage cache, by which candidates share what they have in common.
+    """
+
+    plan: Plan
+    plan_of: PlanOf
+    space: Space
+    agreement: float | None = None
+    sampler: Sampler = "tpe"
+    store: Store
+
+    @classmethod
+    def of(
+        cls,
+        plan_of: PlanOf,
+        *,
+        space: Space | None = None,
+        agreement: float | None = None,
+        sampler: Sampler = "tpe",
+        store: Store,
+        progress: Progress,
+    ) -> Search:
+        """Binds a search; what builds are compared with for people is left out of its candidates.
+
+        Args:
+            plan_of: Binds a build.
+            space: What may be tried; None for what `default_space` finds.
+            agreement: As the attribute.
+            sampler: How candidates are drawn.
+            store: The stage cache.
+            progress: Told what loading the model finds.
+
+        Raises:
+            UnsupportedError: The model is quantised alone.
+        """
+
+        def alone(more: Mapping[str, Any]) -> Plan:
+            return plan_of({"compress.compare": [], **more})
+
+        plan = alone({})
+        if not plan.compresses:
+            raise UnsupportedError(
+                f"edgec tune varies how the model is compressed, and '{plan.model.name}' is quantised alone",
+                hint="give a PyTorch model, and leave compress.method = 'none' out",
+            )
+        found = space or default_space(Sources(plan, progress))
+        return cls(plan=plan, plan_of=alone, space=found, agreement=agreement, sampler=sampler, store=store)
+
+    @property
+    def folder(self) -> Path:
+        """Where results go unless another folder is named."""
+        return Path("tune") / f"{self.plan.config.name}-{self.plan.target.name}"
+
+    def run(self, folder: Path, limits: Limits, *, progress: Progress) -> Tuned:
+        """Tries candidates, and keeps each in `tune.json` as soon as it is finished: what is there is not tried again.
+
+        Args:
+            folder: Where the file is.
+            limits: When to end.
+            progress: Told of every candidate.
+
+        Raises:
+            ConfigError: The file holds another search.
+            UnsupportedError: The device's speed is not known.
+            EdgecError: What is wrong with the model or the images themselves.
+        """
+        require_build_extra()
+        require_optuna()
+        require_writable(folder / FILE)
+        tuned = self._begun(folder)
+        sources = Sources(self.plan, progress)
+        sources.require_bound()
+        require_trainable(sources, self.store)
+        run = Runner(sources, stage_keys(self.plan), self.store)
+        drawn = run(data.key(self.plan), data.Facts, data.run)
+        images, sources = data.read(drawn.folder), sources.tested_on(drawn.facts.tested)
+        started = time.perf_counter()
+        with clock(sources) as time_of, self.store.used_by(f"{self.plan.config.name}, tuning", stage_keys(self.plan)):
+            while len(tuned.candidates) < limits.trials:
+                settings = self._next(tuned)
+                late = limits.hours is not None and time.perf_counter() - started > 3600 * limits.hours
+                if settings is None or late:
+                    break
+                begun = Candidate(number=len(tuned.candidates), settings=settings)
+                progress.stage(begun.title, number=begun.number + 1, total=limits.trials, cached=False)
+                candidate = self._tried(begun, sources, images, time_of)
+                tuned = tuned.model_copy(update={"candidates": (*tuned.candidates, candidate)})
+                write_json(folder / FILE, tuned.model_dump(mode="json"))
+                progress.note(_told(candidate, tuned))
+        return tuned
+
+    def _begun(self, folder: Path) -> Tuned:
+        """What an earlier run left; nothing of another search."""
+        target = self.plan.target
+        new = Tuned(
+            name=self.plan.config.name,
+            target=target.name,
+            title=target.title,
+            identity=digest_value([quantize.key(self.plan).key, target]),
+            timed="measured" if target.family == "host" else "predicted",
+            judged_on="validation images" if self.plan.data.validation else "views",
+            machine=describe_host(),
+            edgec=__version__,
+            agreement=self.agreement,
+        )
+        if not (folder / FILE).exists():
+            return new
+        old = read_tuned(folder)
+        if old.identity != new.identity:
+            raise ConfigError(
+                f"'{folder / FILE}' holds a search with another config, other images or another version of edgec",
+                hint="name another folder with --output, or remove this one",
+            )
+        return new.model_copy(update={"candidates": old.candidates})
+
+    def _next(self, tuned: Tuned) -> dict[str, Any] | None:
+        """Settings of the next candidate by what was found so far, first the config's own; None where all were."""
+        known, seed = tuned.candidates, self.plan.config.seed
+        if not known:
+            return self.space.own(self.plan.config)
+        point = next_point(self.space, known, required=tuned.required, seed=seed, sampler=self.sampler)
+        return None if point is None else self.space.settings(point)
+
+    def _tried(self, candidate: Candidate, sources: Sources, images: Prepared, time_of: Clock) -> Candidate:
+        """A candidate, built as far as the file that ships, judged and timed; or why it cannot be built."""
+        started = time.perf_counter()
+        found, error = None, None
+        try:
+            found = self._found(self.plan_of(candidate.settings), sources, images, time_of)
+        except EdgecError as failed:
+            error = f"{failed}; {failed.hint}" if failed.hint else str(failed)
+        seconds = round(time.perf_counter() - started, 1)
+        return candidate.model_copy(update={"seconds": seconds, "found": found, "error": error})
+
+    def _found(self, plan: Plan, sources: Sources, images: Prepared, time_of: Clock) -> Found:
+        own = sources.varied(plan)
+        own.progress = BarsAlone(sources.progress)
+        run = Runner(own, stage_keys(plan), self.store)
+        graphs = make_graphs(run, images)
+        judged = judge.judge(run, images, graphs)
+        timing = time_of(graphs.model, images.few)
+        return Found(
+            agreement=judged.agreement,
+            images=judged.images,
+            latency_ms=timing.latency_ms,
+            latency_share=timing.share,
+            size_bytes=graphs.model.stat().st_size,
+        )
+
+
+class BarsAlone:
+    """Shows the bars of a candidate; its stages and notes would drown what is found."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def stage(self, name: str, *, number: int, total: int, cached: bool) -> None:
+        """Drops the news."""
+
+    def note(self, text: str) -> None:
+        """Drops the line."""
+
+    def track(self, items: Iterable[T], *, total: int, what: str, unit: str = "it") -> Iterator[T]:
+        """Passes the items on, with their bar."""
+        return self._progress.track(items, total=total, what=what, unit=unit)
+
+
+def read_tuned(folder: Path) -> Tuned:
+    """What a search left.
+
+    Raises:
+        ConfigError: There is no search, or its file is damaged.
+    """
+    path = folder / FILE
+    try:
+        return Tuned.model_validate(read_json(path))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no search at '{folder}': {FILE} is missing", hint="start one with: edgec tune") from error
+    except (OSError, ValueError, ValidationError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ConfigError(f"'{path}' is no file of edgec tune: {told}", hint="remove it, and search again") from error
+
+
+def stage_keys(plan: Plan) -> tuple[StageKey, ...]:
+    """The stages of a candidate, in order."""
+    keys = (data.key(plan), compress.key(plan), export.key(plan), calibrate.key(plan), quantize.key(plan))
+    return tuple(key for key in (*keys, judge.key(plan)) if key is not None)
+
+
+def _told(candidate: Candidate, tuned: Tuned) -> str:
+    """What a candidate came to."""
+    found = candidate.found
+    if found is None:
+        return f"cannot be built: {candidate.error}"
+    label, share = found.worst
+    short = "" if share >= tuned.required else f", below {format_share(tuned.required)}"
+    on_front = "; on the front" if candidate in front(tuned) else ""
+    return (
+        f"{found.latency_ms:.3g} ms, {found.latency_share:.2f} of the teacher's; class '{label}' agrees on "
+        f"{format_share(share)} of its images{short}{on_front}"
+    )

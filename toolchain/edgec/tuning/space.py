@@ -1,0 +1,153 @@
+"""What a search may vary: settings of a build, each with the values that it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from operator import attrgetter
+from typing import Any
+
+from edgec.core.errors import ConfigError
+from edgec.pipeline.config import BuildConfig, parse_value
+from edgec.pipeline.sources import Sources
+
+__all__ = ["Dimension", "Space", "Value", "default_space", "parse_space", "space_of"]
+
+Value = bool | int | float | str
+SECTIONS = ("compress", "quantize", "calibrate", "export")
+"""Of whose settings a search may vary: the model, the images and the device are given."""
+KEPT = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)
+"""Shares of the multiply-adds."""
+MOST_BLOCKS = 0.75
+"""Share of the residual blocks that may go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """A setting and the values that it may take, rising where they are numbers."""
+
+    setting: str
+    values: tuple[Value, ...]
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its values are numbers, so that near ones do much the same."""
+        return not any(isinstance(value, (bool, str)) for value in self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """All that a search may try."""
+
+    dimensions: tuple[Dimension, ...]
+
+    def __len__(self) -> int:
+        """How many candidates there are."""
+        return len(list(self.points()))
+
+    def points(self) -> Iterator[tuple[int, ...]]:
+        """Every candidate, as the position of each setting's value."""
+        yield from product(*(range(len(dimension.values)) for dimension in self.dimensions))
+
+    def settings(self, point: Sequence[int]) -> dict[str, Value]:
+        """What a candidate sets."""
+        return {d.setting: d.values[at] for d, at in zip(self.dimensions, point, strict=True)}
+
+    def point(self, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
+        """Where a candidate lies; None where it is outside."""
+        try:
+            return tuple(d.values.index(settings[d.setting]) for d in self.dimensions)
+        except (KeyError, ValueError):
+            return None
+
+    def own(self, config: BuildConfig) -> dict[str, Value]:
+        """What the config itself sets, of the settings that are varied; nothing for those that it leaves open."""
+        values = {d.setting: _own(config, d.setting) for d in self.dimensions}
+        return {setting: value for setting, value in values.items() if value is not None}
+
+
+def default_space(sources: Sources) -> Space:
+    """The share that may stay, whether OOD images take part, and how many blocks go, where the net has some.
+
+    The share is that of the config's budget; under one of latency, the build itself trades blocks for channels. The
+    config's own values are among the others.
+    """
+    config = sources.plan.config
+    values: dict[str, Sequence[Value]] = {"compress.variant": ("ours", "few")}
+    if config.compress.is_of_latency:
+        values["compress.keep_latency"] = KEPT
+    else:
+        values |= {"compress.keep_flops": KEPT, "compress.drop_blocks": _fewer(_blocks(sources))}
+    found = {setting: _with(tuple(of), _own(config, setting)) for setting, of in values.items()}
+    return Space(
+        dimensions=tuple(Dimension(setting=setting, values=of) for setting, of in found.items() if len(of) > 1)
+    )
+
+
+def _blocks(sources: Sources) -> int:
+    """How many residual blocks the teacher can lose."""
+    import torch
+
+    from edgec.compress.blocks import residual_blocks
+
+    spec = sources.plan.model.input
+    images = torch.randn(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
+    return len(residual_blocks(sources.classifier.module, images))
+
+
+def _fewer(blocks: int) -> list[int]:
+    """Up to seven numbers of blocks to drop, from none to most of them."""
+    return sorted({round(MOST_BLOCKS * blocks * i / 6) for i in range(7)})
+
+
+def _own(config: BuildConfig, setting: str) -> Value | None:
+    """A config's value of a setting, or what leaving it out means; None where that is no single value."""
+    found = attrgetter(setting)(config)
+    return 0 if found is None and setting == "compress.drop_blocks" else found
+
+
+def _with(values: tuple[Value, ...], own: Value | None) -> tuple[Value, ...]:
+    """The values and the config's own, in order where they are numbers."""
+    if own is None or own in values:
+        return values
+    return (*values, own) if isinstance(own, str) else tuple(sorted((*values, own)))
+
+
+def parse_space(texts: Sequence[str]) -> Space:
+    """A space from `KEY=VALUE,VALUE,…`.
+
+    Raises:
+        ConfigError: As `space_of`, or a setting is named twice.
+    """
+    values: dict[str, list[Any]] = {}
+    for text in texts:
+        name, _, listed = (part.strip() for part in text.partition("="))
+        if name in values:
+            raise ConfigError(f"--vary {name}: given twice", hint="name every value in one list, with commas")
+        values[name] = [parse_value(part.strip()) for part in listed.split(",") if part.strip()]
+    return space_of(values)
+
+
+def space_of(values: Mapping[str, Sequence[Any]]) -> Space:
+    """A space from the values of each setting.
+
+    Raises:
+        ConfigError: A setting that a search may not vary, or one without values.
+    """
+    return Space(dimensions=tuple(_dimension(name, of) for name, of in values.items()))
+
+
+def _dimension(name: str, values: Sequence[Any]) -> Dimension:
+    if not name or not values or isinstance(values, str) or not all(isinstance(value, Value) for value in values):
+        told = f"{name}={','.join(map(str, values))}"
+        raise ConfigError(
+            f"--vary {told}: expected KEY=VALUE,VALUE,…", hint="as in --vary compress.keep_flops=0.2,0.3,0.5"
+        )
+    if name.partition(".")[0] not in SECTIONS:
+        raise ConfigError(
+            f"--vary {name}: a search varies settings of {', '.join(SECTIONS)}; model, images and device are given",
+            hint=f"to change it for every candidate: --set {name}={values[0]}",
+        )
+    numbers = not any(isinstance(value, (bool, str)) for value in values)
+    return Dimension(setting=name, values=tuple(dict.fromkeys(sorted(values) if numbers else values)))
