@@ -22,6 +22,7 @@ from edgec.cli.build import parse_setting
 from edgec.core.progress import Lines, Silent
 from edgec.models.infer import logits_of
 from edgec.pipeline.accelerator import Accelerator
+from edgec.pipeline.budget import on_top
 from edgec.pipeline.config import read_config
 from edgec.pipeline.graphs import make_graphs
 from edgec.pipeline.plan import Plan, plan_build
@@ -51,7 +52,7 @@ def main() -> None:
     own = [("target", given.target), ("seed", given.seed), *map(parse_setting, given.set)]
 
     def plan_of(more: Mapping[str, Any]) -> Plan:
-        return plan_build(read_config(config, [*own, *more.items()]), accelerator=Accelerator.CPU)
+        return plan_build(read_config(config, on_top(own, more)), accelerator=Accelerator.CPU)
 
     space = parse_space(given.vary) if given.vary else None
     search = Search.of(plan_of, space=space, store=Store(given.work / "cache"), progress=Silent())

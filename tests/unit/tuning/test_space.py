@@ -7,6 +7,7 @@ import pytest
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.pipeline.accelerator import Accelerator
+from edgec.pipeline.budget import on_top
 from edgec.pipeline.config import read_config
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.sources import Sources
@@ -49,6 +50,17 @@ def test_blocks_go_where_there_are_some(
     monkeypatch.setattr("edgec.compress.blocks.residual_blocks", lambda module, images: [object()] * blocks)
     values = {d.setting: d.values for d in default_space(digits()).dimensions}
     assert values.get("compress.drop_blocks") == dropped
+
+
+def test_on_a_device_whose_latency_is_predicted_that_is_what_may_stay() -> None:
+    values = {d.setting: d.values for d in default_space(digits(("target", "jetson"))).dimensions}
+    assert values.keys() == {"compress.variant", "compress.keep_latency"}
+
+
+def test_a_candidate_s_budget_replaces_that_of_the_search() -> None:
+    given = [("compress.keep_flops", 0.3), ("compress.steps", 5)]
+    assert on_top(given, {"compress.keep_latency": 0.5}) == [("compress.steps", 5), ("compress.keep_latency", 0.5)]
+    assert on_top(given, {"compress.variant": "few"}) == [*given, ("compress.variant", "few")]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def tune(
         EdgecError: Any expected failure; the candidates that are finished stay.
     """
     from edgec.pipeline.accelerator import Accelerator
+    from edgec.pipeline.budget import on_top
     from edgec.pipeline.config import read_config
     from edgec.pipeline.plan import Plan, plan_build
     from edgec.pipeline.store import CACHE, Store
@@ -106,7 +107,7 @@ def tune(
     source = config if config is None or isinstance(config, Mapping) else Path(config)
 
     def plan_of(more: Mapping[str, Any]) -> Plan:
-        return plan_build(read_config(source, [*given, *more.items()]), accelerator=Accelerator.named(device))
+        return plan_build(read_config(source, on_top(given, more)), accelerator=Accelerator.named(device))
 
     told = _told(progress)
     search = Search.of(

@@ -94,6 +94,7 @@ def command(
     from edgec.cli.console import ConsoleProgress
     from edgec.core.errors import GateFailed
     from edgec.pipeline.accelerator import Accelerator
+    from edgec.pipeline.budget import on_top
     from edgec.pipeline.build import build
     from edgec.pipeline.check import check_own_gates
     from edgec.pipeline.config import read_config
@@ -107,7 +108,7 @@ def command(
     plan = plan_build(read_config(config, given), accelerator=Accelerator.named(device))
     if from_trial is not None:
         more = _of_trial(from_trial, tuned or Path("tune") / f"{plan.config.name}-{plan.target.name}")
-        plan = plan_build(read_config(config, [*given, *more.items()]), accelerator=Accelerator.named(device))
+        plan = plan_build(read_config(config, on_top(given, more)), accelerator=Accelerator.named(device))
     store = Store(cache)
     if dry_run:
         rehearse(plan, store, ConsoleProgress())

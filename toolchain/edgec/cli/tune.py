@@ -41,8 +41,8 @@ __all__ = ["command"]
     "--vary",
     metavar="KEY=VALUES",
     multiple=True,
-    help="A setting and what to try, as in compress.method=mir,practise. [default: compress.keep_flops, "
-    "compress.variant and compress.drop_blocks]",
+    help="A setting and what to try, as in compress.method=mir,practise. [default: what may stay, "
+    "blocks that go, and compress.variant]",
 )
 @click.option(
     "--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True, help="How to draw candidates."
@@ -92,6 +92,7 @@ def command(
     from edgec.cli.console import ConsoleProgress
     from edgec.core.errors import GateFailed
     from edgec.pipeline.accelerator import Accelerator
+    from edgec.pipeline.budget import on_top
     from edgec.pipeline.config import read_config
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.store import Store
@@ -104,7 +105,7 @@ def command(
     given += map(parse_setting, settings)
 
     def plan_of(more: Mapping[str, Any]) -> Plan:
-        return plan_build(read_config(config, [*given, *more.items()]), accelerator=Accelerator.named(device))
+        return plan_build(read_config(config, on_top(given, more)), accelerator=Accelerator.named(device))
 
     progress = ConsoleProgress()
     search = Search.of(

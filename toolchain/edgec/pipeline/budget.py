@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from edgec.learn.config import BUDGETS
 
-__all__ = ["beside_budget", "settle_budget_"]
+__all__ = ["beside_budget", "on_top", "settle_budget_"]
 
 
 def settle_budget_(compress: Any, overrides: Collection[str]) -> None:
@@ -16,6 +16,13 @@ def settle_budget_(compress: Any, overrides: Collection[str]) -> None:
     if isinstance(compress, dict) and given:
         for name in set(BUDGETS) - set(given):
             compress.pop(name, None)
+
+
+def on_top(given: Sequence[tuple[str, Any]], more: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Overrides with others over them, whose budget replaces theirs."""
+    budgets = {f"compress.{name}" for name in BUDGETS}
+    replaced = budgets if budgets & more.keys() else set()
+    return [*((name, value) for name, value in given if name not in replaced), *more.items()]
 
 
 def beside_budget(defaults: dict[str, Any], compress: Any) -> dict[str, Any]:

@@ -61,7 +61,8 @@ class Candidate(Frozen):
     @property
     def title(self) -> str:
         """What it sets, for people: `keep_flops 0.3, variant ours`."""
-        return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in self.settings.items())
+        told = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in self.settings.items())
+        return told or "the config's own settings"
 
 
 class Tuned(Frozen):

@@ -19,6 +19,8 @@ SECTIONS = ("compress", "quantize", "calibrate", "export")
 """Of whose settings a search may vary: the model, the images and the device are given."""
 KEPT = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)
 """Shares of the multiply-adds."""
+KEPT_LATENCY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Shares of the teacher's latency, as it is predicted in the numbers that ship."""
 MOST_BLOCKS = 0.75
 """Share of the residual blocks that may go."""
 
@@ -68,15 +70,16 @@ class Space:
 
 
 def default_space(sources: Sources) -> Space:
-    """The share that may stay, whether OOD images take part, and how many blocks go, where the net has some.
+    """The share that may stay, whether OOD images take part, and perhaps how many blocks go.
 
-    The share is that of the config's budget; under one of latency, the build itself trades blocks for channels. The
-    config's own values are among the others.
+    Where the target's latency can be predicted, the share is of that, and the build itself trades blocks for channels.
+    Else it is of the multiply-adds, and numbers of blocks are tried, where the net has residual ones. The config's own
+    values are among the others.
     """
-    config = sources.plan.config
+    config, target = sources.plan.config, sources.plan.target
     values: dict[str, Sequence[Value]] = {"compress.variant": ("ours", "few")}
-    if config.compress.is_of_latency:
-        values["compress.keep_latency"] = KEPT
+    if target.compute is not None and target.family != "host":
+        values["compress.keep_latency"] = KEPT_LATENCY
     else:
         values |= {"compress.keep_flops": KEPT, "compress.drop_blocks": _fewer(_blocks(sources))}
     found = {setting: _with(tuple(of), _own(config, setting)) for setting, of in values.items()}
