@@ -16,9 +16,16 @@ import edgec as edgec_door
 from edgec.cli.build import parse_setting
 from edgec.core.digest import digest_file
 from edgec.data import load_digits_splits
+from edgec.pipeline.embedded import EMBEDDED
 from edgec.pipeline.stages import compress, evaluate
 
 SETTINGS = ("compress.steps=2", "data.ood_count=60", "data.few.total=20")
+OWN = (
+    f"model.name={EMBEDDED['model']['name']}",
+    f"model.weights={EMBEDDED['model']['weights']}",
+    "model.input={height=8,width=8,channels=1,mean=[0.305],std=[0.376]}",
+    "data.few.imbalance=10",
+)
 VARIED = ("compress.keep_flops=0.15,0.2,0.3,0.5",)
 
 
@@ -235,20 +242,15 @@ def test_validation_images_choose_where_they_are_given(place: Place, images: Pat
     kept = np.concatenate([np.flatnonzero(test.labels == label)[20:24] for label in range(10)])  # none of `images`
     np.savez(tmp_path / "validation.npz", images=test.pixels[kept], labels=test.labels[kept], names=test.classes)
     data = [option for name in ("train", "test") for option in ("--set", f"data.{name}='{images / name}'")]
-    model = (
-        "--set",
-        "model.name=edgec.models.digits:digits_net",
-        "--set",
-        "model.input={height=8,width=8,channels=1,mean=[0.5],std=[0.5]}",
-    )
-    outcome = place.run(*data, *model, "--validation", tmp_path / "validation.npz", trials=1)
+    own = [option for setting in OWN for option in ("--set", setting)]
+    outcome = place.run(*data, *own, "--validation", tmp_path / "validation.npz", trials=1)
     assert outcome.exit_code == 0, outcome.stderr
     assert place.tuned["judged_on"] == "validation images"
     (only,) = place.tuned["candidates"]
     assert only["found"]["images"] == 40
     assert set(only["found"]["agreement"].values()) <= {0.0, 0.25, 0.5, 0.75, 1.0}
     assert "validation images" in (place.output / "tune.html").read_text()
-    again = place.run(*data, *model, "--validation", images / "test", "--output", tmp_path / "other")
+    again = place.run(*data, *own, "--validation", images / "test", "--output", tmp_path / "other")
     assert "images are in both test images of" in again.failure[0]
 
 

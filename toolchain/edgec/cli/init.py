@@ -62,8 +62,8 @@ def _looked_at(given: Mapping[str, Any], output: Path, *, force: bool) -> dict[s
     from edgec.core.errors import ConfigError
     from edgec.core.files import write_bytes
     from edgec.pipeline.build import require_build_extra
-    from edgec.pipeline.config import paths_from
     from edgec.pipeline.draft import draft_config
+    from edgec.pipeline.paths import paths_from
 
     for flag, name in (("--model", "model.name"), ("--train", "data.train")):
         if name not in given:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -14,16 +14,16 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.compress.config import OefsmcConfig, Variant
-from edgec.core.declaration import bind, is_file_name
+from edgec.core.declaration import bind
 from edgec.core.errors import ConfigError
 from edgec.core.frozen import Frozen
 from edgec.data.groups import Grouping
 from edgec.evaluate.gate_settings import Gates
 from edgec.learn.config import Budget
-from edgec.models.config import ZOOS, ModelConfig, is_onnx_file
-from edgec.models.presets import is_weights_enum
+from edgec.models.config import ModelConfig
 from edgec.pipeline.budget import beside_budget, settle_budget_
 from edgec.pipeline.embedded import EMBEDDED
+from edgec.pipeline.paths import count_paths_from_
 from edgec.quantize.config import QuantizeConfig
 
 if sys.version_info >= (3, 11):
@@ -31,7 +31,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["BuildConfig", "CompressConfig", "DataConfig", "FewConfig", "parse_value", "paths_from", "read_config"]
+__all__ = ["BuildConfig", "CompressConfig", "DataConfig", "FewConfig", "parse_value", "read_config"]
 
 
 class FewConfig(Frozen):
@@ -324,30 +324,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read config '{path}': {error}", hint="write one with: edgec init") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config '{path}' is not valid TOML: {error}", hint="correct the line") from error
-    for name, is_file in _PATHS.items():
-        section, _, key = name.rpartition(".")
-        _resolve(table.get(section) if section else table, key, path.parent, when=is_file)
-    _resolve_zoo(table.get("model"), path.parent)
+    count_paths_from_(table, path.parent)
     return table
-
-
-def paths_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted name, whose relative paths count from the current folder, as a file in `folder` has them."""
-
-    def moved(name: str, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        zoo, _, place = value.partition(":")
-        if name == "model.name" and zoo in ZOOS and Path(place).is_dir():
-            return f"{zoo}:{_moved(place, folder)}"
-        return _moved(value, folder) if name in _PATHS and _PATHS[name](value) else value
-
-    return {name: moved(name, value) for name, value in settings.items()}
-
-
-def _moved(path: str, folder: Path) -> str:
-    given = Path(path).expanduser()
-    return str(given) if given.is_absolute() else Path(os.path.relpath(given, folder)).as_posix()
 
 
 def _expanded(text: str, path: Path) -> str:
@@ -361,36 +339,6 @@ def _expanded(text: str, path: Path) -> str:
         return default
 
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
-
-
-def _is_path(value: str) -> bool:
-    return bool(value) and not is_weights_enum(value)
-
-
-_PATHS: Mapping[str, Callable[[str], bool]] = {
-    **{f"data.{name}": bool for name in ("train", "test", "calibration", "validation", "unlabelled", "ood")},
-    "target": is_file_name,
-    "calibrate.recipe": is_file_name,
-    "model.name": is_onnx_file,
-    "model.weights": _is_path,
-    "model.preset": _is_path,
-    "model.trained_on": lambda told: told not in ("balanced", "few", "estimate"),
-}
-"""Settings that hold a path, and which of their values are one."""
-
-
-def _resolve(section: Any, key: str, folder: Path, *, when: Callable[[str], bool]) -> None:
-    """Lets a path count from a folder; a value of another kind is left for the schema to refuse."""
-    if isinstance(section, dict) and isinstance(section.get(key), str) and when(section[key]):
-        section[key] = str(folder / Path(section[key]).expanduser())
-
-
-def _resolve_zoo(model: Any, folder: Path) -> None:
-    """Lets the folder of `timm:FOLDER` or `transformers:FOLDER` count from a folder, where there is one."""
-    if isinstance(model, dict) and isinstance(name := model.get("name"), str):
-        zoo, _, place = name.partition(":")
-        if zoo in ZOOS and (found := folder / Path(place).expanduser()).is_dir():
-            model["name"] = f"{zoo}:{found}"
 
 
 def _set(table: dict[str, Any], name: str, value: Any) -> None:
