@@ -44,8 +44,8 @@ from support.sshd import SSHD, Testbed, digest_at, make_bundle, make_key
 
 GRACE_S, LIMIT_S = 1.0, 40.0
 """Of a conversation here; of an agent's look, which has several, each tried again."""
-DEVICE_S, TAKEN_S = 30.0, 60.0
-"""Of a device here, and when its outcome must be there at last."""
+DEVICE_S, QUICK_DEVICE_S, TAKEN_S = 30.0, 15.0, 60.0
+"""Of a device here, and of few of them, and when its outcome must be there at last."""
 Step = str
 STEPS = ("HEAD", "manifest", "manifest.json", "model.onnx")
 DEEP = b'{"a":' * 100_000
@@ -286,7 +286,7 @@ async def session(process: Any, kind: int) -> None:
 
 
 async def roll_to_all(
-    folder: Path, bed: Testbed, bundle: Path, count: int, honest: Device
+    folder: Path, bed: Testbed, bundle: Path, count: int, honest: Device, *, device_s: float
 ) -> tuple[Counter[str], bool]:
     """One rollout to hostile devices and an honest one, which comes last."""
     import asyncssh
@@ -317,7 +317,7 @@ async def roll_to_all(
         )
         for kind in range(count)
     ]
-    order, plan = Order(device_s=DEVICE_S, command_s=5.0, retries=0), Plan(parallel=16)
+    order, plan = Order(device_s=device_s, command_s=5.0, retries=0), Plan(parallel=16)
     outcomes = await roll_out(Payload.of(bundle), [*hostile, honest], order, plan, progress=lambda *_: None)
     seen = Counter(outcome.result.value for outcome in outcomes[:-1])
     seen["late"] = sum(outcome.seconds > TAKEN_S for outcome in outcomes)
@@ -372,7 +372,8 @@ def main() -> None:
             honest = Device(
                 name="honest", url=host.url, key=bed.identity, known_hosts=bed.known_hosts, python=str(host.python)
             )
-            rolled, updated = asyncio.run(roll_to_all(folder, bed, bundle, count, honest))
+            device_s = QUICK_DEVICE_S if given.quick else DEVICE_S
+            rolled, updated = asyncio.run(roll_to_all(folder, bed, bundle, count, honest, device_s=device_s))
     memory_mb = peak_bytes() / 2**20
     rows = [
         Row(

@@ -47,6 +47,7 @@ COMMANDS = {
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
     "priors": "python benchmarks/priors.py digits digits:20:800 digits:50:800 digits:100:800 fashion-resnet8",
+    "long_tail": "python benchmarks/long_tail.py digits",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
@@ -346,6 +347,15 @@ def _priors() -> str:
     return table("priors", by=by, columns=(*columns, used), titles={"as given": "none: as given, %"})
 
 
+def _long_tail() -> str:
+    """Accuracies of teachers and students, and LTKD's differences in pairs of the same seed."""
+    columns = (
+        Column(head="seeds", quantity="accuracy", form=lambda row: str(row.n)),
+        *(Column(head=head, quantity=head, form=interval_over_seeds) for head in ("accuracy", "tail", "worst class")),
+    )
+    return table("long_tail", by=("set", "nets", "learned from"), columns=columns)
+
+
 def _int8() -> str:
     columns = (
         Column(head="accuracy lost, points", quantity="top-1 lost", form=percent_alone),
@@ -376,6 +386,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-hostile": _hostile,
     "results-int8": _int8,
     "results-latency": _latency,
+    "results-long-tail": _long_tail,
     "results-mutations": _mutations,
     "results-priors": _priors,
     "results-tailed": _tailed,

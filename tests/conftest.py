@@ -25,6 +25,8 @@ from support.brief import brief_measuring
 QUICK = ("compress.steps=20", "data.ood_count=60")
 """Settings of a build that takes seconds. What it makes is a bundle like any other, but no good classifier."""
 CLASSES = tuple("0123456789")
+WHOLE = frozenset({"e2e", "integration"})
+"""Folders of tests that build, train and deploy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +130,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files come first, so that no process has a long one left when the others are done."""
+    """Slow files come first, then those of whole builds: no process has a long one left when the others are done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, WHOLE.isdisjoint(item.path.parts)))
 
 
 def pytest_collection_finish() -> None:

@@ -38,8 +38,8 @@ PRELOAD = [  # some are torch's own; the server passes over those that another t
     *("edgec.pipeline.build", "edgec.pipeline.stages.evaluate", "edgec.pipeline.stages.package", "edgec.render.page"),
     *("lightning_fabric", "networkx", "onnxruntime.quantization", "sklearn.datasets", "torch_pruning", "torchvision"),
     *("onnxscript.function_libs.torch_lib", "torch._dynamo", "torch._export.db.logging", "torch._inductor"),
-    "support.exporter",
     *("torch.export.pt2_archive.constants", "torch.onnx._internal.exporter._core", "torch._dynamo.precompile_context"),
+    "support.warm",
 ]
 STEPS = (
     "compress.steps=2",

@@ -24,6 +24,7 @@ from edgec.evaluate.report import Report, parse_report
 from edgec.package import Golden, open_bundle, read_golden
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.runtime import load_model
+from support.brief import UNSEEN
 
 ALL = [
     "data",
@@ -145,7 +146,7 @@ class TestConfidence:
         measured = report.by_class(Stage.ARTIFACT, "unknown_rate")
         assert rule.classes == {label: row.value for label, row in measured.items()}
         (foreign,) = (row for row in report.measurements if row.name == "ood_unknown_rate")
-        assert (rule.foreign, foreign.n) == (foreign.value, 200)
+        assert (rule.foreign, foreign.n) == (foreign.value, UNSEEN)
         assert max(rule.classes.values()) <= 0.2  # 0.05 is asked for; a class has 75 test images
 
     def test_scores_below_the_threshold_are_unknown(self, digits: Any) -> None:

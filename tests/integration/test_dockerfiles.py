@@ -194,7 +194,8 @@ def test_what_the_cpu_image_installs_starts_and_holds_no_torch(tmp_path):
     probe = subprocess.run([*pip, "download", "--no-deps", "click"], **clean, capture_output=True, check=False)
     if probe.returncode:
         pytest.skip("no package registry can be reached")
-    subprocess.run([*pip, "install", "--quiet", *pip_requirements(dockerfile)], **clean | {"cwd": context}, check=True)
+    install = [*pip, "install", "--quiet", "--no-compile"]  # most of what is installed is not imported here
+    subprocess.run([*install, *pip_requirements(dockerfile)], **clean | {"cwd": context}, check=True)
 
     for argument in ("--version", "--help"):
         answer = subprocess.run(

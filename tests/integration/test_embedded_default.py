@@ -40,3 +40,8 @@ def test_few_samples_are_imbalanced_and_scarce(report: Report) -> None:
     assert report.train_counts is not None
     assert sum(report.train_counts) == 50
     assert max(report.train_counts) >= 19 * min(report.train_counts)
+
+
+def test_the_threshold_is_measured_on_two_hundred_unseen_images(report: Report) -> None:
+    (foreign,) = (row for row in report.measurements if row.name == "ood_unknown_rate")
+    assert foreign.n == 200

@@ -12,6 +12,7 @@ import edgec
 from edgec.models.digits import digits_net
 from edgec.models.weights import read_weights
 from edgec.pipeline.embedded import EMBEDDED
+from support.brief import brief_measuring
 
 
 @pytest.fixture
@@ -33,9 +34,9 @@ def test_a_module_becomes_a_bundle_and_other_weights_another_one(net: nn.Module,
 
     def built(model: nn.Module) -> edgec.Bundle:
         told.clear()
-        return edgec.build(
-            config, model=model, output=tmp_path / "held", cache=tmp_path / "cache", device="cpu", progress=told.append
-        )
+        places = {"output": tmp_path / "held", "cache": tmp_path / "cache"}
+        with brief_measuring():
+            return edgec.build(config, model=model, **places, device="cpu", progress=told.append)
 
     accuracy = {row["class"]: row["teacher"] for row in edgec.report(built(net)).classes}
     assert sum(accuracy.values()) / len(accuracy) > 0.9

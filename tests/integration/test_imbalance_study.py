@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgec.core.files import DRAFT
-from edgec.study.imbalance import training
+from edgec.study import training
 
 FILES = {"results.json", "results.csv", "results.md", "plot.svg"}
 COMPRESSIONS = ("pruned-severe", "a3w3", "distilled-a8w4")

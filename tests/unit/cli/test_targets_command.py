@@ -106,7 +106,9 @@ def test_names_and_aliases_complete():
 def test_fit_writes_a_profile_of_this_machine(tmp_path, monkeypatch):
     few = tuple(Probe(step=step, channels=8, size=8) for step in ("Conv", "Gemm", "Add"))
     monkeypatch.setattr(sweep, "probes", lambda: few)
-    monkeypatch.setattr(sweep, "PROBE_S", 0.02)
+    monkeypatch.setattr(sweep, "HEAVY", (Probe(step="Gemm", channels=256, size=1),))
+    monkeypatch.setattr(sweep, "_SPILLS_MB", (8, 16, 32))
+    monkeypatch.setattr(sweep, "PROBE_S", 0.005)
     path = tmp_path / "Shop Floor.toml"
     result = run("fit", "--output", str(path), "--threads", "2")
     assert result.exit_code == 0, result.output

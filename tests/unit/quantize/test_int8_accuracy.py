@@ -28,6 +28,8 @@ ROOT = Path(os.environ.get("EDGEC_DATA", Path(__file__).parents[4] / "shared" / 
 SPEC = InputSpec(height=32, width=32)
 TESTED = 2000
 """Of the test images, the first ones: onnxruntime takes its time with graphs that are made for TensorRT."""
+COMPARED = 1000
+"""Of these, the first ones, which torch computes with rounding."""
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (ROOT / "labels.npz").exists(), reason=f"no real data at {ROOT}; set EDGEC_DATA"),
@@ -152,5 +154,5 @@ def test_int4_weights_cost_less_than_the_bar_and_the_file_is_the_net_in_torch(
     assert 100 * (nearest == truth).mean() < before - 2  # without compensation it fails
     assert before - 100 * (ours == truth).mean() <= 2  # the issue's limit
     with torch.inference_mode():
-        in_torch = torch.cat([network(batch) for batch in torch.from_numpy(shown).split(250)]).argmax(1).numpy()
-    assert (ours == in_torch).mean() >= 0.995  # the issue's limit; 0.9995 found
+        in_torch = torch.cat([network(batch) for batch in torch.from_numpy(shown[:COMPARED]).split(250)]).argmax(1)
+    assert (ours[:COMPARED] == in_torch.numpy()).mean() >= 0.995  # the issue's limit; 0.9995 found on 2,000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,26 +12,21 @@ import click
 
 from edgec.cli.build import parse_setting
 from edgec.cli.options import together
-from edgec.cli.say import say
+from edgec.cli.study_tables import print_few_sample, print_imbalance, print_long_tail
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from edgec.pipeline.store import Store
     from edgec.study.few_sample.findings import Findings
     from edgec.study.few_sample.plan import Run
-    from edgec.study.few_sample.table import Row
     from edgec.study.imbalance.findings import Findings as ImbalanceFindings
     from edgec.study.imbalance.plan import Run as ImbalanceRun
-    from edgec.study.imbalance.table import Row as ImbalanceRow
+    from edgec.study.long_tail.findings import Findings as LongTailFindings
+    from edgec.study.long_tail.plan import Run as LongTailRun
 
 __all__ = ["command"]
 
-_WIDE_FROM_COLUMNS = 100
-"""Narrower than this, groups of classes and the paper's figures are left to the page."""
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-RunT = TypeVar("RunT", bound="Run | ImbalanceRun")
+RunT = TypeVar("RunT", bound="Run | ImbalanceRun | LongTailRun")
 
 
 class ListType(click.ParamType):
@@ -79,6 +74,22 @@ def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], Funct
     )
 
 
+def _training_options(*, steps: str) -> Callable[[FunctionT], FunctionT]:
+    """Options of studies that train nets from scratch."""
+    return together(
+        click.option(
+            "--samples",
+            type=int,
+            help="Training images of the most frequent class. [default: as many as every class has]",
+        ),
+        click.option("--steps", type=int, help=f"{steps} [default: 200]"),
+        click.option("--epochs", type=int, help="Epochs instead of steps."),
+        click.option("--batch-size", type=int, help="Images a step. [default: 32]"),
+        click.option("--learning-rate", type=float, help="Peak learning rate. [default: 0.1]"),
+        click.option("--weight-decay", type=float, help="Of all weights. [default: 0.0002]"),
+    )
+
+
 @command.command("few-sample")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
 @click.option("--methods", type=ListType(), metavar="NAMES", help="Compression methods. [default: all]")
@@ -116,31 +127,18 @@ def few_sample(
     Each is run for every total of samples, imbalance and seed; lists are given as in --samples 10,20,50. A run is
     stored when it is finished: a study that was cut short is resumed.
     """
-    from edgec.cli.console import ConsoleProgress
     from edgec.core.declaration import bind
     from edgec.pipeline.accelerator import Accelerator
-    from edgec.pipeline.store import Store
     from edgec.study.few_sample.grid import Grid
     from edgec.study.few_sample.plan import known_methods, plan_study
     from edgec.study.few_sample.run import run_study
     from edgec.study.few_sample.write import write_study
-    from edgec.study.files import require_folder
 
     given = {name: values for name, values in lists.items() if values is not None}
     grid = bind({"methods": known_methods(), **given}, Grid, where="study few-sample")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
-    store = Store(cache)
-    if dry_run:
-        _print_plan("few-sample", study.runs, store, _few_sample_record if as_json else None)
-        return
-    folder = output or Path("study") / study.plan.config.name
-    require_folder(folder)
-    findings = run_study(study, store=store, progress=ConsoleProgress())
-    write_study(findings, folder)
-    if as_json:
-        _print_answer(findings, folder)
-    else:
-        _print_few_sample(findings, folder)
+    kind = _Kind(name="few-sample", run=run_study, write=write_study, show=print_few_sample, record=_few_sample_record)
+    _carry_out(kind, study, folder=output, cache=cache, dry_run=dry_run, as_json=as_json)
 
 
 @command.command("imbalance")
@@ -163,14 +161,7 @@ def few_sample(
     "pruned-moderate,pruned-severe,a8w4,a3w3,distilled-a3w3]",
 )
 @click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Seeds of every draw and training. [default: 0,1,2]")
-@click.option(
-    "--samples", type=int, help="Training images of the most frequent class. [default: as many as every class has]"
-)
-@click.option("--steps", type=int, help="Steps of every training, and again after compression. [default: 200]")
-@click.option("--epochs", type=int, help="Epochs instead of steps; the paper's are 180 or 200.")
-@click.option("--batch-size", type=int, help="Images a step. [default: 32]")
-@click.option("--learning-rate", type=float, help="Peak learning rate; the default is the paper's. [default: 0.1]")
-@click.option("--weight-decay", type=float, help="The default is the paper's. [default: 0.0002]")
+@_training_options(steps="Steps of every training, and again after compression.")
 @_shared_options(output="study/NAME-imbalance", setting="compress.flip=false")
 def imbalance(
     *,
@@ -189,12 +180,10 @@ def imbalance(
     quantised (DoReFa), or distilled into its quantised self. Lists are given as in --imbalance 10,100. A run is stored
     when it is finished: a study that was cut short is resumed.
     """
-    from edgec.cli.console import ConsoleProgress
     from edgec.core.declaration import bind
     from edgec.pipeline.accelerator import Accelerator
-    from edgec.pipeline.store import Store
-    from edgec.study.files import require_folder
-    from edgec.study.imbalance.grid import Grid, Training
+    from edgec.study.config import Training
+    from edgec.study.imbalance.grid import Grid
     from edgec.study.imbalance.plan import plan_study
     from edgec.study.imbalance.run import run_study
     from edgec.study.imbalance.write import write_study
@@ -203,18 +192,120 @@ def imbalance(
     training = {name: given.pop(name) for name in Training.model_fields if name in given}
     grid = bind({**given, "training": training}, Grid, where="study imbalance")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
+    kind = _Kind(name="imbalance", run=run_study, write=write_study, show=print_imbalance, record=_imbalance_record)
+    _carry_out(kind, study, folder=output, cache=cache, dry_run=dry_run, as_json=as_json)
+
+
+@command.command("long-tail")
+@click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
+@click.option(
+    "--pairs",
+    type=ListType(),
+    metavar="NAMES",
+    help="TEACHER/STUDENT architectures, as in resnet56/resnet20. [default: the config's, which teaches itself]",
+)
+@click.option(
+    "--imbalance",
+    type=ListType(),
+    metavar="NUMBERS",
+    help="Images of the most frequent class over those of the rarest. [default: 50]",
+)
+@click.option(
+    "--losses",
+    type=ListType(),
+    metavar="NAMES",
+    help="labels; kd, dkd, dist, ltkd beside the labels; kd-alone, ltkd-alone and the like without. [default: "
+    "labels,kd,dkd,dist,ltkd,ltkd-alone]",
+)
+@click.option(
+    "--adjusted",
+    type=ListType(),
+    metavar="NAMES",
+    help="What the class frequencies are taken out of: nothing, labels, teacher, both. [default: nothing,labels,both]",
+)
+@click.option(
+    "--data",
+    type=ListType(),
+    metavar="NAMES",
+    help="whole: students learn from the whole long tail; few: the teacher is pruned and recovered with few samples. "
+    "[default: whole]",
+)
+@click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Seeds of every draw and training. [default: 0,1,2]")
+@click.option("--temperature", type=float, help="Of the losses of logits. [default: 4]")
+@click.option("--teacher-steps", type=int, help="Steps of the teacher's training. [default: as the student's]")
+@_training_options(steps="Steps of every training.")
+@_shared_options(output="study/NAME-long-tail", setting="compress.flip=false")
+def long_tail(
+    *,
+    config: Path | None,
+    settings: tuple[str, ...],
+    device: str,
+    output: Path | None,
+    cache: Path,
+    dry_run: bool,
+    as_json: bool,
+    **varied: Any,
+) -> None:
+    """Train teachers on a long tail of classes, and students from them with every loss.
+
+    Teacher and student are trained from scratch for every pair, imbalance and seed; the student learns from labels,
+    from the teacher's logits (KD, DKD, DIST, LTKD), or both, with the class frequencies left in or taken out. Lists are
+    given as in --imbalance 10,100. A run is stored when it is finished: a study that was cut short is resumed.
+    """
+    from edgec.core.declaration import bind
+    from edgec.pipeline.accelerator import Accelerator
+    from edgec.study.config import Training
+    from edgec.study.long_tail.grid import Grid
+    from edgec.study.long_tail.plan import plan_study
+    from edgec.study.long_tail.run import run_study
+    from edgec.study.long_tail.write import write_study
+
+    given = {name: value for name, value in varied.items() if value is not None}
+    training = {name: given.pop(name) for name in Training.model_fields if name in given}
+    grid = bind({**given, "training": training}, Grid, where="study long-tail")
+    study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
+    kind = _Kind(name="long-tail", run=run_study, write=write_study, show=print_long_tail, record=_long_tail_record)
+    _carry_out(kind, study, folder=output, cache=cache, dry_run=dry_run, as_json=as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What studies do in their own way.
+
+    Attributes:
+        name: Of the command.
+        run: Makes the findings of a study.
+        write: Writes them into a folder.
+        show: Prints them, and where the page is.
+        record: What a run is about, for a dry run's JSON.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    write: Callable[[Any, Path], None]
+    show: Callable[[Any, Path], None]
+    record: Callable[[Any], Mapping[str, Any]]
+
+
+def _carry_out(kind: _Kind, study: Any, *, folder: Path | None, cache: Path, dry_run: bool, as_json: bool) -> None:
+    """Runs a bound study and writes its files, or says what would run."""
+    from edgec.cli.console import ConsoleProgress
+    from edgec.pipeline.store import Store
+    from edgec.study.files import require_folder
+
     store = Store(cache)
     if dry_run:
-        _print_plan("imbalance", study.runs, store, _imbalance_record if as_json else None)
+        _print_plan(kind.name, study.runs, store, kind.record if as_json else None)
         return
-    folder = output or Path("study") / f"{study.plan.config.name}-imbalance"
+    suffix = "" if kind.name == "few-sample" else f"-{kind.name}"
+    folder = folder or Path("study") / f"{study.plan.config.name}{suffix}"
     require_folder(folder)
-    findings = run_study(study, store=store, progress=ConsoleProgress())
-    write_study(findings, folder)
+    findings = kind.run(study, store=store, progress=ConsoleProgress())
+    kind.write(findings, folder)
     if as_json:
         _print_answer(findings, folder)
     else:
-        _print_imbalance(findings, folder)
+        kind.show(findings, folder)
 
 
 def _print_plan(
@@ -260,7 +351,13 @@ def _imbalance_record(run: ImbalanceRun) -> Mapping[str, Any]:
     }
 
 
-def _print_answer(findings: Findings | ImbalanceFindings, folder: Path) -> None:
+def _long_tail_record(run: LongTailRun) -> Mapping[str, Any]:
+    from edgec.study.long_tail.table import cell_record
+
+    return cell_record(run.cell)
+
+
+def _print_answer(findings: Findings | ImbalanceFindings | LongTailFindings, folder: Path) -> None:
     from edgec.study.files import JSON
 
     answer = {
@@ -270,85 +367,3 @@ def _print_answer(findings: Findings | ImbalanceFindings, folder: Path) -> None:
         "seconds": round(findings.seconds, 3),
     }
     click.echo(json.dumps(answer))
-
-
-def _print_few_sample(findings: Findings, folder: Path) -> None:
-    from edgec.cli.console import Terminal, print_paragraph
-    from edgec.study.few_sample.table import ALL_METHODS, gains, rows
-    from edgec.study.files import PAGE
-    from edgec.study.wording import format_points
-
-    console = Terminal()
-    wide = console.width >= _WIDE_FROM_COLUMNS
-    for draw, group in groupby(rows(findings), key=lambda row: row.cell.draw):
-        console.print(_table(findings, draw, list(group), wide=wide), "", sep="\n")
-    found = gains(findings.outcomes)
-    for gain in [gain for gain in found if gain.cell.method == ALL_METHODS] or found:
-        points, worst = (format_points(gain.spreads[name]) for name in ("accuracy", "worst_class_accuracy"))
-        text = f"{points} points top-1, {worst} in the worst class; {gain.cell.draw}"
-        print_paragraph(console, text, lead=f"{gain.title}: ")
-    say(folder / PAGE)
-
-
-def _table(findings: Findings, title: str, group: Sequence[Row], *, wide: bool) -> Table:
-    """The rows of one draw, under the teacher."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from edgec.study.few_sample.page import format_figure
-    from edgec.study.wording import format_share, format_spread
-
-    names = ["accuracy", "worst_class_accuracy"]
-    names += ["head_accuracy", "medium_accuracy", "tail_accuracy"] if wide else []
-    paper = wide and any(row.paper for row in group)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
-    table.add_column("method", overflow="fold")
-    for heading in (*("top-1", "worst class", "head", "medium", "tail")[: len(names)], "s/run", *["published"] * paper):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row("teacher", *(format_share(getattr(findings.teacher, name)) for name in names[:2]), style="dim")
-    for row in group:
-        what = Text(f"{row.cell.method} {row.cell.variant.name}")
-        if not row.spreads:
-            table.add_row(Text.assemble(what, (f"\ndoes not apply: {row.reason}", "dim")))
-            continue
-        shares = (format_spread(row.spreads.get(name)) for name in names)
-        table.add_row(what, *shares, f"{row.spreads['seconds'].mean:.1f}", *[format_figure(row)] * paper)
-    return table
-
-
-def _print_imbalance(findings: ImbalanceFindings, folder: Path) -> None:
-    from edgec.cli.console import Terminal
-    from edgec.study.files import PAGE
-    from edgec.study.imbalance.table import rows
-
-    console = Terminal()
-    for title, group in groupby(rows(findings), key=lambda row: row.cell.draw.name):
-        console.print(_imbalance_table(title, list(group), console), "", sep="\n")
-    say(folder / PAGE)
-
-
-def _imbalance_table(title: str, group: Sequence[ImbalanceRow], console: Console) -> Table:
-    """The rows of one training set."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from edgec.study.imbalance.page import format_ratio
-    from edgec.study.wording import format_seconds, format_spread
-
-    wide = console.width >= _WIDE_FROM_COLUMNS
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
-    table.add_column("compression", overflow="fold")
-    for heading in ("macro F1", "gap", "ratio", *("worst class", "Mibit", "s/run") * wide):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in group:
-        if not row.spreads:
-            what = (row.cell.compression, (f"\ndoes not apply: {row.reason}", "dim"))
-            table.add_row(Text.assemble(*what))
-            continue
-        size, seconds = (row.spreads[name].mean for name in ("size_mibit", "seconds"))
-        more = (format_spread(row.spreads["worst_class_accuracy"]), f"{size:.2f}", format_seconds(seconds))
-        figures = (format_spread(row.spreads["macro_f1"]), format_spread(row.gap), format_ratio(row.ratio))
-        table.add_row(Text(row.cell.compression), *figures, *more[: 3 * wide])
-    return table

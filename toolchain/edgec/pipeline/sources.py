@@ -106,6 +106,12 @@ class Sources:
         vars(other)["test"] = self.test.choose(np.array(kept, dtype=np.int64))
         return other
 
+    def holding(self, *, train: Samples, classifier: Classifier) -> Sources:
+        """Sources with these training images and this teacher in place of what the plan names."""
+        other = self.varied(self.plan)
+        vars(other).update(train=train, classifier=classifier)
+        return other
+
     @cached_property
     def fabric(self) -> Fabric:
         """Accelerator and precision."""

@@ -6,7 +6,7 @@ are summed over batches: memory does not grow with the number of images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,11 +116,13 @@ def correct_biases_(
 
     Reference: Nagel et al., arXiv 1906.04721, section 4.2, with the mean over images in place of batch norm's.
     """
-    moments = input_moments(network, seen, generator=generator, progress=progress)
+    means: dict[str, Tensor] = {}
+    for layer, patches, weight in _inputs(network, seen, generator=generator, progress=progress):
+        means[layer.name] = means.get(layer.name, 0) + (weight * patches).sum((0, 3))
     for layer in network.layers:
         if layer.bias is not None:
             lost = original[layer.name] - network.rounded_weight(layer)
-            shift = torch.einsum("gop,gp->go", _rows(lost, layer).double(), moments[layer.name].mean)
+            shift = torch.einsum("gop,gp->go", _rows(lost, layer).double(), means[layer.name])
             network.constant(layer.bias).data.add_(shift.flatten())
 
 
@@ -129,6 +131,24 @@ def input_moments(
 ) -> dict[str, Moments]:
     """The moments of every layer's input in the rounded net, by layer."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
+    for layer, patches, weight in _inputs(network, seen, generator=generator, progress=progress):
+        weighed = weight * patches
+        mean, second = weighed.sum((0, 3)), torch.einsum("ngpl,ngql->gpq", weighed, patches)
+        before = sums.get(layer.name)
+        sums[layer.name] = (mean, second) if before is None else (before[0] + mean, before[1] + second)
+    return {
+        name: Moments(mean=mean, covariance=second - mean[..., :, None] * mean[..., None, :])
+        for name, (mean, second) in sums.items()
+    }
+
+
+def _inputs(
+    network: Network, seen: Weighed, *, generator: torch.Generator, progress: Progress
+) -> Iterator[tuple[Layer, Float[Tensor, "n group patch place"], Tensor]]:
+    """What every layer reads in the rounded net, batch by batch, and what each place of an image counts.
+
+    In double precision: mean and second moments are sums of it, and one is taken off the other.
+    """
     wanted = {layer.input for layer in network.layers}
     batches = range(0, len(seen.images), BATCH)
     for start in progress.track(batches, total=len(batches), what="reading layers' inputs"):
@@ -137,24 +157,10 @@ def input_moments(
             made = network.run(images, wanted=wanted)
         for layer in network.layers:
             patches = _patches(network.rounded(layer.input, made[layer.input]), layer, network)
-            mean, second = _summed(_drawn(patches, generator), shares)
-            before = sums.get(layer.name)
-            sums[layer.name] = (mean, second) if before is None else (before[0] + mean, before[1] + second)
-    return {
-        name: Moments(mean=mean, covariance=second - mean[..., :, None] * mean[..., None, :])
-        for name, (mean, second) in sums.items()
-    }
-
-
-def _summed(patches: Float[Tensor, "n group patch place"], shares: Tensor) -> tuple[Tensor, Tensor]:
-    """What a batch adds to mean and second moments, in double precision: one is taken off the other."""
-    patches = patches.double()
-    if len(patches) != len(shares):
-        # Attention folds images into other axes: then every value of the batch counts the same.
-        shares = (shares.sum() / len(patches)).expand(len(patches))
-    weight = shares[:, None, None, None] / patches.shape[-1]
-    mean = (weight * patches).sum((0, 3))
-    return mean, torch.einsum("ngpl,ngql->gpq", weight * patches, patches)
+            patches = _drawn(patches, generator).double()
+            # Attention folds images into other axes: then every value of the batch counts the same.
+            one = shares if len(patches) == len(shares) else (shares.sum() / len(patches)).expand(len(patches))
+            yield layer, patches, one[:, None, None, None] / patches.shape[-1]
 
 
 def _patches(x: Tensor, layer: Layer, network: Network) -> Float[Tensor, "n group patch place"]:

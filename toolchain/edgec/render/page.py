@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,10 @@ def render_template(name: str, **shown: Any) -> str:
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
+    if find_spec("jinja2") is None:
+        raise MissingDependencyError(
+            "the report page needs jinja2, which is not installed", hint="pip install 'edgec[build]'"
+        )
     return _environment().get_template(name).render(**shown)
 
 
@@ -189,14 +194,12 @@ def _script() -> tuple[str, str]:
     return text, base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+@cache
 def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the report page needs jinja2, which is not installed", hint="pip install 'edgec[build]'"
-        ) from error
+    """What the templates share; kept, since each is compiled where it is first used."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.cli.study import _print_few_sample
+from edgec.cli.study_tables import print_few_sample
 from edgec.study.few_sample.findings import Findings
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -17,7 +17,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
     def printed(findings: Findings, columns: int = 120) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(columns))
-        _print_few_sample(findings, Path("out"))
+        print_few_sample(findings, Path("out"))
         return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 
     return printed

@@ -8,8 +8,9 @@ import pytest
 
 from edgec.core.declaration import bind
 from edgec.core.errors import ConfigError
+from edgec.study.draw import BALANCED, Draw
 from edgec.study.imbalance.compression import Compression, parse_compression
-from edgec.study.imbalance.grid import BALANCED, Cell, Draw, Grid
+from edgec.study.imbalance.grid import Cell, Grid
 
 
 def grid(**fields: Any) -> Grid:

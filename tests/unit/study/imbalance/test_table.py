@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
+from edgec.study.draw import BALANCED, Draw
 from edgec.study.imbalance.findings import Findings, Measured
-from edgec.study.imbalance.grid import BALANCED, Cell, Draw
+from edgec.study.imbalance.grid import Cell
 from edgec.study.imbalance.table import Robust, Row, gap, rows
 from edgec.study.spread import spread_of
 

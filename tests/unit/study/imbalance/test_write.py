@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from edgec.cli.study import _print_imbalance
+from edgec.cli.study_tables import print_imbalance
 from edgec.study.imbalance.findings import Findings, Measured
 from edgec.study.imbalance.page import render_page
 from edgec.study.imbalance.plot import render_plot
@@ -109,7 +109,7 @@ def test_the_printed_tables_fit_the_terminal(
     find: Find, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    _print_imbalance(find(inapplicable=("a3w3",)), Path("out"))
+    print_imbalance(find(inapplicable=("a3w3",)), Path("out"))
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert max(map(len, lines)) <= columns
     assert lines[-1] == "out/results.md"

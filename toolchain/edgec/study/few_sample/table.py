@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgec.study.few_sample.findings import Findings, Measured, Outcome
+from edgec.study.few_sample.findings import Findings, Outcome
 from edgec.study.few_sample.grid import Cell, VariantKind
 from edgec.study.few_sample.published import Figure, published
+from edgec.study.pairs import BySeed, by_cell, differences
 from edgec.study.score import Inapplicable
 from edgec.study.spread import Spread, spreads_of
 
@@ -82,20 +83,20 @@ def rows(findings: Findings) -> list[Row]:
             reason=reasons.get(cell),
             paper=published(cell, findings.labels, profile=profile, at_least=at_least),
         )
-        for cell, by_seed in _by_cell(findings.outcomes).items()
+        for cell, by_seed in by_cell(findings.outcomes, MEASURES).items()
     ]
 
 
 def gains(outcomes: Sequence[Outcome]) -> list[Gain]:
     """What every variant gains over its controls, and after each draw the mean over the methods, if several."""
-    measured = _by_cell(outcomes)
-    each: dict[tuple[Cell, VariantKind], _BySeed] = {
-        (cell, control): _differences(by_seed, measured[cell.compared(control)])
+    measured = by_cell(outcomes, MEASURES)
+    each: dict[tuple[Cell, VariantKind], BySeed] = {
+        (cell, control): differences(by_seed, measured[cell.compared(control)], _GAINED)
         for cell, by_seed in measured.items()
         for control in _CONTROLS.get(cell.variant.kind, ())
         if cell.compared(control) in measured
     }
-    groups: dict[tuple[Cell, VariantKind], list[_BySeed]] = {}
+    groups: dict[tuple[Cell, VariantKind], list[BySeed]] = {}
     for (cell, control), by_seed in each.items():
         if by_seed:
             groups.setdefault((replace(cell, method=ALL_METHODS), control), []).append(by_seed)
@@ -109,30 +110,7 @@ def gains(outcomes: Sequence[Outcome]) -> list[Gain]:
     return sorted(found, key=lambda gain: draws.index(gain.cell.draw))
 
 
-_BySeed = Mapping[int, Mapping[str, float]]
-"""Values of a cell by seed and measure."""
-
-
-def _by_cell(outcomes: Iterable[Outcome]) -> dict[Cell, dict[int, dict[str, float]]]:
-    """What was measured; a cell whose method does not apply has no seed. Cells stand in the order of the grid."""
-    found: dict[Cell, dict[int, dict[str, float]]] = {}
-    for outcome in outcomes:
-        by_seed = found.setdefault(outcome.cell, {})
-        if isinstance(outcome.result, Measured):
-            values = {name: getattr(outcome.result, name) for name in MEASURES}
-            by_seed[outcome.seed] = {name: value for name, value in values.items() if value is not None}
-    return found
-
-
-def _differences(variant: _BySeed, control: _BySeed) -> dict[int, dict[str, float]]:
-    return {
-        seed: {name: values[name] - control[seed][name] for name in _GAINED}
-        for seed, values in variant.items()
-        if seed in control
-    }
-
-
-def _averaged(parts: Sequence[_BySeed]) -> dict[int, dict[str, float]]:
+def _averaged(parts: Sequence[BySeed]) -> dict[int, dict[str, float]]:
     """Means over methods, for the seeds that all of them have."""
     seeds = [seed for seed in parts[0] if all(seed in part for part in parts)]
     return {seed: {name: statistics.fmean(part[seed][name] for part in parts) for name in _GAINED} for seed in seeds}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -10,37 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from edgec.core.frozen import Frozen
+from edgec.study.config import Training
+from edgec.study.draw import BALANCED, Draw
 from edgec.study.imbalance.compression import parse_compression
 from edgec.study.lists import Lists
 
-__all__ = ["BALANCED", "Cell", "Draw", "Grid", "Training"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draw:
-    """A training set.
-
-    Attributes:
-        profile: How counts fall from class to class; None where they do not.
-        imbalance: ρ, the most frequent class's images over the rarest's.
-        minority: μ, classes in the minority of a step.
-    """
-
-    profile: Literal["step", "linear"] | None
-    imbalance: float = 1.0
-    minority: int | None = None
-
-    @property
-    def name(self) -> str:
-        """For people, as in `step, 5 rare, imbalance 100`."""
-        if self.profile is None:
-            return "balanced"
-        rare = f", {self.minority} rare" if self.minority else ""
-        return f"{self.profile}{rare}, imbalance {self.imbalance:g}"
-
-
-BALANCED = Draw(profile=None)
+__all__ = ["Cell", "Grid"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,34 +40,6 @@ class Cell:
         return Cell(draw=self.draw, compression="none")
 
 
-class Training(Frozen):
-    """How every net is trained, and trained on once it is compressed; SGD with momentum, one cycle.
-
-    Attributes:
-        steps: As many for every training set: a small one is to teach less because of what it lacks, not because it
-            is over sooner.
-        epochs: Counts epochs instead, as the paper does: 180 where it prunes, else 200.
-        batch_size: Images a step; the paper's is not given.
-        learning_rate: Its peak, the paper's.
-        weight_decay: The paper's.
-    """
-
-    steps: int = Field(default=200, ge=1)
-    epochs: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=32, ge=2)
-    learning_rate: float = Field(default=0.1, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(default=0.0002, ge=0, allow_inf_nan=False)
-
-    def steps_over(self, images: int) -> int:
-        """Optimiser steps on a training set of that many images."""
-        return self.steps if self.epochs is None else self.epochs * math.ceil(images / self.batch_size)
-
-    @property
-    def length(self) -> str:
-        """For people."""
-        return f"{self.steps:,} steps" if self.epochs is None else f"{self.epochs:,} epochs"
-
-
 def _known(name: str) -> str:
     return parse_compression(name).name
 
@@ -108,7 +54,8 @@ class Grid(Lists):
         compressions: What is done to every trained net; `none` is always there.
         seeds: Of the weights to begin with, the training, the images, and which classes are rare.
         samples: Training images of the most frequent class; where it is not given, as many as every class has.
-        training: How nets are trained.
+        training: How nets are trained, and trained on once they are compressed. Rate and weight decay are the
+            paper's, which counts epochs, 180 where it prunes and else 200, and gives no batch size.
     """
 
     profiles: tuple[Literal["step", "linear"], ...] = ("step", "linear")

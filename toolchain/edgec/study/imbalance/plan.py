@@ -8,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgec.core.errors import UnsupportedError
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import require_build_extra
 from edgec.pipeline.config import BuildConfig, read_config
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.store import StageKey
+from edgec.study.held_out import held_out_key
 from edgec.study.imbalance.compression import Compression, parse_compression
 from edgec.study.imbalance.grid import Cell, Grid
+from edgec.study.scratch import require_trainable, scratch_key, training_settings, without_weights
 
 __all__ = ["Run", "Study", "plan_study"]
 
@@ -44,32 +45,20 @@ class Run:
     @cached_property
     def start(self) -> StageKey:
         """The net that is trained from scratch, and what it depends on."""
-        settings = {
-            **self._settings,
-            "draw": asdict(self.cell.draw),
-            "samples": self.grid.samples,
-            "max_unreadable": self.plan.data.max_unreadable,
-            "model": self.plan.model.model_dump(mode="json", exclude={"weights"}),
-        }
-        return self._key("imbalance-start", settings, ("model", "train"), {})
+        draw, samples = self.cell.draw, self.grid.samples
+        return scratch_key("imbalance-start", self.plan, draw, samples=samples, settings=self._settings)
 
     @cached_property
     def tested(self) -> StageKey:
         """Which test images count: those that the training set does not give away."""
-        settings = {
-            "draw": asdict(self.cell.draw),
-            "samples": self.grid.samples,
-            "seed": self.seed,
-            "data": self.plan.data.model_dump(mode="json", include={"max_unreadable", "leaks", "group"}),
-            "model": self.plan.model.model_dump(mode="json", include={"input", "labels"}),
-        }
-        return self._key("imbalance-tested", settings, ("train", "test"), {})
+        samples = self.grid.samples
+        return held_out_key("imbalance-tested", self.plan, self.cell.draw, samples=samples, seed=self.seed)
 
     @cached_property
     def net(self) -> StageKey:
         """The net that is trained on without being compressed: what others are compared with, and taught by."""
         before = {"start": self.start.key, "tested": self.tested.key}
-        return self._key("imbalance-net", self._settings, ("test",), before)
+        return self._key("imbalance-net", self._settings, before)
 
     @property
     def key(self) -> StageKey:
@@ -80,7 +69,7 @@ class Run:
         if self.compression.kind == "distilled":
             before["net"] = self.net.key
         settings = {**self._settings, "compression": asdict(self.compression)}
-        return self._key("imbalance", settings, ("test",), before)
+        return self._key("imbalance", settings, before)
 
     @property
     def title(self) -> str:
@@ -89,14 +78,10 @@ class Run:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        given = self.grid.training
-        training = given.model_dump(mode="json", exclude={"steps"} if given.epochs else {"epochs"})
-        augmentation = self.plan.config.compress.model_dump(mode="json", include={"shift", "flip"})
-        where = {"accelerator": self.plan.accelerator.value, "seed": self.seed}
-        return {"training": training, **augmentation, **where}
+        return training_settings(self.plan, self.grid.training, seed=self.seed)
 
-    def _key(self, stage: str, settings: Any, outside: Sequence[str], before: dict[str, str]) -> StageKey:
-        given = {name: self.plan.digests[name] for name in (*outside, "tools")}
+    def _key(self, stage: str, settings: Any, before: dict[str, str]) -> StageKey:
+        given = {name: self.plan.digests[name] for name in ("test", "tools")}
         return StageKey(stage=stage, settings=settings, sources={**given, **before})
 
 
@@ -137,18 +122,13 @@ def plan_study(
     from edgec.compress.methods import methods
 
     config = _from_scratch(read_config(path, overrides, unused_methods=tuple(methods)))
-    if config.model.is_onnx:
-        raise UnsupportedError(
-            f"model '{config.model.name}' is a finished graph, which cannot be trained",
-            hint="name its architecture in [model]",
-        )
+    require_trainable(config)
     plan = plan_build(config, accelerator=accelerator)
     runs = tuple(Run(cell=cell, seed=seed, grid=grid, plan=plan) for cell, seed in grid.runs)
     return Study(grid=grid, plan=plan, runs=runs)
 
 
 def _from_scratch(config: BuildConfig) -> BuildConfig:
-    """Without what the study has no use for, which need not be there: weights, OOD and calibration images."""
-    model = config.model.model_copy(update={"weights": None})
-    data = config.data.model_copy(update={"ood": None, "calibration": None, "few": None})
-    return config.model_copy(update={"model": model, "data": data})
+    """Without what the study has no use for: weights, few samples and OOD images."""
+    config = without_weights(config)
+    return config.model_copy(update={"data": config.data.model_copy(update={"ood": None, "few": None})})

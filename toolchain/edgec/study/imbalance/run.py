@@ -13,18 +13,19 @@ import numpy as np
 from pydantic import BaseModel, RootModel
 
 from edgec.core.classifier import Classifier, Step
-from edgec.core.errors import ConfigError, UnsupportedError
+from edgec.core.errors import UnsupportedError
 from edgec.core.frozen import Frozen
 from edgec.core.progress import Progress
 from edgec.core.samples import Samples
-from edgec.pipeline.leaking import leaking
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import StageKey, Store
-from edgec.study.imbalance.draw import draw_images, draw_positions
+from edgec.study.draw import draw_images, draw_positions
+from edgec.study.held_out import held_out
 from edgec.study.imbalance.findings import Findings, Measured, Outcome
 from edgec.study.imbalance.plan import Run, Study
 from edgec.study.running import NotesOnce, announced, describe_place, missing
 from edgec.study.score import Inapplicable, score_fields
+from edgec.study.scratch import lesson_of, untrained
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,12 +44,6 @@ class _Result(RootModel[Measured | Inapplicable]):
 
 class _Started(Frozen):
     """A net was trained from scratch; all that there is to know is in its folder."""
-
-
-class _Tested(Frozen):
-    """Positions of the test images that the training set does not give away; None where that is all of them."""
-
-    tested: tuple[int, ...] | None
 
 
 def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
@@ -84,7 +79,7 @@ def _require_bound(study: Study, sources: Sources) -> None:
     require_disjoint(sources.train, sources.test)
     for draw in study.grid.draws:
         draw_positions(sources.train, draw, most=study.grid.samples, seed=0)
-    _untrained(sources, seed=0)
+    untrained(study.plan, sources.labels, seed=0)
 
 
 def _outcome(run: Run, sources: Sources, store: Store) -> Outcome:
@@ -106,7 +101,7 @@ class _Maker:
         """Trains from scratch, and leaves the net in the folder."""
         from edgec.models.checkpoint import save_student
 
-        fresh = _untrained(self.sources, seed=self.run.seed)
+        fresh = self._fresh
         module, _ = self._trained(fresh.module)
         save_student(fresh.after(module, Step(method="train", facts={"draw": self.run.cell.draw.name})), folder)
         return _Started()
@@ -133,18 +128,11 @@ class _Maker:
         module, seconds = self._trained(small, teacher)
         return self._measured(start.after(module, Step(method=how.name)), bits=bits, seconds=seconds)
 
-    def tested(self, _: Path) -> _Tested:
-        """Finds the test images that the training set does not give away; None where that is all of them."""
-        found = leaking({"train": self._samples, "test": self.sources.test}, self.run.plan.data.leaks)
-        for note in found.notes:
-            self.sources.progress.note(note)
-        return _Tested(tested=None if found.tested is None else tuple(found.tested))
-
     def _read(self, key: StageKey, facts: type[FactsT], make: Callable[[Path], FactsT]) -> Classifier:
         """A net that one of these leaves in a folder, made now if it is not there."""
         from edgec.models.checkpoint import load_student
 
-        return load_student(_untrained(self.sources, seed=self.run.seed), self.store.get(key, facts, make).folder)
+        return load_student(self._fresh, self.store.get(key, facts, make).folder)
 
     def _compressed(self, net: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
         """The net to train on, and the bits of its weights."""
@@ -160,20 +148,19 @@ class _Maker:
 
     def _trained(self, module: nn.Module, teacher: nn.Module | None = None) -> tuple[nn.Module, float]:
         """The net after training, and for how many seconds."""
-        from edgec.study.imbalance.training import Lesson, train
+        from edgec.study.imbalance.distillation import distilled
+        from edgec.study.training import train
 
-        run, budget = self.run, self.run.plan.config.compress
-        lesson = Lesson(
-            samples=self._samples,
-            input=run.plan.model.input,
-            training=run.grid.training,
-            shift=budget.shift,
-            flip=budget.flip,
-            seed=run.seed,
-        )
+        run = self.run
+        lesson = lesson_of(run.plan, self._samples, run.grid.training, seed=run.seed)
+        how = {"fabric": self.sources.fabric, "progress": self.sources.progress}
         started = time.perf_counter()
-        trained = train(module, lesson, teacher=teacher, fabric=self.sources.fabric, progress=self.sources.progress)
+        trained = train(module, lesson, objective=distilled, teacher=teacher, **how)
         return trained, time.perf_counter() - started
+
+    @cached_property
+    def _fresh(self) -> Classifier:
+        return untrained(self.run.plan, self.sources.labels, seed=self.run.seed)
 
     def _examples(self) -> Tensor:
         from edgec.models.infer import to_tensor
@@ -189,10 +176,10 @@ class _Maker:
         from edgec.study.imbalance.pruning import weight_count
 
         device, counts = self.sources.fabric.device, self._samples.counts
-        tested = self.store.get(self.run.tested, _Tested, self.tested).facts.tested
+        test = held_out(self.run.tested, self.sources, self._samples, self.store)
         found = Measured.model_validate(
             {
-                **score_fields(net, self.sources.tested_on(tested).test, counts=counts, device=device),
+                **score_fields(net, test, counts=counts, device=device),
                 "counts": counts.tolist(),
                 "weights": weight_count(net.module),
                 "size_mibit": bits / 2**20,
@@ -201,34 +188,3 @@ class _Maker:
             }
         )
         return _Result(found)
-
-
-def _untrained(sources: Sources, *, seed: int) -> Classifier:
-    """The architecture with the weights that a seed gives it.
-
-    Raises:
-        ConfigError: It does not give a logit per class of an image.
-    """
-    import torch
-
-    from edgec.models.load import build_module
-
-    model, labels = sources.plan.model, sources.labels
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        module = build_module(model, labels).eval()
-    try:
-        with torch.inference_mode():
-            shape = tuple(module(torch.zeros(2, *model.input.shape)).shape)
-    except (AttributeError, RuntimeError, AssertionError, IndexError, TypeError, ValueError) as error:
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ConfigError(
-            f"model '{model.name}' does not take images of {model.input.shape}: {why}",
-            hint="set model.input to the size and channels that it is made for",
-        ) from error
-    if shape != (2, len(labels)):
-        raise ConfigError(
-            f"model '{model.name}' gives {shape} for two images, expected (2, {len(labels)}): a logit per label",
-            hint="check model.labels, or the number of classes in model.arguments",
-        )
-    return Classifier(module=module, input=model.input, labels=labels)

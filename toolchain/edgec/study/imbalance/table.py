@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from edgec.study.imbalance.findings import Findings, Measured, Outcome
-from edgec.study.imbalance.grid import BALANCED, Cell
+from edgec.study.draw import BALANCED
+from edgec.study.imbalance.findings import Findings
+from edgec.study.imbalance.grid import Cell
+from edgec.study.pairs import BySeed, by_cell
 from edgec.study.score import Inapplicable
 from edgec.study.spread import Spread, spread_of, spreads_of
 
@@ -79,13 +81,13 @@ def gap(balanced: float, imbalanced: float) -> float:
 
 def rows(findings: Findings) -> list[Row]:
     """The table, in the order of the grid."""
-    measured = _by_cell(findings.outcomes)
+    measured = by_cell(findings.outcomes, MEASURES)
     reasons = {o.cell: o.result.reason for o in findings.outcomes if isinstance(o.result, Inapplicable)}
     gaps = {cell: _gaps(by_seed, measured[cell.balanced]) for cell, by_seed in measured.items()}
     return [_row(cell, measured[cell], gaps, reasons.get(cell)) for cell in measured]
 
 
-def _row(cell: Cell, by_seed: _BySeed, gaps: Mapping[Cell, Mapping[int, float]], reason: str | None) -> Row:
+def _row(cell: Cell, by_seed: BySeed, gaps: Mapping[Cell, Mapping[int, float]], reason: str | None) -> Row:
     scores = tuple(values["macro_f1"] for values in by_seed.values())
     row = Row(cell=cell, spreads=spreads_of(by_seed.values(), MEASURES), scores=scores, reason=reason)
     own, plain = gaps[cell], gaps[cell.uncompressed]
@@ -102,22 +104,7 @@ def _row(cell: Cell, by_seed: _BySeed, gaps: Mapping[Cell, Mapping[int, float]],
     )
 
 
-_BySeed = Mapping[int, Mapping[str, float]]
-"""Values of a cell by seed and measure."""
-
-
-def _by_cell(outcomes: Sequence[Outcome]) -> dict[Cell, dict[int, dict[str, float]]]:
-    """What was measured; a cell whose compression does not apply has no seed. Cells stand in the order of the grid."""
-    found: dict[Cell, dict[int, dict[str, float]]] = {}
-    for outcome in outcomes:
-        by_seed = found.setdefault(outcome.cell, {})
-        if isinstance(outcome.result, Measured):
-            values = {name: getattr(outcome.result, name) for name in MEASURES}
-            by_seed[outcome.seed] = {name: float(value) for name, value in values.items() if value is not None}
-    return found
-
-
-def _gaps(by_seed: _BySeed, balanced: _BySeed) -> dict[int, float]:
+def _gaps(by_seed: BySeed, balanced: BySeed) -> dict[int, float]:
     return {
         seed: gap(balanced[seed]["macro_f1"], values["macro_f1"])
         for seed, values in by_seed.items()

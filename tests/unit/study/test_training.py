@@ -16,9 +16,9 @@ from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Samples
 from edgec.pipeline.accelerator import Accelerator, open_fabric
-from edgec.study.imbalance import training as taught
-from edgec.study.imbalance.grid import Training
-from edgec.study.imbalance.training import Lesson, distillation_loss, train
+from edgec.study import training as taught
+from edgec.study.config import Training
+from edgec.study.training import Lesson, train
 
 SPEC = InputSpec(height=4, width=4, channels=1, mean=(0.5,), std=(0.25,))
 
@@ -91,29 +91,6 @@ def test_every_image_is_seen_once_an_epoch_and_one_that_is_left_over_beside_anot
 
 def test_steps_do_not_depend_on_how_many_images_there_are() -> None:
     assert lesson(n=33).steps == lesson(n=8).steps == 40
-
-
-def test_distillation_loss_is_the_divergence_from_the_teacher() -> None:
-    rng = np.random.default_rng(0)
-    ours, theirs = rng.normal(size=(2, 5, 3))
-    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (theirs, ours))
-    expected = (p * np.log(p / q)).sum(1).mean()
-    assert float(distillation_loss(torch.tensor(ours), torch.tensor(theirs))) == pytest.approx(expected, abs=1e-6)
-
-
-def test_the_teacher_has_seven_tenths_of_the_say(fabric: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a teacher that swaps the classes, the student follows the larger part of the loss."""
-    given, module = lesson(steps=150), net()
-    teacher = trained(module, given, fabric)
-    head = teacher.get_submodule("5")
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.neg_()
-    follower = logits(trained(module, given, fabric, teacher=teacher), given).argmax(1)
-    assert bool((follower != torch.as_tensor(given.samples.labels)).all())
-    monkeypatch.setattr(taught, "FROM_TEACHER", 0.3)
-    other = logits(trained(module, given, fabric, teacher=teacher), given).argmax(1)
-    assert bool((other == torch.as_tensor(given.samples.labels)).all())
 
 
 def test_a_learning_rate_that_is_too_high_is_one_error(fabric: Any) -> None:

@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from edgec.core.errors import DataError
 from edgec.core.samples import Samples
 from edgec.data.few import imbalance_counts
-from edgec.study.imbalance.grid import Draw
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
-__all__ = ["draw_counts", "draw_images", "draw_positions"]
+__all__ = ["BALANCED", "Draw", "draw_counts", "draw_images", "draw_positions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """A training set.
+
+    Attributes:
+        profile: How counts fall from class to class; None where they do not.
+        imbalance: ρ, the most frequent class's images over the rarest's.
+        minority: μ, classes in the minority of a step.
+    """
+
+    profile: Literal["step", "linear"] | None
+    imbalance: float = 1.0
+    minority: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For people, as in `step, 5 rare, imbalance 100`."""
+        if self.profile is None:
+            return "balanced"
+        rare = f", {self.minority} rare" if self.minority else ""
+        return f"{self.profile}{rare}, imbalance {self.imbalance:g}"
+
+
+BALANCED = Draw(profile=None)
 
 
 def draw_counts(classes: int, draw: Draw, *, most: int) -> Int[np.ndarray, " class"]:

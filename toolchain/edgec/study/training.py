@@ -1,9 +1,9 @@
-"""Trains a net on labels, and where there is a teacher on its outputs: knowledge distillation (Hinton et al. 2015)."""
+"""Trains a net on labels, and where there is a teacher on what it says of the same images."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,12 +19,14 @@ from edgec.core.progress import Progress
 from edgec.core.samples import Samples
 from edgec.learn.batches import augment
 from edgec.models.infer import placed, to_tensor
-from edgec.study.imbalance.grid import Training
+from edgec.study.config import Training
 
-__all__ = ["Lesson", "distillation_loss", "train"]
+__all__ = ["Lesson", "Objective", "labels_alone", "train"]
 
-FROM_TEACHER = 0.7
-"""Weight of the distillation loss in the study of docs/methods.md §2; labels have the rest. The temperature is 1."""
+Objective = Callable[
+    [Float[Tensor, "batch class"], Float[Tensor, "batch class"] | None, Int[Tensor, "batch"]], Float[Tensor, ""]
+]
+"""The loss of the net's logits, from the teacher's logits, if there is a teacher, and the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +55,34 @@ class Lesson:
         return self.training.steps_over(len(self.samples))
 
 
+def labels_alone(
+    logits: Float[Tensor, "batch class"], wanted: Float[Tensor, "batch class"] | None, labels: Int[Tensor, "batch"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy."""
+    del wanted
+    return F.cross_entropy(logits, labels)
+
+
 def train(
-    module: nn.Module, lesson: Lesson, *, teacher: nn.Module | None = None, fabric: Fabric, progress: Progress
+    module: nn.Module,
+    lesson: Lesson,
+    *,
+    objective: Objective = labels_alone,
+    teacher: nn.Module | None = None,
+    fabric: Fabric,
+    progress: Progress,
 ) -> nn.Module:
     """A trained copy, in evaluation mode on the CPU.
 
-    The paper names momentum, schedule and batch size nowhere: SGD with momentum 0.9 under one cycle that peaks at its
-    learning rate.
+    SGD with momentum 0.9 under one cycle that peaks at the learning rate: the papers of the studies name no schedule.
+
+    Args:
+        module: The net to begin with; it is left as it is.
+        lesson: Images, rates, batches.
+        objective: What is minimised.
+        teacher: Sees the images of each batch as the net does.
+        fabric: Device and precision.
+        progress: Shown per step.
 
     Raises:
         ConfigError: The learning rate is too high: a weight became NaN or infinite.
@@ -77,12 +100,11 @@ def train(
             islice(_batches(lesson), lesson.steps), total=lesson.steps, what="training", unit="step"
         ):
             images, labels = fabric.to_device((images, labels))
-            logits = model(images)
-            loss = F.cross_entropy(logits, labels)
+            wanted = None
             if teacher is not None:
                 with torch.no_grad(), fabric.autocast():
                     wanted = shown(images)
-                loss = FROM_TEACHER * distillation_loss(logits, wanted) + (1 - FROM_TEACHER) * loss
+            loss = objective(model(images), wanted, labels)
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
             optimiser.step()
@@ -93,13 +115,6 @@ def train(
             hint="lower it with --learning-rate",
         )
     return student.eval().to("cpu")
-
-
-def distillation_loss(logits: Float[Tensor, "batch class"], wanted: Float[Tensor, "batch class"]) -> Float[Tensor, ""]:
-    """Kullback-Leibler divergence of what the student says from what the teacher says, at temperature 1."""
-    return F.kl_div(
-        logits.float().log_softmax(1), wanted.float().log_softmax(1), reduction="batchmean", log_target=True
-    )
 
 
 def _batches(lesson: Lesson) -> Iterator[tuple[Float[Tensor, "batch channel height width"], Int[Tensor, "batch"]]]:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from edgec.core.errors import ConfigError, DataError
 from edgec.core.samples import Samples
-from edgec.study.imbalance.draw import draw_counts, draw_images
-from edgec.study.imbalance.grid import BALANCED, Draw
+from edgec.study.draw import BALANCED, Draw, draw_counts, draw_images
 
 
 def samples(*counts: int) -> Samples:
