@@ -42,6 +42,7 @@ COMMANDS = {
     "fuzz": "python benchmarks/fuzz --seconds 60",
     "hostile_graphs": "python benchmarks/hostile_graphs.py",
     "latency": "python benchmarks/latency_model.py",
+    "latency_budget": "python benchmarks/latency_budget.py cifar10-resnet20 --target jetson --set compress.steps=100",
     "mutations": "python benchmarks/mutations.py --count 5000",
     "hostile_peers": "python benchmarks/hostile_peers.py",
     "hostile_clients": "python benchmarks/hostile_clients.py",
@@ -237,6 +238,17 @@ def _variants(file: str) -> str:
     return table(file, by=("set", "samples", "variant"), columns=columns)
 
 
+def _latency_budget() -> str:
+    columns = (
+        Column(head="top-1", quantity="accuracy", form=interval_over_seeds),
+        Column(head="worst class", quantity="worst class", form=interval_over_seeds),
+        Column(head="ms", quantity="latency", form=lambda row: f"{row.value:.4f}"),
+        Column(head="multiply-adds kept", quantity="kept multiply-adds", form=percent_alone),
+        Column(head="blocks gone", quantity="blocks dropped", form=lambda row: f"{row.value:.1f}"),
+    )
+    return table("latency_budget", by=("set, target and rival", "student"), columns=columns)
+
+
 def _gaps() -> str:
     columns = tuple(
         Column(head=what, quantity=what, form=lambda row: f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})")
@@ -401,6 +413,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-int8": _int8,
     "results-latency": _latency,
     "results-long-tail": _long_tail,
+    "results-latency-budget": _latency_budget,
     "results-mutations": _mutations,
     "results-priors": _priors,
     "results-tailed": _tailed,
