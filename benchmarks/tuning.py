@@ -30,7 +30,7 @@ from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
 from edgec.pipeline.store import Store
-from edgec.tuning.candidate import Found, Tuned, winner
+from edgec.tuning.candidate import Found, Tuned, hypervolume, winner
 from edgec.tuning.search import Limits, Search, stage_keys
 from edgec.tuning.space import parse_space
 from rows import Row, arguments, show
@@ -97,6 +97,10 @@ def _rows(what: str, tuned: Tuned, drops: Mapping[int, float]) -> Iterator[Row]:
         value=sum(each.seconds for each in tuned.candidates) / len(tuned.candidates),
         unit="s",
         n=len(tuned.candidates),
+    )
+    area = hypervolume([found for _, found in built])
+    yield Row(
+        what=f"{what}: hypervolume", value=area, unit="share of the teacher's latency times agreement", n=len(built)
     )
     own, chosen = tuned.candidates[0], winner(tuned)
     if own.found is None or chosen is None or chosen.found is None:

@@ -18,6 +18,8 @@ from edgec.core.digest import digest_file
 from edgec.data import load_digits_splits
 from edgec.pipeline.embedded import EMBEDDED
 from edgec.pipeline.stages import compress, evaluate
+from edgec.tuning import judge
+from edgec.tuning.search import alone_in
 
 SETTINGS = ("compress.steps=2", "data.ood_count=60", "data.few.total=20")
 OWN = (
@@ -130,7 +132,7 @@ def test_the_bundle_is_the_chosen_candidate_and_says_so(searched: tuple[Place, A
     chosen = place.tuned["candidates"][place.tuned["chosen"]]
     bundle = place.output / "digits-jetson-orin-nano-8gb"
     report = json.loads((bundle / "report.json").read_bytes())
-    assert any("edgec tune chose this build from 3 candidates" in note for note in report["notes"])
+    assert any("edgec tune compared 3 candidates for this build" in note for note in report["notes"])
     assert (bundle / "model.onnx").stat().st_size == chosen["found"]["size_bytes"]
 
 
@@ -210,6 +212,49 @@ def test_the_file_of_another_search_is_left_as_it_is(searched: tuple[Place, Any]
     assert outcome.exit_code == 2
     assert "holds a search with another config" in outcome.failure[0]
     assert digest_file(place.output / "tune.json") == before
+
+
+def test_a_candidate_of_another_search_is_not_built(searched: tuple[Place, Any], place: Place) -> None:
+    given = ("--from-trial", 0, "--tuned", searched[0].output, "--seed", 1)
+    error, hint = place.edgec("build", *place.options, *given).failure
+    assert "had another config, other images or another version" in error
+    assert "--seed" in hint
+
+
+def test_a_crash_of_one_candidate_does_not_end_the_search(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = judge.judge
+
+    def judged(run: Any, *arguments: Any) -> Any:
+        if run.sources.plan.config.compress.keep_flops == 0.5:
+            raise RuntimeError("CUDA out of memory")
+        return original(run, *arguments)
+
+    monkeypatch.setattr(judge, "judge", judged)
+    outcome = place.run(vary=("compress.keep_flops=0.2,0.5",), trials=5)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert place.candidates[1]["error"] == "RuntimeError: CUDA out of memory"
+
+
+def test_two_searches_in_one_folder_are_refused(place: Place) -> None:
+    place.output.mkdir()
+    with alone_in(place.output):
+        outcome = place.run()
+    assert outcome.exit_code == 2
+    assert "another edgec tune works in" in outcome.failure[0]
+
+
+@pytest.mark.parametrize(
+    ("vary", "says"), [("compress.keep_flopz=0.2,0.5", "keep_flopz"), ("compress.steps=none", "steps")]
+)
+def test_a_value_that_the_config_does_not_take_is_refused_before_the_search(place: Place, vary: str, says: str) -> None:
+    outcome = place.run(vary=(vary,))
+    assert outcome.exit_code == 2
+    assert says in outcome.failure[0]
+    assert not place.output.exists()
+
+
+def test_an_agreement_that_is_no_percentage_is_refused(place: Place) -> None:
+    assert place.run("--agreement", "nan").exit_code == 2
 
 
 def test_a_damaged_file_is_named(place: Place) -> None:

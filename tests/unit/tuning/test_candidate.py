@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edgec.tuning.candidate import Found, Tuned, front, hypervolume, nearest, winner
 
@@ -55,10 +56,38 @@ def test_without_a_limit_candidates_must_be_as_good_as_the_first(search_of: Sear
     assert chosen.number == 2
 
 
-def test_where_the_first_could_not_be_built_any_will_do(search_of: SearchOf) -> None:
-    chosen = winner(search_of(["no such share", (0.5, 0.3)]))
+def test_where_the_first_could_not_be_built_nothing_says_what_is_good_enough(search_of: SearchOf) -> None:
+    figures = ["no such share", (0.5, 0.3)]
+    assert search_of(figures).required is None
+    assert winner(search_of(figures)) is None
+    chosen = winner(search_of(figures, agreement=0.3))
     assert chosen is not None
     assert chosen.number == 1
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"candidates": [{"number": 1, "settings": {}}]},
+        {"candidates": [{"number": 0, "settings": {"model.name": "evil:net"}}]},
+        {"candidates": [{"number": 0, "settings": {"report.chosen_from": 3}}]},
+        {"candidates": [{"number": 0, "settings": {}, "found": {"agreement": {}}}]},
+        {"agreement": 80.0},
+    ],
+)
+def test_a_file_that_no_search_wrote_is_refused(damaged: dict[str, object], search_of: SearchOf) -> None:
+    whole = search_of([(0.5, 0.5)]).model_dump(mode="json")
+    assert Tuned.model_validate(whole) == search_of([(0.5, 0.5)])
+    with pytest.raises(ValidationError):
+        Tuned.model_validate({**whole, **damaged})
+
+
+@pytest.mark.parametrize("field", ["latency_ms", "latency_share"])
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), -1.0])
+def test_latencies_are_positive_numbers(field: str, value: float) -> None:
+    whole = Found(agreement={"a": 0.5}, images=1, latency_ms=1.0, latency_share=1.0, size_bytes=1).model_dump()
+    with pytest.raises(ValidationError):
+        Found.model_validate({**whole, field: value})
 
 
 def test_the_nearest_is_the_one_whose_worst_class_agrees_most(search_of: SearchOf) -> None:

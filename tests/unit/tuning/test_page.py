@@ -46,7 +46,14 @@ def test_the_choice_the_gate_and_what_failed_are_told(search_of: Callable[..., T
 
 def test_where_none_is_good_enough_the_page_says_so(search_of: Callable[..., Tuned]) -> None:
     assert "In no candidate does every class agree" in render_tuned(search_of([(0.9, 0.7)], agreement=0.9))
-    assert "Could not be built" in render_tuned(search_of(["a", "b"]))
+    assert "Could not be built" in render_tuned(search_of(["a", "b"], agreement=0.5))
+    assert "own build, by which the others are judged" in render_tuned(search_of(["a", (0.5, 0.5)]))
+
+
+def test_the_nearest_of_the_page_is_the_one_whose_worst_class_agrees_most(search_of: Callable[..., Tuned]) -> None:
+    text = render_tuned(search_of([(0.5, 0.7), (0.9, 0.6)], agreement=0.9))
+    nearest = text.partition("<dt>Nearest</dt>")[2]
+    assert nearest.startswith('<dd><span class="big">no. 0</span>')
 
 
 def test_names_of_others_are_text(search_of: Callable[..., Tuned]) -> None:

@@ -78,5 +78,13 @@ def test_the_search_finds_a_faster_candidate_than_random_draws_do() -> None:
 
 
 def test_what_lies_outside_of_the_space_or_failed_teaches_nothing(search_of: Callable[..., Tuned]) -> None:
-    outside = search_of([(0.4, 0.9), "failed"]).candidates
-    assert next_point(SPACE, outside, required=0.8, seed=0) is not None
+    empty = Space(dimensions=(Dimension(setting="compress.steps", values=tuple(range(1, 30))),))
+    outside, others = (search_of(figures).candidates for figures in ([(0.4, 0.9), "failed"], [(0.9, 0.1), "another"]))
+    drawn = {next_point(empty, known, required=0.8, seed=0) for known in (outside, others)}
+    assert len(drawn) == 1
+
+
+def test_of_a_space_too_large_to_list_candidates_are_drawn() -> None:
+    values = tuple(i / 10 for i in range(10))
+    large = Space(dimensions=tuple(Dimension(setting=f"compress.x{i}", values=values) for i in range(9)))
+    assert next_point(large, (), required=None, seed=0, sampler="random") is not None

@@ -79,6 +79,23 @@ def test_what_cannot_be_varied_is_refused(text: str, says: str, hint: str) -> No
     assert hint in refused.value.hint
 
 
+def test_two_budgets_and_numbers_that_are_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match="are two budgets"):
+        parse_space(["compress.keep_flops=0.5", "compress.keep_latency=0.5"])
+    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
+        parse_space(["compress.keep_flops=nan"])
+
+
+def test_a_method_s_own_settings_can_be_varied() -> None:
+    space = parse_space(["compress.mir.few_per_step=8,16", "compress.oefsmc.widths=even,by-cost"])
+    assert space.own(digits().plan.config) == {"compress.oefsmc.widths": "by-cost"}
+
+
+def test_a_space_is_counted_without_being_listed() -> None:
+    space = parse_space([f"compress.setting{i}={','.join(map(str, range(10)))}" for i in range(12)])
+    assert len(space) == 10**12
+
+
 def test_a_setting_that_is_given_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--vary compress\.steps: given twice"):
         parse_space(["compress.steps=1", "compress.steps=2"])

@@ -47,6 +47,7 @@ FLAGS = {
 @click.option("--train", type=click.Path(), help="Labelled samples: class folders, a table, .npz and others.")
 @click.option("--test", type=click.Path(), help="Labelled test images.")
 @click.option("--calibration", type=click.Path(), help="Labelled images for the ranges alone.")
+@click.option("--validation", type=click.Path(), help="Labelled images by which edgec tune chooses.")
 @click.option("--unlabelled", type=click.Path(), help="Unlabelled images of the classes: a folder or .npz.")
 @click.option("--ood", type=click.Path(), help="Unlabelled images of anything: a folder or .npz.")
 @click.option("--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: build/NAME-TARGET]")
@@ -107,7 +108,7 @@ def command(
     given += map(parse_setting, settings)
     plan = plan_build(read_config(config, given), accelerator=Accelerator.named(device))
     if from_trial is not None:
-        more = _of_trial(from_trial, tuned or Path("tune") / f"{plan.config.name}-{plan.target.name}")
+        more = _of_trial(plan, from_trial, tuned or Path("tune") / f"{plan.config.name}-{plan.target.name}")
         plan = plan_build(read_config(config, on_top(given, more)), accelerator=Accelerator.named(device))
     store = Store(cache)
     if dry_run:
@@ -125,16 +126,27 @@ def command(
         )
 
 
-def _of_trial(number: int, folder: Path) -> dict[str, Any]:
+def _of_trial(plan: Plan, number: int, folder: Path) -> dict[str, Any]:
     """What a candidate of a search sets, and from how many it is chosen."""
     from edgec.core.errors import ConfigError
-    from edgec.tuning.search import read_tuned
+    from edgec.tuning.search import identity_of, read_tuned
 
-    candidates = read_tuned(folder).candidates
+    tuned = read_tuned(folder)
+    candidates = tuned.candidates
+    if tuned.identity != identity_of(plan):
+        raise ConfigError(
+            f"--from-trial {number}: the search at '{folder}' had another config, other images or another version",
+            hint="give the config, --set, --seed, --target and --validation of that search",
+        )
     if number >= len(candidates):
         raise ConfigError(
             f"--from-trial {number}: the search at '{folder}' has candidates 0 to {len(candidates) - 1}",
             hint=f"{folder}/tune.html shows them",
+        )
+    if candidates[number].error is not None:
+        raise ConfigError(
+            f"--from-trial {number}: it could not be built: {candidates[number].error}",
+            hint=f"{folder}/tune.html shows those that could",
         )
     return {**candidates[number].settings, "report.chosen_from": len(candidates)}
 

@@ -204,7 +204,11 @@ def _choice(tuned: Tuned) -> str:
     """What was chosen, and why."""
     from edgec.core.wording import format_share
 
-    by = "as in candidate 0, the config's own" if tuned.agreement is None else f"on {format_share(tuned.required)}"
+    by = (
+        "as in candidate 0, the config's own"
+        if tuned.agreement is None
+        else f"on {format_share(tuned.required or 0.0)}"
+    )
     return f"candidate {tuned.chosen}, the fastest in which every class agrees with the teacher as often as asked, {by}"
 
 
@@ -214,16 +218,19 @@ def _none_is_good(tuned: Tuned) -> tuple[str, str]:
     from edgec.tuning.candidate import nearest
 
     best = nearest(tuned)
+    if tuned.required is None and tuned.candidates[0].error:
+        told = f"the config's own build, by which the others are judged, cannot be built: {tuned.candidates[0].error}"
+        return told, "correct the config, or say with --agreement how often every class must agree"
     if best is None or best.found is None:
         return f"none of {len(tuned.candidates)} candidates could be built", f"the first: {tuned.candidates[0].error}"
     label, share = best.found.worst
+    asked = format_share(tuned.required or 0.0)
     told = (
-        f"in none of {len(tuned.candidates)} candidates does every class agree with the teacher on "
-        f"{format_share(tuned.required)} of its images; nearest is candidate {best.number}, stopped by class '{label}' "
-        f"with {format_share(share)}"
+        f"in none of {len(tuned.candidates)} candidates does every class agree with the teacher on {asked} of its "
+        f"images; nearest is candidate {best.number}, stopped by class '{label}' with {format_share(share)}"
     )
     hint = (
-        f"more images of '{label}' among the few samples, more compress.steps, a larger compress.keep_flops, more "
-        "--trials or a lower --agreement; edgec build --from-trial builds any of them"
+        f"more images of '{label}' among the few samples, more compress.steps, a larger budget, more --trials or "
+        "a lower --agreement; edgec build --from-trial builds any of them"
     )
     return told, hint

@@ -131,7 +131,8 @@ def least_cost_widths(
         if not prices:
             return {c.producer: min(even[c.producer], c.channels) for c in coupled}
         cheapest = min(prices, key=prices.__getitem__)
-        (plan[cheapest],) = narrower(cheapest)
+        for width in narrower(cheapest):
+            plan[cheapest] = width
         stale = [name for name in options if layers[name] & layers[cheapest]]
     while True:
         back = {name: width for name in options for width in _wider(options[name], plan[name])}

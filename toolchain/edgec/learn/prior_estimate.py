@@ -24,6 +24,8 @@ LEAST_SPREAD = 0.1
 """Of the logarithms of the lengths. Balanced nets had 0.03 to 0.08, nets from tails of 50 to 1 had 0.13 to 0.16."""
 _DRAWS = 1000
 _INTERVAL = (0.05, 0.95)
+MOST = 1e6
+"""Times the rarest class that the most frequent one counts at most: a row of nearly nothing is a class that is dead."""
 _RAREST = 1000
 """Count of the rarest class: what was read are proportions."""
 
@@ -87,8 +89,11 @@ def estimate_prior(
     side = "to" if lean > 0 else "away from"
     sure = f"{lean:+.4f}, 90 % {low:+.4f} to {high:+.4f}"
     views = f"on the few samples the teacher leans {side} classes of long rows ({sure})"
+    times = np.exp(np.minimum(POWER * (logs - logs.min()), np.log(MOST)))
     return PriorEstimate(
-        counts=tuple(np.rint(_RAREST * np.exp(POWER * (logs - logs.min()))).astype(np.int64).tolist()),
+        counts=tuple(
+            np.rint(_RAREST * np.minimum(MOST, np.exp(POWER * (logs - logs.min())))).astype(np.int64).tolist()
+        ),
         spread=spread,
         lean=lean,
         low=float(low),

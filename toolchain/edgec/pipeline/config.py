@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -278,7 +279,7 @@ def read_config(
     """
     table = _read(source) if isinstance(source, Path) else _as_table(source or {})
     for name, value in overrides:
-        _set(table, name, value)
+        _set(table, name, deepcopy(value))
     settle_budget_(table.get("compress"), [name for name, _ in overrides])
     if isinstance(compress := table.get("compress"), dict):
         table["compress"] = {name: value for name, value in compress.items() if name not in unused_methods}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgec.core.frozen import Frozen
-from edgec.tuning.space import Value
+from edgec.tuning.space import Value, is_varied
 
 __all__ = ["Candidate", "Found", "Tuned", "front", "hypervolume", "nearest", "winner"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Found(Frozen):
@@ -24,11 +26,11 @@ class Found(Frozen):
         size_bytes: Of the file that ships.
     """
 
-    agreement: Mapping[str, float]
-    images: int
-    latency_ms: float
-    latency_share: float
-    size_bytes: int
+    agreement: Annotated[Mapping[str, Share], Field(min_length=1)]
+    images: int = Field(ge=1)
+    latency_ms: float = Field(gt=0, allow_inf_nan=False)
+    latency_share: float = Field(gt=0, allow_inf_nan=False)
+    size_bytes: int = Field(ge=0)
 
     @property
     def worst(self) -> tuple[str, float]:
@@ -57,6 +59,15 @@ class Candidate(Frozen):
     seconds: float = 0.0
     found: Found | None = None
     error: str | None = None
+
+    @field_validator("settings")
+    @classmethod
+    def _may_be_varied(cls, settings: Mapping[str, Value]) -> Mapping[str, Value]:
+        """A file from elsewhere names no model and no images."""
+        for name in settings:
+            if not is_varied(name):
+                raise ValueError(f"'{name}' is no setting that a search varies")
+        return settings
 
     @property
     def title(self) -> str:
@@ -90,17 +101,27 @@ class Tuned(Frozen):
     judged_on: Literal["validation images", "views"] = "views"
     machine: str
     edgec: str
-    agreement: float | None
+    agreement: Share | None
     candidates: tuple[Candidate, ...] = ()
     chosen: int | None = None
 
+    @field_validator("candidates")
+    @classmethod
+    def _in_order(cls, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        if [each.number for each in candidates] != list(range(len(candidates))):
+            raise ValueError("the candidates' numbers are not 0, 1, 2 and so on")
+        return candidates
+
     @property
-    def required(self) -> float:
-        """On what share of its images every class is to agree with the teacher."""
+    def required(self) -> float | None:
+        """On what share of its images every class is to agree with the teacher; None where nothing says it.
+
+        That is where candidate 0 is to say it and could not be built.
+        """
         if self.agreement is not None:
             return self.agreement
         own = self.candidates[0].found if self.candidates else None
-        return own.quality if own else 0.0
+        return own and own.quality
 
     @property
     def built(self) -> list[tuple[Candidate, Found]]:
@@ -119,8 +140,11 @@ def front(tuned: Tuned) -> list[Candidate]:
 
 
 def winner(tuned: Tuned) -> Candidate | None:
-    """The fastest candidate in which every class agrees often enough; None where there is none."""
-    enough = [each for each in front(tuned) if each.found and each.found.quality >= tuned.required]
+    """The fastest candidate in which every class agrees often enough; None where none is, or nothing says it."""
+    required = tuned.required
+    if required is None:
+        return None
+    enough = [each for each in front(tuned) if each.found and each.found.quality >= required]
     return enough[0] if enough else None
 
 

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from edgec.core.errors import DataError
 from edgec.core.frozen import Frozen
+from edgec.core.wording import join_names
 from edgec.pipeline.confidence import logits_through, shift_of, views_through
 from edgec.pipeline.graphs import Graphs
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
@@ -16,7 +20,7 @@ from edgec.pipeline.stages import data, quantize
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey
 
-__all__ = ["Judgement", "judge", "key"]
+__all__ = ["Judgement", "judge", "key", "unjudged"]
 
 READS = (*MODEL_SETTINGS, "target", "accelerator", "config.export", "config.seed")
 
@@ -37,6 +41,22 @@ class Judgement(Frozen):
 def key(plan: Plan) -> StageKey:
     """Of the judgement."""
     return plan.key("judge", READS, opens=("model", "prior"), after=(data.key(plan), quantize.key(plan)))
+
+
+def unjudged(images: Prepared) -> str | None:
+    """Which classes have no image to be judged on, for people; None where every class has one.
+
+    Raises:
+        DataError: Validation images lack a class: it could be lost without a trace.
+    """
+    by = images.few if images.validation is None else images.validation
+    missing = [by.classes[position] for position in np.flatnonzero(by.counts == 0)]
+    if not missing:
+        return None
+    named = join_names([f"'{name}'" for name in missing], most=5)
+    if images.validation is not None:
+        raise DataError(f"{by.source}: no image of {named}", hint="give validation images of every class")
+    return f"no candidate is judged on {named}: the few samples have none"
 
 
 def judge(run: Runner, images: Prepared, graphs: Graphs) -> Judgement:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgec.core.wording import format_share
 from edgec.render.page import render_template
-from edgec.tuning.candidate import Candidate, Found, Tuned, front
+from edgec.tuning.candidate import Candidate, Found, Tuned, front, nearest
 
 __all__ = ["render_tuned"]
 
@@ -83,8 +83,10 @@ def render_tuned(tuned: Tuned) -> str:
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
-    best = {each.number for each in front(tuned)}
-    axes = Axes.over([found for _, found in tuned.built], tuned.required)
+    best, close = {each.number for each in front(tuned)}, nearest(tuned)
+    first = close and close.number if tuned.chosen is None else tuned.chosen
+    required = 0.0 if tuned.required is None else tuned.required
+    axes = Axes.over([found for _, found in tuned.built], required or 1.0)
 
     def state(candidate: Candidate) -> str:
         if candidate.number == tuned.chosen:
@@ -93,15 +95,16 @@ def render_tuned(tuned: Tuned) -> str:
 
     shown = [
         Shown(candidate=each, found=found, x=axes.x(found.latency_ms), y=axes.y(found.quality), state=state(each))
-        for each, found in sorted(tuned.built, key=lambda pair: (pair[1].latency_ms, -pair[1].quality))
+        for each, found in sorted(tuned.built, key=lambda pair: (pair[1].latency_share, -pair[1].quality))
     ]
     return render_template(
         "tuned.html.j2",
         tuned=tuned,
         shown=shown,
         line=[each for each in shown if each.candidate.number in best],
-        first=next((each for each in shown if each.state == "chosen"), shown[-1] if shown else None),
+        first=next((each for each in shown if each.candidate.number == first), None),
         failed=[each for each in tuned.candidates if each.found is None],
         axes=axes,
-        gate=format_share(tuned.required),
+        required=required,
+        gate=format_share(required),
     )

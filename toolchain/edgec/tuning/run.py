@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.core.files import write_bytes, write_json
 from edgec.core.progress import Progress
+from edgec.package import require_replaceable
 from edgec.pipeline.build import Built, build
 from edgec.tuning.candidate import Tuned, winner
-from edgec.tuning.page import render_tuned
-from edgec.tuning.search import FILE, Limits, Search
+from edgec.tuning.search import PAGE, Limits, Search, keep
 
-__all__ = ["PAGE", "Finished", "tune"]
-
-PAGE = "tune.html"
+__all__ = ["Finished", "tune"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +41,13 @@ def tune(search: Search, folder: Path, limits: Limits, *, progress: Progress) ->
     Raises:
         EdgecError: As `Search.run` and `build`.
     """
+    bundle = folder / f"{search.plan.config.name}-{search.plan.target.name}"
+    require_replaceable(bundle)
     tuned = search.run(folder, limits, progress=progress)
     best, built = winner(tuned), None
     if best is not None:
         plan = search.plan_of({**best.settings, "report.chosen_from": len(tuned.candidates)})
-        bundle = folder / f"{tuned.name}-{tuned.target}"
         built = build(plan, store=search.store, output=bundle, progress=progress)
     tuned = tuned.model_copy(update={"chosen": best and best.number})
-    write_json(folder / FILE, tuned.model_dump(mode="json"))
-    write_bytes(folder / PAGE, render_tuned(tuned).encode())
+    keep(tuned, folder)
     return Finished(tuned=tuned, page=folder / PAGE, built=built)

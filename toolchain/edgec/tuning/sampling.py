@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ __all__ = ["Sampler", "next_point", "require_optuna"]
 Sampler = Literal["tpe", "random"]
 STARTUP = 8
 """Candidates that are drawn at random before TPE has enough to go by."""
+LISTED = 100_000
+"""Candidates that are listed to draw from; of more, one is drawn until it is new."""
 ATTEMPTS = 20
 """Proposals that may be candidates which were tried already, before one that was not is drawn at random."""
 
@@ -40,7 +42,7 @@ def require_optuna() -> None:
 
 
 def next_point(
-    space: Space, candidates: Sequence[Candidate], *, required: float, seed: int, sampler: Sampler = "tpe"
+    space: Space, candidates: Sequence[Candidate], *, required: float | None, seed: int, sampler: Sampler = "tpe"
 ) -> tuple[int, ...] | None:
     """A candidate that was not tried: the same for the same history; None where all were.
 
@@ -54,9 +56,8 @@ def next_point(
         seed: Of the search.
         sampler: How to draw.
     """
-    tried = {space.point(candidate.settings) for candidate in candidates}
-    left = [point for point in space.points() if point not in tried]
-    if not left:
+    tried = {point for candidate in candidates if (point := space.point(candidate.settings)) is not None}
+    if len(tried) == len(space):
         return None
     rng = np.random.default_rng((seed, len(candidates)))
     if sampler == "tpe":
@@ -68,10 +69,21 @@ def next_point(
             if point not in tried:
                 return point
             study.tell(trial, state=_failed())
-    return left[rng.integers(len(left))]
+    return _drawn(space, tried, rng)
 
 
-def _study(space: Space, candidates: Sequence[Candidate], *, required: float, seed: int) -> Study:
+def _drawn(space: Space, tried: Collection[tuple[int, ...]], rng: np.random.Generator) -> tuple[int, ...]:
+    """A candidate that was not tried, every one alike."""
+    if len(space) <= LISTED:
+        left = [point for point in space.points() if point not in tried]
+        return left[rng.integers(len(left))]
+    while True:  # so few of so many were tried that this ends soon
+        point = tuple(int(rng.integers(len(dimension.values))) for dimension in space.dimensions)
+        if point not in tried:
+            return point
+
+
+def _study(space: Space, candidates: Sequence[Candidate], *, required: float | None, seed: int) -> Study:
     """What is known, as Optuna has it."""
     import optuna
 
@@ -82,7 +94,7 @@ def _study(space: Space, candidates: Sequence[Candidate], *, required: float, se
     return study
 
 
-def _trial(space: Space, candidate: Candidate, required: float) -> FrozenTrial | None:
+def _trial(space: Space, candidate: Candidate, required: float | None) -> FrozenTrial | None:
     """A candidate that lies in the space and could be built."""
     from optuna.trial import create_trial
 
@@ -93,7 +105,7 @@ def _trial(space: Space, candidate: Candidate, required: float) -> FrozenTrial |
         values=[found.latency_share, found.quality],
         params={d.setting: at for d, at in zip(space.dimensions, point, strict=True)},
         distributions=_distributions(space),
-        constraints={"classes": required - found.quality},
+        constraints={"classes": (required or 0.0) - found.quality},
     )
 
 

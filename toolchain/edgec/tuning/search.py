@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +14,8 @@ from pydantic import ValidationError
 
 from edgec import __version__
 from edgec.core.digest import digest_value
-from edgec.core.errors import ConfigError, EdgecError, UnsupportedError
-from edgec.core.files import read_json, require_writable, write_json
+from edgec.core.errors import ConfigError, ContractError, UnsupportedError
+from edgec.core.files import read_json, require_writable, write_bytes, write_json
 from edgec.core.host import describe_host
 from edgec.core.progress import Progress
 from edgec.core.wording import format_share
@@ -27,13 +29,14 @@ from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey, Store
 from edgec.tuning import judge
 from edgec.tuning.candidate import Candidate, Found, Tuned, front
+from edgec.tuning.page import render_tuned
 from edgec.tuning.sampling import Sampler, next_point, require_optuna
 from edgec.tuning.space import Space, default_space
-from edgec.tuning.timing import Clock, clock
+from edgec.tuning.timing import Clock, clock, require_timeable
 
-__all__ = ["FILE", "Limits", "Search", "read_tuned", "stage_keys"]
+__all__ = ["PAGE", "Limits", "Search", "alone_in", "identity_of", "keep", "read_tuned", "stage_keys"]
 
-FILE = "tune.json"
+FILE, PAGE, LOCK = "tune.json", "tune.html", ".tune.lock"
 T = TypeVar("T")
 PlanOf = Callable[[Mapping[str, Any]], Plan]
 """The build with these settings on top."""
@@ -95,8 +98,12 @@ class Search:
             progress: Told what loading the model finds.
 
         Raises:
-            UnsupportedError: The model is quantised alone.
+            MissingDependencyError: Optuna, or what building needs, is not installed.
+            ConfigError: A value that the config does not take, or no share from 0 to 1.
+            UnsupportedError: The model is quantised alone, or the device's speed is not known.
         """
+        require_build_extra()
+        require_optuna()
 
         def alone(more: Mapping[str, Any]) -> Plan:
             return plan_of({"compress.compare": [], **more})
@@ -107,6 +114,12 @@ class Search:
                 f"edgec tune varies how the model is compressed, and '{plan.model.name}' is quantised alone",
                 hint="give a PyTorch model, and leave compress.method = 'none' out",
             )
+        require_timeable(plan.target)
+        if agreement is not None and not 0 <= agreement <= 1:
+            raise ConfigError(f"agreement is {agreement:g}", hint="give a share from 0 to 1; --agreement takes percent")
+        for dimension in space.dimensions if space else ():
+            for value in dimension.values:
+                alone({dimension.setting: value})
         found = space or default_space(Sources(plan, progress))
         return cls(plan=plan, plan_of=alone, space=found, agreement=agreement, sampler=sampler, store=store)
 
@@ -124,13 +137,14 @@ class Search:
             progress: Told of every candidate.
 
         Raises:
-            ConfigError: The file holds another search.
-            UnsupportedError: The device's speed is not known.
+            ConfigError: The file holds another search, another process works there, or what it reads has changed.
             EdgecError: What is wrong with the model or the images themselves.
         """
-        require_build_extra()
-        require_optuna()
         require_writable(folder / FILE)
+        with alone_in(folder):
+            return self._run(folder, limits, progress=progress)
+
+    def _run(self, folder: Path, limits: Limits, *, progress: Progress) -> Tuned:
         tuned = self._begun(folder)
         sources = Sources(self.plan, progress)
         sources.require_bound()
@@ -138,18 +152,20 @@ class Search:
         run = Runner(sources, stage_keys(self.plan), self.store)
         drawn = run(data.key(self.plan), data.Facts, data.run)
         images, sources = data.read(drawn.folder), sources.tested_on(drawn.facts.tested)
+        if (gap := judge.unjudged(images)) is not None:
+            progress.note(gap)
         started = time.perf_counter()
         with clock(sources) as time_of, self.store.used_by(f"{self.plan.config.name}, tuning", stage_keys(self.plan)):
             while len(tuned.candidates) < limits.trials:
                 settings = self._next(tuned)
                 late = limits.hours is not None and time.perf_counter() - started > 3600 * limits.hours
-                if settings is None or late:
+                if settings is None or (late and tuned.candidates):
                     break
                 begun = Candidate(number=len(tuned.candidates), settings=settings)
                 progress.stage(begun.title, number=begun.number + 1, total=limits.trials, cached=False)
                 candidate = self._tried(begun, sources, images, time_of)
                 tuned = tuned.model_copy(update={"candidates": (*tuned.candidates, candidate)})
-                write_json(folder / FILE, tuned.model_dump(mode="json"))
+                keep(tuned, folder)
                 progress.note(_told(candidate, tuned))
         return tuned
 
@@ -160,7 +176,7 @@ class Search:
             name=self.plan.config.name,
             target=target.name,
             title=target.title,
-            identity=digest_value([quantize.key(self.plan).key, target]),
+            identity=identity_of(self.plan),
             timed="measured" if target.family == "host" else "predicted",
             judged_on="validation images" if self.plan.data.validation else "views",
             machine=describe_host(),
@@ -186,15 +202,30 @@ class Search:
         return None if point is None else self.space.settings(point)
 
     def _tried(self, candidate: Candidate, sources: Sources, images: Prepared, time_of: Clock) -> Candidate:
-        """A candidate, built as far as the file that ships, judged and timed; or why it cannot be built."""
+        """A candidate, built as far as the file that ships, judged and timed; or why it cannot be built.
+
+        What is wrong with more than this candidate ends the search: images, files, packages that are missing.
+        """
         started = time.perf_counter()
         found, error = None, None
+        plan = self.plan_of(candidate.settings)
+        self._require_unchanged(plan)
         try:
-            found = self._found(self.plan_of(candidate.settings), sources, images, time_of)
-        except EdgecError as failed:
+            found = self._found(plan, sources, images, time_of)
+        except (ConfigError, ContractError, UnsupportedError) as failed:
             error = f"{failed}; {failed.hint}" if failed.hint else str(failed)
+        except (RuntimeError, ValueError) as failed:  # torch's and NumPy's own
+            error = f"{type(failed).__name__}: {' '.join(str(failed).split())[:300]}"
         seconds = round(time.perf_counter() - started, 1)
         return candidate.model_copy(update={"seconds": seconds, "found": found, "error": error})
+
+    def _require_unchanged(self, plan: Plan) -> None:
+        """Config, model and images are those that the search began with, or results would be kept under wrong names."""
+        if (plan.digests, data.key(plan).key) != (self.plan.digests, data.key(self.plan).key):
+            raise ConfigError(
+                "the config, the model or the images changed while the search ran",
+                hint="run the command again; with what has changed, it is another search",
+            )
 
     def _found(self, plan: Plan, sources: Sources, images: Prepared, time_of: Clock) -> Found:
         own = sources.varied(plan)
@@ -210,6 +241,38 @@ class Search:
             latency_share=timing.share,
             size_bytes=graphs.model.stat().st_size,
         )
+
+
+def identity_of(plan: Plan) -> str:
+    """Digest of what all candidates of a search have in common; of measured times, the machine too."""
+    machine = describe_host() if plan.target.family == "host" else None
+    return digest_value([quantize.key(plan).key, plan.target, machine])
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other search works in a folder while the block runs.
+
+    Raises:
+        ConfigError: One does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another edgec tune works in '{folder}'", hint="wait for it, or name another folder with --output"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def keep(tuned: Tuned, folder: Path) -> None:
+    """Writes the file and the page, each whole or not at all."""
+    write_json(folder / FILE, tuned.model_dump(mode="json"))
+    write_bytes(folder / PAGE, render_tuned(tuned).encode())
 
 
 class BarsAlone:
@@ -257,7 +320,8 @@ def _told(candidate: Candidate, tuned: Tuned) -> str:
     if found is None:
         return f"cannot be built: {candidate.error}"
     label, share = found.worst
-    short = "" if share >= tuned.required else f", below {format_share(tuned.required)}"
+    required = tuned.required
+    short = "" if required is None or share >= required else f", below {format_share(required)}"
     on_front = "; on the front" if candidate in front(tuned) else ""
     return (
         f"{found.latency_ms:.3g} ms, {found.latency_share:.2f} of the teacher's; class '{label}' agrees on "

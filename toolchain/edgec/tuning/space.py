@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,10 +10,11 @@ from operator import attrgetter
 from typing import Any
 
 from edgec.core.errors import ConfigError
+from edgec.learn.config import BUDGETS
 from edgec.pipeline.config import BuildConfig, parse_value
 from edgec.pipeline.sources import Sources
 
-__all__ = ["Dimension", "Space", "Value", "default_space", "parse_space", "space_of"]
+__all__ = ["Dimension", "Space", "Value", "default_space", "is_varied", "parse_space", "space_of"]
 
 Value = bool | int | float | str
 SECTIONS = ("compress", "quantize", "calibrate", "export")
@@ -46,7 +48,7 @@ class Space:
 
     def __len__(self) -> int:
         """How many candidates there are."""
-        return len(list(self.points()))
+        return math.prod(len(dimension.values) for dimension in self.dimensions)
 
     def points(self) -> Iterator[tuple[int, ...]]:
         """Every candidate, as the position of each setting's value."""
@@ -78,7 +80,7 @@ def default_space(sources: Sources) -> Space:
     """
     config, target = sources.plan.config, sources.plan.target
     values: dict[str, Sequence[Value]] = {"compress.variant": ("ours", "few")}
-    if target.compute is not None and target.family != "host":
+    if target.compute is not None and target.family != "host" and config.compress.oefsmc.stages == 1:
         values["compress.keep_latency"] = KEPT_LATENCY
     else:
         values |= {"compress.keep_flops": KEPT, "compress.drop_blocks": _fewer(_blocks(sources))}
@@ -106,8 +108,13 @@ def _fewer(blocks: int) -> list[int]:
 
 def _own(config: BuildConfig, setting: str) -> Value | None:
     """A config's value of a setting, or what leaving it out means; None where that is no single value."""
-    found = attrgetter(setting)(config)
-    return 0 if found is None and setting == "compress.drop_blocks" else found
+    try:
+        found = attrgetter(setting)(config)
+    except AttributeError:  # a method's own, whose table the config may not have
+        return None
+    if found is None and setting == "compress.drop_blocks":
+        return 0
+    return found if isinstance(found, Value) else None
 
 
 def _with(values: tuple[Value, ...], own: Value | None) -> tuple[Value, ...]:
@@ -138,19 +145,31 @@ def space_of(values: Mapping[str, Sequence[Any]]) -> Space:
     Raises:
         ConfigError: A setting that a search may not vary, or one without values.
     """
+    budgets = [name for name in values if name.removeprefix("compress.") in BUDGETS]
+    if len(budgets) > 1:
+        raise ConfigError(f"--vary: {' and '.join(budgets)} are two budgets", hint="vary one of them")
     return Space(dimensions=tuple(_dimension(name, of) for name, of in values.items()))
 
 
+def is_varied(name: str) -> bool:
+    """Whether a search may vary a setting."""
+    return name.partition(".")[0] in SECTIONS
+
+
 def _dimension(name: str, values: Sequence[Any]) -> Dimension:
-    if not name or not values or isinstance(values, str) or not all(isinstance(value, Value) for value in values):
+    if not name or not values or isinstance(values, str) or not all(map(_is_value, values)):
         told = f"{name}={','.join(map(str, values))}"
         raise ConfigError(
             f"--vary {told}: expected KEY=VALUE,VALUE,…", hint="as in --vary compress.keep_flops=0.2,0.3,0.5"
         )
-    if name.partition(".")[0] not in SECTIONS:
+    if not is_varied(name):
         raise ConfigError(
             f"--vary {name}: a search varies settings of {', '.join(SECTIONS)}; model, images and device are given",
             hint=f"to change it for every candidate: --set {name}={values[0]}",
         )
     numbers = not any(isinstance(value, (bool, str)) for value in values)
     return Dimension(setting=name, values=tuple(dict.fromkeys(sorted(values) if numbers else values)))
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, Value) and not (isinstance(value, float) and not math.isfinite(value))

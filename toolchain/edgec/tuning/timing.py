@@ -13,10 +13,11 @@ from edgec.bench.latency import measure_in_turns
 from edgec.core.errors import UnsupportedError
 from edgec.core.measurement import Kind, Stage
 from edgec.core.samples import Images
+from edgec.core.target import Target
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.speed import with_teacher
 
-__all__ = ["Clock", "Timing", "clock"]
+__all__ = ["Clock", "Timing", "clock", "require_timeable"]
 
 _SECONDS = 3.0
 """Of measuring a candidate beside the teacher."""
@@ -64,18 +65,21 @@ class Clock:
         return Timing(latency_ms=after, share=after / before)
 
 
-@contextmanager
-def clock(sources: Sources) -> Iterator[Clock]:
-    """A clock for the target of a plan, and the teacher's graph while the block lasts.
+def require_timeable(target: Target) -> None:
+    """Refuses a device of which there is nothing to time by.
 
     Raises:
         UnsupportedError: The target is another machine, and nothing is known of its speed.
     """
-    target = sources.plan.target
     if target.family != "host" and target.compute is None:
         raise UnsupportedError(
             f"target '{target.name}' has no compute figures, so candidates cannot be timed",
             hint="fit a profile on the device: edgec targets fit",
         )
+
+
+@contextmanager
+def clock(sources: Sources) -> Iterator[Clock]:
+    """A clock for the target of a plan, and the teacher's graph while the block lasts."""
     with with_teacher(sources, {}) as graphs:
         yield Clock(sources, graphs[Stage.TEACHER])

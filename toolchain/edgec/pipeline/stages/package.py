@@ -225,7 +225,7 @@ def _notes(sources: Sources, made: Made) -> list[str]:
         notes.append(sources.stand_in)
     if (candidates := plan.config.report.chosen_from) is not None:
         notes.append(
-            f"edgec tune chose this build from {candidates} candidates by their agreement with the teacher on "
+            f"edgec tune compared {candidates} candidates for this build by their agreement with the teacher on "
             f"{'validation images' if plan.data.validation else 'changed few samples'}: test images had no part in it"
         )
     if plan.data.embedded:
