@@ -204,11 +204,8 @@ def _choice(tuned: Tuned) -> str:
     """What was chosen, and why."""
     from edgec.core.wording import format_share
 
-    by = (
-        "as in candidate 0, the config's own"
-        if tuned.agreement is None
-        else f"on {format_share(tuned.required or 0.0)}"
-    )
+    asked = tuned.agreement
+    by = "as in candidate 0, the config's own" if asked is None else f"on {format_share(asked)}"
     return f"candidate {tuned.chosen}, the fastest in which every class agrees with the teacher as often as asked, {by}"
 
 

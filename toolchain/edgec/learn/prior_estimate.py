@@ -91,9 +91,7 @@ def estimate_prior(
     views = f"on the few samples the teacher leans {side} classes of long rows ({sure})"
     times = np.exp(np.minimum(POWER * (logs - logs.min()), np.log(MOST)))
     return PriorEstimate(
-        counts=tuple(
-            np.rint(_RAREST * np.minimum(MOST, np.exp(POWER * (logs - logs.min())))).astype(np.int64).tolist()
-        ),
+        counts=tuple(np.rint(_RAREST * times).astype(np.int64).tolist()),
         spread=spread,
         lean=lean,
         low=float(low),
