@@ -50,7 +50,7 @@ COMMANDS = {
     "zoo": "python benchmarks/zoo.py",
     "long_tail": "python benchmarks/long_tail.py digits",
     "priors": "python benchmarks/priors.py digits digits:20:800 digits:50:800 digits:100:800 fashion-resnet8",
-    "tuning": "python benchmarks/tuning.py cifar10-resnet20 --trials 20 --set compress.steps=200",
+    "tuning": "python benchmarks/tuning.py cifar10-resnet20 --trials 8 --set compress.steps=150",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
