@@ -373,7 +373,6 @@ def _priors() -> str:
 def _tuning() -> str:
     columns = (
         Column(head="rank correlation with test images", quantity="rank correlation", form=plain_number),
-        Column(head="seconds a candidate", quantity="seconds a candidate", form=seconds),
         Column(head="latency of the chosen, of the own build's", quantity="chosen, latency", form=times),
         Column(head="least latency at that drop, by test images", quantity="best by test images, latency", form=times),
         Column(head="largest drop of a class, own build", quantity="own, largest drop of a class", form=percent_alone),
