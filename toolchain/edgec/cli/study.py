@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from edgec.study.few_sample.plan import Run
     from edgec.study.imbalance.findings import Findings as ImbalanceFindings
     from edgec.study.imbalance.plan import Run as ImbalanceRun
+    from edgec.study.lists import Lists
     from edgec.study.long_tail.findings import Findings as LongTailFindings
     from edgec.study.long_tail.plan import Run as LongTailRun
 
 __all__ = ["command"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+GridT = TypeVar("GridT", bound="Lists")
 RunT = TypeVar("RunT", bound="Run | ImbalanceRun | LongTailRun")
 
 
@@ -46,6 +48,14 @@ def command(ctx: click.Context) -> None:
     """Rerun a paper's tables on your own model and images."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+
+
+_config = click.option(
+    "--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied."
+)
+_seeds = click.option(
+    "--seeds", type=ListType(), metavar="NUMBERS", help="Seeds of every draw and training. [default: 0,1,2]"
+)
 
 
 def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], FunctionT]:
@@ -91,7 +101,7 @@ def _training_options(*, steps: str) -> Callable[[FunctionT], FunctionT]:
 
 
 @command.command("few-sample")
-@click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
+@_config
 @click.option("--methods", type=ListType(), metavar="NAMES", help="Compression methods. [default: all]")
 @click.option(
     "--variants", type=ListType(), metavar="NAMES", help="Some of plain, paper, few, ours. [default: all four]"
@@ -142,7 +152,7 @@ def few_sample(
 
 
 @command.command("imbalance")
-@click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
+@_config
 @click.option("--profiles", type=ListType(), metavar="NAMES", help="Some of step, linear. [default: both]")
 @click.option(
     "--minority", type=ListType(), metavar="NUMBERS", help="Numbers of rare classes in the step profile. [default: 5]"
@@ -160,7 +170,7 @@ def few_sample(
     help="pruned-mild, pruned-moderate, pruned-severe, a8w4 and the like, distilled-a8w4 and the like. [default: "
     "pruned-moderate,pruned-severe,a8w4,a3w3,distilled-a3w3]",
 )
-@click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Seeds of every draw and training. [default: 0,1,2]")
+@_seeds
 @_training_options(steps="Steps of every training, and again after compression.")
 @_shared_options(output="study/NAME-imbalance", setting="compress.flip=false")
 def imbalance(
@@ -180,24 +190,20 @@ def imbalance(
     quantised (DoReFa), or distilled into its quantised self. Lists are given as in --imbalance 10,100. A run is stored
     when it is finished: a study that was cut short is resumed.
     """
-    from edgec.core.declaration import bind
     from edgec.pipeline.accelerator import Accelerator
-    from edgec.study.config import Training
     from edgec.study.imbalance.grid import Grid
     from edgec.study.imbalance.plan import plan_study
     from edgec.study.imbalance.run import run_study
     from edgec.study.imbalance.write import write_study
 
-    given = {name: value for name, value in varied.items() if value is not None}
-    training = {name: given.pop(name) for name in Training.model_fields if name in given}
-    grid = bind({**given, "training": training}, Grid, where="study imbalance")
+    grid = _trained_grid(Grid, varied, where="study imbalance")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
     kind = _Kind(name="imbalance", run=run_study, write=write_study, show=print_imbalance, record=_imbalance_record)
     _carry_out(kind, study, folder=output, cache=cache, dry_run=dry_run, as_json=as_json)
 
 
 @command.command("long-tail")
-@click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are studied.")
+@_config
 @click.option(
     "--pairs",
     type=ListType(),
@@ -230,7 +236,7 @@ def imbalance(
     help="whole: students learn from the whole long tail; few: the teacher is pruned and recovered with few samples. "
     "[default: whole]",
 )
-@click.option("--seeds", type=ListType(), metavar="NUMBERS", help="Seeds of every draw and training. [default: 0,1,2]")
+@_seeds
 @click.option("--temperature", type=float, help="Of the losses of logits. [default: 4]")
 @click.option("--teacher-steps", type=int, help="Steps of the teacher's training. [default: as the student's]")
 @_training_options(steps="Steps of every training.")
@@ -252,20 +258,26 @@ def long_tail(
     from the teacher's logits (KD, DKD, DIST, LTKD), or both, with the class frequencies left in or taken out. Lists are
     given as in --imbalance 10,100. A run is stored when it is finished: a study that was cut short is resumed.
     """
-    from edgec.core.declaration import bind
     from edgec.pipeline.accelerator import Accelerator
-    from edgec.study.config import Training
     from edgec.study.long_tail.grid import Grid
     from edgec.study.long_tail.plan import plan_study
     from edgec.study.long_tail.run import run_study
     from edgec.study.long_tail.write import write_study
 
-    given = {name: value for name, value in varied.items() if value is not None}
-    training = {name: given.pop(name) for name in Training.model_fields if name in given}
-    grid = bind({**given, "training": training}, Grid, where="study long-tail")
+    grid = _trained_grid(Grid, varied, where="study long-tail")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
     kind = _Kind(name="long-tail", run=run_study, write=write_study, show=print_long_tail, record=_long_tail_record)
     _carry_out(kind, study, folder=output, cache=cache, dry_run=dry_run, as_json=as_json)
+
+
+def _trained_grid(schema: type[GridT], varied: Mapping[str, Any], *, where: str) -> GridT:
+    """The grid of a study that trains nets from scratch: what is varied, and how nets are trained."""
+    from edgec.core.declaration import bind
+    from edgec.study.config import Training
+
+    given = {name: value for name, value in varied.items() if value is not None}
+    training = {name: given.pop(name) for name in Training.model_fields if name in given}
+    return bind({**given, "training": training}, schema, where=where)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class DataConfig(Frozen):
             sources in docs/pictures.md. Where neither train nor test is given, scikit-learn's handwritten digits.
         test: Labelled images that nothing else has seen.
         calibration: Labelled images for the ranges alone; the training samples serve where there are none.
-        validation: Labelled images by which `edgec tune` chooses; nothing else looks at them.
+        validation: Labelled images of every class by which `edgec tune` chooses; nothing learns from them.
         unlabelled: Unlabelled images of the classes, from the device's own camera for instance, a folder or an `.npz`:
             recovery treats them as it does the labelled ones.
         unlabelled_count: How many of them are drawn.

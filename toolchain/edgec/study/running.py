@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from edgec.core.files import require_writable
 from edgec.core.host import describe_host
@@ -14,7 +15,7 @@ from edgec.pipeline.store import StageKey, Store
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NotesOnce", "Titled", "announced", "describe_place", "format_duration", "missing"]
+__all__ = ["NotesOnce", "Ran", "Titled", "announced", "describe_place", "format_duration", "missing", "run_all"]
 
 
 class Titled(Protocol):
@@ -33,6 +34,52 @@ class Titled(Protocol):
 
 RunT = TypeVar("RunT", bound=Titled)
 T = TypeVar("T")
+OutcomeT = TypeVar("OutcomeT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran(Generic[OutcomeT]):
+    """What came of a study's runs.
+
+    Attributes:
+        outcomes: One for each run, in order.
+        cached: Runs whose results lay there already.
+        seconds: How long it took, this time.
+    """
+
+    outcomes: tuple[OutcomeT, ...]
+    cached: int
+    seconds: float
+
+
+def run_all(
+    runs: Sequence[RunT],
+    store: Store,
+    progress: Progress,
+    *,
+    title: str,
+    prepare: Callable[[], None],
+    make: Callable[[RunT], OutcomeT],
+) -> Ran[OutcomeT]:
+    """Makes every run that the store does not hold; one that is killed leaves nothing, and is made again.
+
+    Args:
+        runs: In the order in which they are made.
+        store: Keeps results.
+        progress: Told of every run.
+        title: Of the study, for who asks later what an entry of the store belongs to.
+        prepare: Fails before anything is made where something would not do; not called where all runs are there.
+        make: The outcome of a run, from the store where it is there.
+    """
+    started = time.perf_counter()
+    todo = missing(runs, store, progress)
+    if todo:
+        prepare()
+    with store.used_by(title, (run.key for run in runs)):
+        for run in announced(todo, progress):
+            make(run)
+        outcomes = tuple(make(run) for run in runs)
+    return Ran(outcomes=outcomes, cached=len(runs) - len(todo), seconds=time.perf_counter() - started)
 
 
 class NotesOnce:

@@ -15,7 +15,7 @@ from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import Store
 from edgec.study.few_sample.findings import Findings, Measured, Outcome
 from edgec.study.few_sample.plan import Run, Study
-from edgec.study.running import NotesOnce, announced, describe_place, missing
+from edgec.study.running import NotesOnce, describe_place, run_all
 from edgec.study.score import Inapplicable, Score, score_fields
 
 __all__ = ["run_study"]
@@ -33,30 +33,28 @@ class _Result(RootModel[Measured | Inapplicable]):
 
 
 def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
-    """Makes every run that the store does not hold; one that is killed leaves nothing, and is made again.
+    """Makes every run that the store does not hold (`study.running.run_all`).
 
     Raises:
         EdgecError: Any expected failure but that of a method that does not apply, which is a result.
     """
-    started = time.perf_counter()
-    todo = missing(study.runs, store, progress)
     sources = Sources(study.plan, NotesOnce(progress))
-    if todo:
-        sources.require_bound()
-        _ = sources.train, sources.test, sources.calibration  # opened here, they are shared by all runs
-    with store.used_by(f"study few-sample of {study.plan.config.name}", (run.key for run in study.runs)):
-        teacher = store.get(study.teacher, _Teacher, lambda _: _teacher(sources)).facts
-        for run in announced(todo, progress):
-            _outcome(run, sources, store)
-        outcomes = tuple(_outcome(run, sources, store) for run in study.runs)
-    return Findings(
-        study=study,
-        labels=teacher.labels,
-        teacher=teacher.score,
-        outcomes=outcomes,
-        cached=len(study.runs) - len(todo),
-        seconds=time.perf_counter() - started,
+    ran = run_all(
+        study.runs,
+        store,
+        progress,
+        title=f"study few-sample of {study.plan.config.name}",
+        prepare=lambda: _open(sources),
+        make=lambda run: _outcome(run, sources, store),
     )
+    teacher = store.get(study.teacher, _Teacher, lambda _: _teacher(sources)).facts
+    return Findings(study=study, labels=teacher.labels, teacher=teacher.score, **vars(ran))
+
+
+def _open(sources: Sources) -> None:
+    """Binds what runs need, and opens what they share."""
+    sources.require_bound()
+    _ = sources.train, sources.test, sources.calibration
 
 
 def _teacher(sources: Sources) -> _Teacher:

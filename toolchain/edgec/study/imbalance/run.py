@@ -23,7 +23,7 @@ from edgec.study.draw import draw_images, draw_positions
 from edgec.study.held_out import held_out
 from edgec.study.imbalance.findings import Findings, Measured, Outcome
 from edgec.study.imbalance.plan import Run, Study
-from edgec.study.running import NotesOnce, announced, describe_place, missing
+from edgec.study.running import NotesOnce, describe_place, run_all
 from edgec.study.score import Inapplicable, score_fields
 from edgec.study.scratch import lesson_of, untrained
 
@@ -47,28 +47,22 @@ class _Started(Frozen):
 
 
 def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
-    """Makes every run that the store does not hold; one that is killed leaves nothing, and is made again.
+    """Makes every run that the store does not hold (`study.running.run_all`).
 
     Raises:
         EdgecError: Any expected failure but that of a compression that does not apply, which is a result.
     """
-    started = time.perf_counter()
-    todo = missing(study.runs, store, progress)
     sources = Sources(study.plan, NotesOnce(progress))
-    if todo:
-        _require_bound(study, sources)
-    with store.used_by(f"study imbalance of {study.plan.config.name}", (run.key for run in study.runs)):
-        for run in announced(todo, progress):
-            _outcome(run, sources, store)
-        outcomes = tuple(_outcome(run, sources, store) for run in study.runs)
-    labels = next(tuple(o.result.class_accuracy) for o in outcomes if isinstance(o.result, Measured))
-    return Findings(
-        study=study,
-        labels=labels,
-        outcomes=outcomes,
-        cached=len(study.runs) - len(todo),
-        seconds=time.perf_counter() - started,
+    ran = run_all(
+        study.runs,
+        store,
+        progress,
+        title=f"study imbalance of {study.plan.config.name}",
+        prepare=lambda: _require_bound(study, sources),
+        make=lambda run: _outcome(run, sources, store),
     )
+    labels = next(tuple(o.result.class_accuracy) for o in ran.outcomes if isinstance(o.result, Measured))
+    return Findings(study=study, labels=labels, **vars(ran))
 
 
 def _require_bound(study: Study, sources: Sources) -> None:
