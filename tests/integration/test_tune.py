@@ -105,6 +105,7 @@ def test_a_search_ends_with_a_bundle_a_page_and_its_file(searched: tuple[Place, 
     assert (place.output / "tune.html").is_file()
     assert bundle.with_name(f"{bundle.name}.edgec").is_file()
     assert "Traceback" not in outcome.stderr
+    assert "no validation images were given" in outcome.stdout
 
 
 def test_every_candidate_is_told_with_every_class(searched: tuple[Place, Any]) -> None:
@@ -295,6 +296,7 @@ def test_validation_images_choose_where_they_are_given(place: Place, images: Pat
     assert only["found"]["images"] == 40
     assert set(only["found"]["agreement"].values()) <= {0.0, 0.25, 0.5, 0.75, 1.0}
     assert "validation images" in (place.output / "tune.html").read_text()
+    assert "no validation images were given" not in outcome.stdout
     again = place.run(*data, *own, "--validation", images / "test", "--output", tmp_path / "other")
     assert "images are in both test images of" in again.failure[0]
 

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+UNSURE = (
+    "no validation images were given, and changed few samples do not order candidates surely: compare the accuracies "
+    "with those of edgec build --from-trial 0, or give --validation"
+)
+
+
 @click.command("tune")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; without one, the digits are tuned.")
 @click.option("--target", metavar="NAME|FILE", help="Device profile; see: edgec targets list. [default: host]")
@@ -169,6 +175,8 @@ def _print_result(finished: Finished, *, as_json: bool) -> None:
     if built is not None:
         print_summary(built, check_own_gates(built.bundle))
         print_paragraph(console, _choice(tuned), lead="chosen: ", style="green")
+        if tuned.judged_on == "views":
+            print_paragraph(console, UNSURE, lead="note: ", style="dim")
     say(finished.page)
     if built is not None:
         say(built.bundle)
