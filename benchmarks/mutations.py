@@ -240,7 +240,7 @@ class Watch:
     scratch: Path
     seen: list[str] = field(default_factory=list)
     _on: bool = False
-    _before: str | None = None
+    _before: tuple[str | None, bool] = (None, False)
     _confined: Callable[..., Any] = Confined.call
 
     def __post_init__(self) -> None:
@@ -250,12 +250,13 @@ class Watch:
     def __enter__(self) -> None:
         self.seen.clear()
         self._confined, Confined.call = Confined.call, _called_here  # in another process it would see nothing
-        self._before, tempfile.tempdir = tempfile.tempdir, str(self.scratch)
+        self._before = tempfile.tempdir, sys.dont_write_bytecode
+        tempfile.tempdir, sys.dont_write_bytecode = str(self.scratch), True  # else Python's imports would be noted
         self._on = True
 
     def __exit__(self, *_: object) -> None:
         self._on = False
-        tempfile.tempdir = self._before
+        tempfile.tempdir, sys.dont_write_bytecode = self._before
         Confined.call = self._confined
 
     def _heard(self, event: str, given: tuple[Any, ...]) -> None:

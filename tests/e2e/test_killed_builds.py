@@ -69,12 +69,15 @@ class Place:
     def cache(self) -> Path:
         return self.folder / "cache"
 
+    @property
+    def faults(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.faults")
+
     def start(self, *settings: str) -> ForkServerProcess:
         options = [part for setting in (*STEPS, *settings) for part in ("--set", setting)]
         places = ["--cache", str(self.cache), "--output", str(self.bundle)]
-        process = CONTEXT.Process(
-            target=main, args=(["build", "--target", "jetson", "--device", "cpu", *places, *options],)
-        )
+        arguments = ["build", "--target", "jetson", "--device", "cpu", *places, *options]
+        process = CONTEXT.Process(target=main, args=(arguments, self.faults))
         process.start()
         return process
 
@@ -82,7 +85,7 @@ class Place:
         """Builds undisturbed; gives what must not depend on how often it was killed before."""
         process = self.start(*settings)
         process.join()
-        assert process.exitcode == 0
+        assert process.exitcode == 0, self.faults.read_text()
         model = hashlib.sha256((self.bundle / "model.onnx").read_bytes()).hexdigest()
         return model, json.loads((self.bundle / "manifest.json").read_bytes())["lineage"]
 

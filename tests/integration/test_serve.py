@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
@@ -10,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Server:
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Callable[..., Any]:
-    @contextmanager
+    @contextlib.contextmanager
     def start(bundle: Path, *options: str) -> Iterator[Server]:
         log = tmp_path / "server.log"
         with log.open("w") as stderr:
@@ -80,15 +80,19 @@ async def ask(port: int, payload: bytes, times: int, stop: asyncio.Event | None 
     """Statuses and versions of so many requests one after another; 0 where none came back."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = []
-    for _ in range(times):
-        if stop is not None and stop.is_set():
-            break
-        writer.write(payload)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        answer = json.loads(await reader.readexactly(length))
-        found.append((int(head[9:12]), answer.get("model_version", "")))
-    writer.close()
+    try:
+        for _ in range(times):
+            if stop is not None and stop.is_set():
+                break
+            writer.write(payload)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            answer = json.loads(await reader.readexactly(length))
+            found.append((int(head[9:12]), answer.get("model_version", "")))
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
@@ -94,9 +95,10 @@ def _digest(classifier: Classifier) -> str:
     return digest.hexdigest()
 
 
-def main(arguments: list[str]) -> None:
-    """The command line of such builds, for a process of its own."""
+def main(arguments: list[str], faults: Path) -> None:
+    """The command line of such builds, for a process of its own; `faults` tells where a signal like SIGABRT met it."""
     from edgec.cli import main
 
-    with brief_measuring():
+    with faults.open("w") as stream, brief_measuring():
+        faulthandler.enable(stream)
         main(arguments)

@@ -19,12 +19,12 @@ from edgec.models.weights import read_weights
 from edgec.pipeline.embedded import EMBEDDED
 from support.brief import brief_measuring, export_once
 
+_threads = torch.get_num_threads()
+torch.set_num_threads(1)  # no process may be forked from one whose threads have run
 _opset = load_target("jetson").runtime.opset
 _module = digits_net().eval()
 _module.load_state_dict(read_weights(Path(EMBEDDED["model"]["weights"])))
 _teacher = Classifier(module=_module, input=InputSpec(**EMBEDDED["model"]["input"]), labels=tuple(map(str, range(10))))
-_threads = torch.get_num_threads()
-torch.set_num_threads(1)  # no process may be forked from one whose threads have run
 with tempfile.TemporaryDirectory() as _folder, brief_measuring():
     onnx.require_exportable(_teacher, opset=_opset)
     export_once(onnx.export_onnx, _teacher, Path(_folder) / "teacher.onnx", opset=_opset, preprocess_in_graph=False)
