@@ -23,8 +23,9 @@ from edgec.compress.recovery import finished, recover
 from edgec.core.classifier import Classifier, Step
 from edgec.core.progress import Progress
 from edgec.learn.batches import augment
+from edgec.learn.inputs import streamed
 from edgec.learn.layerwise import Reached, Weighed, run_hooked, second_moments
-from edgec.models.infer import placed, to_tensor
+from edgec.models.infer import placed
 
 __all__ = ["compress", "regressed"]
 
@@ -41,7 +42,7 @@ def compress(job: CompressJob, config: CdConfig, *, progress: Progress) -> Class
     OE-FSMC brings OOD images, weighed by eq. 7; which channels stay is CD's own choice, whatever OE-FSMC says of their
     importance. Where it recovers jointly, its distillation takes the place of fine-tuning.
     """
-    cut = channels_to_keep(job)
+    cut = channels_to_keep(job, progress=progress)
     takers = _takers(job.cut, cut, job.example)
     student = _cross_distilled(job, cut, takers, config, progress=progress)
     recovery = job.auxiliary.recovery if job.auxiliary else None
@@ -88,7 +89,7 @@ def _cross_distilled(
     Where one layer alone takes the channels, it chooses among them; others stay with the largest norms.
     """
     images, kept = weighed(job, joint=config.joint), dict(cut.kept)
-    example, regressing = images.images[:1].cpu(), {group.producer for group in takers.values()}
+    example, regressing = job.example, {group.producer for group in takers.values()}
     student = prune(job.cut, {name: kept[name] for name in kept.keys() - regressing}, example)
     with placed(student, job.fabric.device), placed(job.cut, job.fabric.device) as whole:
         for name, group in progress.track(takers.items(), total=len(takers), what="regressing", unit="layer"):
@@ -191,7 +192,7 @@ def _descending(
 
 def _finetune_(student: nn.Module, job: CompressJob, config: CdConfig, *, progress: Progress) -> None:
     """Cross-entropy on the few samples, with batch-norm statistics frozen."""
-    few, labels = to_tensor(job.few.decoded(), job.teacher.input), torch.as_tensor(job.few.labels)
+    few, labels = streamed(job.few, job.teacher.input), torch.as_tensor(job.few.labels)
     chances = torch.as_tensor(job.auxiliary.near_chances[: len(few)]) if job.auxiliary else torch.ones(len(few))
     generator = torch.Generator().manual_seed(job.seed)
     optimiser = torch.optim.SGD(student.parameters(), lr=config.finetune_rate, momentum=0.9)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -15,9 +17,12 @@ from edgec.compress.importance import class_taylor, divergence_costs, importance
 from edgec.compress.job import CompressJob, weighed
 from edgec.compress.price import layers_of
 from edgec.compress.prune import prune
+from edgec.compress.subset import balanced_positions
 from edgec.compress.widths import even_widths, least_cost_widths
+from edgec.core.progress import Progress, Silent
+from edgec.learn.inputs import Inputs, streamed
 from edgec.models.attention import Attention
-from edgec.models.infer import placed, to_tensor
+from edgec.models.infer import placed
 from edgec.models.taps import find_tap
 
 __all__ = ["Cut", "by_cost", "channels_to_keep", "costs_in_order", "prunable", "ranked", "slim"]
@@ -45,13 +50,13 @@ class Cut:
         return {name: len(indices) for name, indices in self.kept.items()}
 
 
-def slim(job: CompressJob) -> tuple[nn.Module, Cut]:
+def slim(job: CompressJob, *, progress: Progress | None = None) -> tuple[nn.Module, Cut]:
     """A pruned copy of what is cut, not recovered yet, and which channels stay."""
-    cut = channels_to_keep(job)
+    cut = channels_to_keep(job, progress=progress)
     return prune(job.cut, cut.kept, job.example), cut
 
 
-def channels_to_keep(job: CompressJob) -> Cut:
+def channels_to_keep(job: CompressJob, *, progress: Progress | None = None) -> Cut:
     """Ranks the channels inside blocks and keeps the best, as many as the budget lets.
 
     Channels are ranked by the L1 norm of their filters (Li et al. 2017), or by class-aware Taylor terms (OE-FSMC
@@ -59,11 +64,11 @@ def channels_to_keep(job: CompressJob) -> Cut:
     auxiliary set asks for it, what costs the outputs least for what is saved, class by class.
     """
     even, coupled = _even_widths(job)
-    order = ranked(job, coupled)
+    order = ranked(job, coupled, progress=progress)
     if job.widths is not None:
         widths = job.widths
     elif by_cost(job):
-        costs = costs_in_order(job, coupled, order)
+        costs = costs_in_order(job, coupled, order, progress=progress)
         widths = least_cost_widths(job.cut, coupled, costs, job.limit, even=even, rules=job.rules)
     else:
         widths = {c.producer: min(even[c.producer], c.channels) for c in coupled}
@@ -76,9 +81,11 @@ def by_cost(job: CompressJob) -> bool:
     return job.auxiliary is not None and job.auxiliary.widths == "by-cost"
 
 
-def ranked(job: CompressJob, coupled: Sequence[Coupled]) -> dict[str, Int[Tensor, "channel"]]:
+def ranked(
+    job: CompressJob, coupled: Sequence[Coupled], *, progress: Progress | None = None
+) -> dict[str, Int[Tensor, "channel"]]:
     """By producer the indices of its channels, from those that go last to those that go first."""
-    scores = _l1_norms(job.cut, coupled) | _class_aware(job, coupled)
+    scores = _l1_norms(job.cut, coupled) | _class_aware(job, coupled, progress)
     return {c.producer: _order(scores[c.producer], unit=c.unit) for c in coupled}
 
 
@@ -123,7 +130,9 @@ def _l1_norms(module: nn.Module, coupled: Sequence[Coupled]) -> dict[str, Float[
     return norms
 
 
-def _class_aware(job: CompressJob, coupled: Sequence[Coupled]) -> dict[str, Float[Tensor, "channel"]]:
+def _class_aware(
+    job: CompressJob, coupled: Sequence[Coupled], progress: Progress | None
+) -> dict[str, Float[Tensor, "channel"]]:
     """Eq. 5 over the few samples and the auxiliary set with its assigned labels; nothing without class weights.
 
     Nor anything for heads, whose outputs no layer gives.
@@ -131,29 +140,47 @@ def _class_aware(job: CompressJob, coupled: Sequence[Coupled]) -> dict[str, Floa
     auxiliary = job.auxiliary
     if auxiliary is None or auxiliary.class_weights is None:
         return {}
-    images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in (job.few, auxiliary.labelled)])
-    labels = torch.cat([torch.as_tensor(job.few.labels), torch.as_tensor(auxiliary.labels)])
-    batches, judges = _batches(*job.fabric.to_device((images, labels))), _judges(coupled)
+    pairs = ((job.few, job.few.labels), (auxiliary.labelled, auxiliary.labels))
+    chosen = [balanced_positions(labels, job.budget.judged_images, seed=job.seed) for _, labels in pairs]
+    few, ood = (images.choose(kept) for (images, _), kept in zip(pairs, chosen, strict=True))
+    labels = np.concatenate([labels[kept] for (_, labels), kept in zip(pairs, chosen, strict=True)])
+    images, judges = streamed(few.joined(ood), job.teacher.input), _judges(coupled)
+    batches = _Batches(images=images, values=job.fabric.to_device(torch.as_tensor(labels)), progress=progress)
     with placed(job.cut, job.fabric.device) as net:
         terms = class_taylor(net, list(judges.values()), batches, classes=len(job.teacher.labels))
     return {name: importance(terms[judge], auxiliary.class_weights).cpu() for name, judge in judges.items()}
 
 
 def costs_in_order(
-    job: CompressJob, coupled: Sequence[Coupled], order: Mapping[str, Int[Tensor, "channel"]]
+    job: CompressJob,
+    coupled: Sequence[Coupled],
+    order: Mapping[str, Int[Tensor, "channel"]],
+    *,
+    progress: Progress | None = None,
 ) -> dict[str, Float[Tensor, "channel"]]:
     """What dropping a channel costs the outputs, over few samples and pool, each as a whole weighing the same."""
     seen, judges = weighed(job, joint=0.5), _judges(coupled)
+    batches = _Batches(images=seen.images, values=seen.shares, progress=progress)
     generator = torch.Generator(job.fabric.device).manual_seed(job.seed)
     with placed(job.cut, job.fabric.device) as net:
-        costs = divergence_costs(net, list(judges.values()), _batches(seen.images, seen.shares), generator=generator)
+        costs = divergence_costs(net, list(judges.values()), batches, generator=generator)
     return {name: costs[judge].cpu()[order[name]] for name, judge in judges.items()}
 
 
-def _batches(images: Tensor, values: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Images with a value each, as many at a time as the memory of a small machine lets."""
-    size = max(1, min(MOST_IMAGES, MOST_PIXELS // images[0, 0].numel()))
-    return list(zip(images.split(size), values.split(size), strict=True))
+@dataclass(frozen=True, kw_only=True)
+class _Batches:
+    """Images with a value each, as many at a time as the memory of a small machine lets; made anew each time."""
+
+    images: Inputs
+    values: Tensor
+    progress: Progress | None
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        size = max(1, min(MOST_IMAGES, MOST_PIXELS // self.images[:1][0, 0].numel()))
+        batches = zip(self.images.split(size), self.values.split(size), strict=True)
+        total = math.ceil(len(self.images) / size)
+        for images, values in (self.progress or Silent()).track(batches, total=total, what="judging channels"):
+            yield images.to(values.device), values
 
 
 def _judges(coupled: Sequence[Coupled]) -> dict[str, str]:

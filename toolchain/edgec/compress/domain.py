@@ -7,17 +7,19 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from edgec.learn.inputs import Inputs
 from edgec.models.infer import placed
 from edgec.models.taps import common_inputs, find_tap, tapped
 
 __all__ = ["domain_gap"]
 
-BATCH = 128
+MOST_IMAGES, MOST_PIXELS = 128, 2**19
+"""At a time: the inputs of all layers are held."""
 LEAST = 1e-6
 """Variances below this share of their layer's mean count as this."""
 
 
-def domain_gap(teacher: nn.Module, near: Tensor, far: Tensor, *, fabric: Fabric) -> float:
+def domain_gap(teacher: nn.Module, near: Inputs, far: Inputs, *, fabric: Fabric) -> float:
     """How far images are from others, by what the teacher's layers read: KL(N_far || N_near) in nat.
 
     Each channel of each layer's input is taken for normal, with its mean and variance over images and positions; the
@@ -25,8 +27,8 @@ def domain_gap(teacher: nn.Module, near: Tensor, far: Tensor, *, fabric: Fabric)
 
     Args:
         teacher: In evaluation mode.
-        near: Images of the classes, float32 [n, channel, height, width].
-        far: Other images, float32 [m, channel, height, width].
+        near: Images of the classes.
+        far: Other images.
         fabric: Device.
     """
     tap = find_tap(teacher, near[:2])
@@ -43,13 +45,15 @@ def domain_gap(teacher: nn.Module, near: Tensor, far: Tensor, *, fabric: Fabric)
 
 
 @torch.no_grad()
-def _moments(module: nn.Module, images: Tensor, caught: list[Tensor], fabric: Fabric) -> list[tuple[Tensor, Tensor]]:
+def _moments(module: nn.Module, images: Inputs, caught: list[Tensor], fabric: Fabric) -> list[tuple[Tensor, Tensor]]:
     """Mean and variance of every channel of all that is caught, over images and positions."""
     sums: list[Tensor] = []
-    for batch in images.split(BATCH):
+    size = max(1, min(MOST_IMAGES, MOST_PIXELS // images[:1][0, 0].numel()))
+    for batch in images.split(size):
         module(fabric.to_device(batch))
-        maps = [_channels(part.double()) for part in caught]
-        parts = [torch.stack([part.mean(1), part.square().mean(1)]) * len(batch) / len(images) for part in maps]
+        share = len(batch) / len(images)
+        maps = (_channels(part.double()) for part in caught)  # in double precision one at a time
+        parts = [torch.stack([part.mean(1), part.square().mean(1)]) * share for part in maps]
         sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
     return [(first, second - first.square()) for first, second in sums]
 

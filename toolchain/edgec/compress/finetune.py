@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from edgec.compress.config import FinetuneConfig
 from edgec.core.progress import Progress
+from edgec.learn.distill import CHUNK
+from edgec.learn.inputs import Inputs
 from edgec.models.infer import placed
 
 __all__ = ["Labelled", "Tuned", "disagreement", "finetune", "open_sampling_loss"]
@@ -20,9 +22,9 @@ __all__ = ["Labelled", "Tuned", "disagreement", "finetune", "open_sampling_loss"
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Images, float32 [n, channel, height, width], and labels, int64 [n]."""
+    """Images, and labels, int64 [n]."""
 
-    images: Tensor
+    images: Inputs
     labels: Int[Tensor, "n"]
 
 
@@ -47,7 +49,7 @@ def finetune(
     student: nn.Module,
     teacher: nn.Module,
     data: tuple[Labelled, Labelled],
-    held_out: Tensor,
+    held_out: Inputs,
     config: FinetuneConfig,
     *,
     rates: Float[Tensor, "class"],
@@ -112,7 +114,7 @@ def open_sampling_loss(
 
 
 @torch.no_grad()
-def disagreement(student: nn.Module, teacher: nn.Module, images: Tensor, *, fabric: Fabric) -> Float[Tensor, "image"]:
+def disagreement(student: nn.Module, teacher: nn.Module, images: Inputs, *, fabric: Fabric) -> Float[Tensor, "image"]:
     """Each image's part in the share that gets another class than from the teacher.
 
     Each class that the teacher predicts weighs the same. Divergence would be no measure: it falls when a student
@@ -120,7 +122,7 @@ def disagreement(student: nn.Module, teacher: nn.Module, images: Tensor, *, fabr
     """
     wanted, wrong = [], []
     with placed(teacher, fabric.device), placed(student, fabric.device):
-        for batch in images.split(256):
+        for batch in images.split(CHUNK):
             batch = fabric.to_device(batch)
             wanted.append(teacher(batch).argmax(1))
             logits = student(batch)

@@ -126,7 +126,7 @@ class _Trade:
 def _trade(job: CompressJob, *, progress: Progress) -> _Trade:
     given, coupled = job.budget.drop_blocks, prunable(job)
     blocks = [] if given == 0 else blocks_that_can_go(job, at_least=given or 0)
-    order = ranked(job, coupled)
+    order = ranked(job, coupled, progress=progress)
     judged = judged_blocks(job, blocks, PractiseConfig(), progress=progress)
     _, savings = shares_saved(job, blocks)
     return _Trade(
@@ -136,5 +136,5 @@ def _trade(job: CompressJob, *, progress: Progress) -> _Trade:
         judged=judged,
         coupled=coupled,
         order=order,
-        costs=costs_in_order(job, coupled, order),
+        costs=costs_in_order(job, coupled, order, progress=progress),
     )

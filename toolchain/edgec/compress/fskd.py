@@ -34,7 +34,7 @@ def compress(job: CompressJob, config: FskdConfig, *, progress: Progress) -> Cla
 
     Where OE-FSMC recovers jointly, its distillation follows.
     """
-    student, cut = slim(job)
+    student, cut = slim(job, progress=progress)
     layers = _align_(student, cut, job, config, progress=progress)
     recovery = job.auxiliary.recovery if job.auxiliary else None
     if recovery is not None:
@@ -51,7 +51,7 @@ def _align_(student: nn.Module, cut: Cut, job: CompressJob, config: FskdConfig, 
     """
     images, outputs = weighed(job, joint=config.joint), _kept_outputs(student, cut)
     with placed(student, job.fabric.device), placed(job.cut, job.fabric.device) as whole:
-        order = outlets(student, outputs, images.images[:1])
+        order = outlets(student, outputs, job.example.to(job.fabric.device))
         for outlet in progress.track(order, total=len(order), what="aligning", unit="layer"):
             layer = student.get_submodule(outlet.layer)
             norm = student.get_submodule(outlet.norm) if outlet.norm else None

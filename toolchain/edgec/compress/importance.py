@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -57,7 +57,7 @@ def class_weights(
 def class_taylor(
     module: nn.Module,
     layers: Sequence[str],
-    batches: Sequence[tuple[Float[Tensor, "batch channel height width"], Int[Tensor, "batch"]]],
+    batches: Iterable[tuple[Float[Tensor, "batch channel height width"], Int[Tensor, "batch"]]],
     *,
     classes: int,
 ) -> Mapping[str, Float[Tensor, "class channel"]]:
@@ -89,7 +89,7 @@ def class_taylor(
 def divergence_costs(
     module: nn.Module,
     layers: Sequence[str],
-    batches: Sequence[tuple[Float[Tensor, "batch channel height width"], Float[Tensor, "batch"]]],
+    batches: Iterable[tuple[Float[Tensor, "batch channel height width"], Float[Tensor, "batch"]]],
     *,
     generator: torch.Generator,
 ) -> Mapping[str, Float[Tensor, "channel"]]:
@@ -101,7 +101,7 @@ def divergence_costs(
     Args:
         module: In evaluation mode.
         layers: Names of the layers whose output channels are judged.
-        batches: Images and what each counts for, p(x), summing to 1 over all batches.
+        batches: Images and what each counts for, p(x), summing to 1 over all batches; gone through twice.
         generator: Draws y.
     """
     with torch.no_grad(), _listening(module, layers) as caught:

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from edgec.compress.config import Widths
 from edgec.compress.price import Limit, MultiplyAdds, Price, limit_of
+from edgec.compress.subset import weighed_subset
 from edgec.core.classifier import Classifier
 from edgec.core.registry import Registry
 from edgec.core.samples import Images, Samples
 from edgec.core.target import Rules
 from edgec.learn.config import Budget, DistillConfig
+from edgec.learn.inputs import streamed
 from edgec.learn.layerwise import Weighed
 from edgec.models.infer import to_tensor
 
@@ -102,7 +104,7 @@ class CompressJob:
     @cached_property
     def example(self) -> Float[Tensor, "1 channel height width"]:
         """An input."""
-        return to_tensor(self.few.decoded()[:1], self.teacher.input)
+        return to_tensor(self.few.first(1), self.teacher.input)
 
     @cached_property
     def price(self) -> Price:
@@ -128,20 +130,21 @@ class CompressJob:
 
 
 def weighed(job: CompressJob, *, joint: float) -> Weighed:
-    """The images of eq. 7, on the job's device: lambda spread over images of the classes, 1 - lambda over the pool.
+    """The images of eq. 7: lambda spread over images of the classes, 1 - lambda over the pool.
 
-    Within each, as often as an image is drawn. Without an auxiliary set, the few samples alone and each alike.
+    Within each, as often as an image is drawn; where there are many, over `judged_images` of them. Without an auxiliary
+    set, the few samples alone and each alike.
     """
     auxiliary = job.auxiliary
     if auxiliary is None:
-        images = to_tensor(job.few.decoded(), job.teacher.input)
-        shares = torch.full((len(images),), 1 / len(images))
+        parts = [(job.few, np.full(len(job.few), 1 / len(job.few)))]
     else:
-        both = (auxiliary.near, auxiliary.pool)
-        images = torch.cat([to_tensor(part.decoded(), job.teacher.input) for part in both])
-        parts = (joint * torch.as_tensor(auxiliary.near_chances), (1 - joint) * torch.as_tensor(auxiliary.chances))
-        shares = torch.cat(parts).float()
-    return Weighed(images=images.to(job.fabric.device), shares=shares.to(job.fabric.device))
+        few, ood = joint * auxiliary.near_chances, (1 - joint) * auxiliary.chances
+        parts = [(auxiliary.near, few), (auxiliary.pool, ood)]
+    seen = [weighed_subset(*part, job.budget.judged_images, seed=job.seed) for part in parts]
+    images = seen[0][0] if auxiliary is None else seen[0][0].joined(seen[1][0])
+    shares = torch.cat([torch.as_tensor(part) for _, part in seen]).float()
+    return Weighed(images=streamed(images, job.teacher.input), shares=shares.to(job.fabric.device))
 
 
 methods: Registry[Callable[..., Classifier]] = Registry("compression method")

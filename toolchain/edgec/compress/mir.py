@@ -19,7 +19,7 @@ __all__ = ["compress"]
 @methods.register("mir", MirConfig)
 def compress(job: CompressJob, config: MirConfig, *, progress: Progress) -> Classifier:
     """Prunes by the L1 norm of filters, then recovers; OE-FSMC brings class-aware importance and OOD images."""
-    student, cut = slim(job)
+    student, cut = slim(job, progress=progress)
     student = recover(student, job, config, progress=progress)
     facts = {"kept_channels": cut.widths, "steps": job.budget.steps}
     return finished(student, job, Step(method="mir", facts=facts))

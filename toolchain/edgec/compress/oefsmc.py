@@ -23,14 +23,16 @@ from edgec.compress.fit import fitted
 from edgec.compress.importance import class_weights
 from edgec.compress.job import Auxiliary, CompressJob
 from edgec.compress.restyle import restyled
+from edgec.compress.subset import sampled
 from edgec.core.classifier import Classifier, Step
 from edgec.core.errors import DataError
 from edgec.core.progress import Progress
 from edgec.core.registry import Registered
 from edgec.core.samples import Images
 from edgec.learn.draws import balanced_chances, flattening_chances
+from edgec.learn.inputs import streamed
 from edgec.learn.labels import assign_labels, complementary_rates, draw_labels
-from edgec.models.infer import logits_of, to_tensor
+from edgec.models.infer import logits_of
 
 __all__ = ["compress"]
 
@@ -104,7 +106,9 @@ def _brought_near(job: CompressJob, ood: Images, config: OefsmcConfig) -> tuple[
 
 
 def _gap(job: CompressJob, near: Images, far: Images) -> float:
-    first, second = (to_tensor(part.decoded(), job.teacher.input) for part in (near, far))
+    most = job.budget.judged_images
+    parts = (sampled(part, most, seed=job.seed) for part in (near, far))
+    first, second = (streamed(part, job.teacher.input) for part in parts)
     return domain_gap(job.teacher.module, first, second, fabric=job.fabric)
 
 
@@ -125,12 +129,12 @@ def _with(job: CompressJob, ood: Images, run: Run, config: OefsmcConfig, *, prog
     rng = np.random.default_rng(job.seed)
     order = rng.permutation(len(ood))
     held_out = min(max(round(config.held_out * len(ood)), 1), len(ood) - 1) if config.finetunes else 0
-    auxiliary = _auxiliary(job, ood.take(order[held_out:]), config, rng)
+    auxiliary = _auxiliary(job, ood.choose(order[held_out:]), config, rng)
     student = run(job if _is_plain(config) else replace(job, auxiliary=auxiliary))
     if not config.finetunes:
         return student
     trained = set(auxiliary.pool.digests)
-    guard = ood.take(np.array([i for i in order if ood.digests[i] not in trained], dtype=int))
+    guard = ood.choose(np.array([i for i in order if ood.digests[i] not in trained], dtype=int))
     return _finetuned(student, job, (auxiliary, guard), config, progress=progress)
 
 
@@ -138,7 +142,7 @@ def _auxiliary(job: CompressJob, pool: Images, config: OefsmcConfig, rng: np.ran
     m = min(config.auxiliary or len(job.few), len(pool))
     labels = (assign_labels if config.labels == "remainder" else draw_labels)(job.few.counts, m, rng)
     assigned = np.bincount(labels, minlength=len(job.few.classes))
-    labelled = pool.take(np.arange(m))
+    labelled = pool.choose(np.arange(m))
     pool = pool if config.distill_on == "pool" else labelled
     flat = config.draws == "balanced"
     near, near_chances = _near(job, flat=flat)
@@ -175,16 +179,14 @@ def _finetuned(
 ) -> Classifier:
     auxiliary, guard = ood
     data = (
-        Labelled(images=to_tensor(job.few.decoded(), student.input), labels=torch.as_tensor(job.few.labels)),
-        Labelled(
-            images=to_tensor(auxiliary.labelled.decoded(), student.input), labels=torch.as_tensor(auxiliary.labels)
-        ),
+        Labelled(images=streamed(job.few, student.input), labels=torch.as_tensor(job.few.labels)),
+        Labelled(images=streamed(auxiliary.labelled, student.input), labels=torch.as_tensor(auxiliary.labels)),
     )
     tuned = finetune(
         student.module,
         job.teacher.module,
         data,
-        to_tensor(guard.decoded(), student.input),
+        streamed(guard, student.input),
         config.finetune,
         rates=torch.as_tensor(complementary_rates(job.few.counts)),
         fabric=job.fabric,

@@ -34,7 +34,7 @@ def compress(job: CompressJob, config: PractiseConfig, *, progress: Progress) ->
         UnsupportedError: The model has no residual blocks that can be dropped.
         ConfigError: Dropping them all leaves too much.
     """
-    blocks = residual_blocks(job.cut, to_tensor(job.few.decoded()[:2], job.teacher.input))
+    blocks = residual_blocks(job.cut, to_tensor(job.few.first(2), job.teacher.input))
     if not blocks and job.begun is None:
         raise UnsupportedError(
             "method 'practise' drops residual blocks, and the model has none",

@@ -53,24 +53,24 @@ def judged_blocks(
         config: Images and steps.
         progress: Shown per block.
     """
-    sample = _sample(weighed(job, joint=config.joint), config, torch.Generator().manual_seed(job.seed))
+    images, shares = _sample(weighed(job, joint=config.joint), config, torch.Generator().manual_seed(job.seed))
     net = copy.deepcopy(job.cut).eval().requires_grad_(requires_grad=False)
-    tap = find_tap(net, sample.images[:2].cpu())
+    tap = find_tap(net, images[:2].cpu())
     found: dict[str, Judged] = {}
     groups = class_groups(job.trained_on, config.groups)
     groups = None if groups is None else groups.to(job.fabric.device)
 
     def loss() -> Tensor:
-        return mimic_loss(_seen(net, tap, sample.images), wanted, sample.shares, config=config, groups=groups)
+        return mimic_loss(_seen(net, tap, images), wanted, shares, config=config, groups=groups)
 
     with placed(net, job.fabric.device):
-        wanted = _seen(net, tap, sample.images)
+        wanted = _seen(net, tap, images)
         for block in progress.track(blocks, total=len(blocks), what="weighing blocks", unit="block"):
             original = net.get_submodule(block.name)
             adaptor = _identity_adaptor(block).to(job.fabric.device)
             net.set_submodule(block.name, adaptor)
             left = _trained(adaptor, loss, config)
-            found[block.name] = Judged(loss=left, divergence=_divergence(net, wanted, sample))
+            found[block.name] = Judged(loss=left, divergence=_divergence(net, wanted, images, shares))
             net.set_submodule(block.name, original)
     return found
 
@@ -93,20 +93,19 @@ def finite(scores: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in scores.items() if value < inf}
 
 
-def _divergence(net: nn.Module, wanted: Seen, sample: Weighed) -> float:
+def _divergence(net: nn.Module, wanted: Seen, images: Tensor, shares: Tensor) -> float:
     with torch.no_grad():
-        before, after = (logits.log_softmax(1) for logits in (wanted.logits, net(sample.images)))
-        return float(sample.shares @ (before.exp() * (before - after)).sum(1))
+        before, after = (logits.log_softmax(1) for logits in (wanted.logits, net(images)))
+        return float(shares @ (before.exp() * (before - after)).sum(1))
 
 
-def _sample(everything: Weighed, config: PractiseConfig, generator: torch.Generator) -> Weighed:
+def _sample(everything: Weighed, config: PractiseConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """All images where there are few; else some, drawn by what they count for, and counting alike from then on."""
-    n = config.adaptor_images
+    n, device = config.adaptor_images, everything.shares.device
     if len(everything.images) <= n:
-        return everything
+        return everything.images[:].to(device), everything.shares
     drawn = torch.multinomial(everything.shares.cpu(), n, replacement=True, generator=generator)
-    drawn = drawn.to(everything.images.device)
-    return Weighed(images=everything.images[drawn], shares=torch.full_like(everything.shares[drawn], 1 / n))
+    return everything.images[drawn].to(device), torch.full((n,), 1 / n, device=device)
 
 
 def _identity_adaptor(block: Block) -> nn.Module:

@@ -12,8 +12,8 @@ from edgec.core.progress import Progress
 from edgec.learn.batches import Pool
 from edgec.learn.config import DistillConfig
 from edgec.learn.distill import distill
+from edgec.learn.inputs import streamed
 from edgec.learn.losses import class_groups
-from edgec.models.infer import to_tensor
 
 __all__ = ["finished", "recover"]
 
@@ -29,11 +29,11 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
     """
     auxiliary = job.auxiliary
     if auxiliary is None:
-        few = to_tensor(job.few.decoded(), job.teacher.input)
+        few = streamed(job.few, job.teacher.input)
         pools = (Pool(images=few, chances=torch.full((len(few),), 1 / len(few))), None)
     else:
         config = auxiliary.recovery or config
-        near, ood = (to_tensor(part.decoded(), job.teacher.input) for part in (auxiliary.near, auxiliary.pool))
+        near, ood = (streamed(part, job.teacher.input) for part in (auxiliary.near, auxiliary.pool))
         pools = (
             Pool(images=near, chances=torch.as_tensor(auxiliary.near_chances)),
             Pool(images=ood, chances=torch.as_tensor(auxiliary.chances)),

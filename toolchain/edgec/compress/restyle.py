@@ -9,14 +9,14 @@ their quantiles. No label takes part.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgec.core.samples import Images
+from edgec.core.samples import Images, Pixels
 
 __all__ = ["restyled"]
 
@@ -31,15 +31,32 @@ Batch = Float[Tensor, "n channel height width"]
 
 
 def restyled(pool: Images, near: Images) -> Images:
-    """The pool's images in the style of others, decoded; they keep their digests.
+    """The pool's images in the style of others, made on demand; they keep their digests.
 
     Args:
         pool: Out-of-distribution images, uint8 [n, height, width, channel].
         near: Images of the classes, of the same size.
     """
     style = _Style(*(_planes(images.pixels[_spread(images)]) for images in (pool, near)))
-    batches = [style(_planes(batch)).movedim(1, -1).numpy() for batch in pool.batches(_BATCH)]
-    return replace(pool, pixels=np.concatenate(batches))
+    return replace(pool, pixels=_Restyled(pixels=pool.pixels, style=style))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Restyled:
+    """Pixels in another style. Each image is mapped for itself: an image is the same whatever it is asked for with."""
+
+    pixels: Pixels
+    style: _Style
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n, height, width, channels."""
+        return self.pixels.shape
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """The images at these positions, uint8 [len(indices), height, width, channels]."""
+        images = _planes(self.pixels[indices]).split(1)
+        return torch.cat([self.style(image) for image in images]).movedim(1, -1).numpy()
 
 
 class _Style:

@@ -41,7 +41,7 @@ def blocks_that_can_go(job: CompressJob, *, at_least: int) -> list[Block]:
     Raises:
         ConfigError: There are fewer than that.
     """
-    blocks = residual_blocks(job.teacher.module, to_tensor(job.few.decoded()[:2], job.teacher.input))
+    blocks = residual_blocks(job.teacher.module, to_tensor(job.few.first(2), job.teacher.input))
     if at_least > len(blocks):
         raise _too_few(at_least, blocks)
     return blocks

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from edgec.core.digest import digest_value
 
-__all__ = ["Chosen", "Images", "Pixels", "Samples", "even_positions"]
+__all__ = ["Chosen", "Images", "Joined", "Pixels", "Samples", "even_positions"]
 
 
 class Pixels(Protocol):
@@ -50,6 +50,33 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Pixels after pixels, decoded on demand as each of them are.
+
+    Attributes:
+        parts: Of one height, width and number of channels.
+    """
+
+    parts: tuple[Pixels, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n, height, width, channels."""
+        return sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:]
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """The images at these positions, uint8 [len(indices), height, width, channels]."""
+        pixels = np.empty((len(indices), *self.shape[1:]), dtype=np.uint8)
+        start = 0
+        for part in self.parts:
+            own = (indices >= start) & (indices < start + part.shape[0])
+            if own.any():
+                pixels[own] = part[indices[own] - start]
+            start += part.shape[0]
+        return pixels
+
+
+@dataclass(frozen=True, kw_only=True)
 class Images:
     """Unlabelled images.
 
@@ -72,9 +99,12 @@ class Images:
         return digest_value(self.digests)
 
     def joined(self, others: Images) -> Images:
-        """These images, then the others, decoded and without labels."""
-        pixels = np.concatenate([self.decoded(), others.decoded()])
-        return Images(pixels=pixels, digests=self.digests + others.digests, source=f"{self.source} and {others.source}")
+        """These images, then the others, without labels."""
+        return Images(
+            pixels=Joined(parts=(self.pixels, others.pixels)),
+            digests=self.digests + others.digests,
+            source=f"{self.source} and {others.source}",
+        )
 
     def take(self, indices: np.ndarray) -> Self:
         """The images at these positions, in this order, decoded where that is left to later here."""
@@ -87,6 +117,10 @@ class Images:
             pixels=Chosen(pixels=self.pixels, positions=indices),
             digests=tuple(self.digests[i] for i in indices),
         )
+
+    def first(self, count: int) -> np.ndarray:
+        """The first images, at most so many, uint8 [n, height, width, channels]."""
+        return self.pixels[np.arange(min(count, len(self)))]
 
     def decoded(self) -> np.ndarray:
         """All images at once, uint8 [n, height, width, channels]."""

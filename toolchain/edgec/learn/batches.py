@@ -12,15 +12,16 @@ from torch import Tensor
 from typing_extensions import assert_never
 
 from edgec.learn.config import MimicConfig, Mix
+from edgec.learn.inputs import Inputs
 
 __all__ = ["Pool", "augment", "batches", "mixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Images to draw from, float32 [n, channel, height, width], and each one's chance, summing to 1."""
+    """Images to draw from, and each one's chance, summing to 1."""
 
-    images: Tensor
+    images: Inputs
     chances: Float[Tensor, "n"]
 
 

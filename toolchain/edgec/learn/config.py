@@ -28,6 +28,9 @@ class Budget(Frozen):
         drop_blocks: How many residual blocks go whole before channels do: those whose loss is the easiest to make up
             for, beside what they save. Where it is not given, none for multiply-adds; for latency, as many as cost the
             outputs least.
+        judged_images: Images of the classes, and out-of-distribution images, that ranking channels, judging blocks and
+            regressing layers look at, at most: more make it no better. Every class has the same number where labels
+            are known. Recovery draws from all.
         steps: Optimiser steps of the recovery.
         shift: Training images are shifted at random by up to this share of their size.
         flip: Training images are mirrored at random.
@@ -37,6 +40,7 @@ class Budget(Frozen):
     keep_latency: float | None = Field(default=None, gt=0, le=1)
     max_latency_ms: float | None = Field(default=None, gt=0)
     drop_blocks: int | None = Field(default=None, ge=0)
+    judged_images: int = Field(default=4000, ge=2)
     steps: int = Field(default=1000, ge=1)
     shift: float = Field(default=0.125, ge=0, le=0.5)
     flip: bool = True

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgec.core.progress import Progress
 from edgec.learn.batches import Pool, batches
 from edgec.learn.config import Budget, DistillConfig
+from edgec.learn.inputs import Inputs
 from edgec.learn.mimic import Seen, mimic_loss
 from edgec.models.infer import placed
 from edgec.models.taps import common_inputs, find_tap, tapped
@@ -84,7 +85,7 @@ def _with_head(student: nn.Module, teacher: nn.Module, head: str) -> nn.Module:
     return student
 
 
-def _agreement(student: nn.Module, teacher: nn.Module, images: Tensor, fabric: Fabric) -> Bool[Tensor, "n"]:
+def _agreement(student: nn.Module, teacher: nn.Module, images: Inputs, fabric: Fabric) -> Bool[Tensor, "n"]:
     """Which images get the teacher's class."""
     with placed(student, fabric.device), placed(teacher, fabric.device), torch.inference_mode():
         parts = [fabric.to_device(part) for part in images.split(CHUNK)]

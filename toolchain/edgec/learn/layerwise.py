@@ -6,13 +6,15 @@ over batches, which keeps memory bounded and makes each error, and its gradient,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from edgec.learn.inputs import Inputs
 
 __all__ = ["BATCH", "Reached", "Weighed", "run_hooked", "second_moments"]
 
@@ -22,15 +24,20 @@ BATCH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Weighed:
-    """Images, float32 [n, channel, height, width], and what each one's error counts for, summing to 1."""
+    """Images, and what each one's error counts for, summing to 1."""
 
-    images: Tensor
+    images: Inputs
     shares: Float[Tensor, "n"]
 
     @property
     def effective(self) -> float:
         """As many images of one share would tell as much (Kish's effective sample size)."""
         return 1 / self.shares.square().sum().item()
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Float[Tensor, "batch"]]]:
+        """Images and their shares, so many at a time, on the shares' device."""
+        for images, shares in zip(self.images.split(size), self.shares.split(size), strict=True):
+            yield images.to(shares.device), shares
 
 
 def second_moments(
@@ -42,8 +49,8 @@ def second_moments(
         rows: What is looked at in a batch of images.
         weighed: All images.
     """
-    total = torch.zeros(1, 1, dtype=torch.float64, device=weighed.images.device)
-    for images, shares in zip(weighed.images.split(BATCH), weighed.shares.split(BATCH), strict=True):
+    total = torch.zeros(1, 1, dtype=torch.float64, device=weighed.shares.device)
+    for images, shares in weighed.batches(BATCH):
         looked = rows(images)
         scale = (shares / looked.shape[1]).sqrt()
         scaled = (looked * scale[:, None, None]).flatten(0, 1)

@@ -20,15 +20,28 @@ if TYPE_CHECKING:
 __all__ = ["logits_of", "placed", "to_logits", "to_tensor"]
 
 
+MOST_IMAGES, MOST_PIXELS = 256, 2**21
+"""At a time, where nothing is learned."""
+
+
 def to_tensor(pixels: np.ndarray, spec: InputSpec) -> Float[Tensor, "n channel height width"]:
     """uint8 [n, height, width, channels] to the tensor that the model takes."""
     return torch.from_numpy(normalise(pixels, spec))
 
 
 def logits_of(
-    classifier: Classifier, images: Images, *, device: torch.device | str = "cpu", batch_size: int = 256
+    classifier: Classifier, images: Images, *, device: torch.device | str = "cpu", batch_size: int | None = None
 ) -> np.ndarray:
-    """Logits float32 [n, classes] of every image, in order, in full precision."""
+    """Logits float32 [n, classes] of every image, in order, in full precision.
+
+    Args:
+        classifier: Whose.
+        images: Decoded batch by batch.
+        device: Where it runs.
+        batch_size: Images at a time; where it is not given, as many as the memory of a small machine lets.
+    """
+    spec = classifier.input
+    batch_size = batch_size or max(1, min(MOST_IMAGES, MOST_PIXELS // (spec.height * spec.width)))
     return np.concatenate([to_logits(classifier, pixels, device=device) for pixels in images.batches(batch_size)])
 
 

@@ -84,7 +84,7 @@ def _measured(sources: Sources, images: Prepared) -> Measured:
     started = time.perf_counter()
     student = compress.compressed(sources, images, variant=sources.plan.config.compress.variant)
     seconds = time.perf_counter() - started
-    example = to_tensor(images.few.decoded()[:1], student.input)
+    example = to_tensor(images.few.first(1), student.input)
     with placed(student.module, "cpu") as small:
         kept = total_flops(small, example) / total_flops(sources.classifier.module, example)
     counts = images.few.counts

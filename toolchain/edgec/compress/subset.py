@@ -1,0 +1,40 @@
+"""What is judged of many images: some of them, of every class alike, which count for all."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from edgec.core.samples import Images, Samples, even_positions
+
+__all__ = ["balanced_positions", "sampled", "weighed_subset"]
+
+
+def sampled(images: Images, most: int, *, seed: int) -> Images:
+    """The images, or so many of them, drawn at random."""
+    if len(images) <= most:
+        return images
+    return images.choose(balanced_positions(np.zeros(len(images), dtype=np.int64), most, seed=seed))
+
+
+def weighed_subset(
+    images: Images, shares: Float[np.ndarray, "n"], most: int, *, seed: int
+) -> tuple[Images, Float[np.ndarray, "m"]]:
+    """The images and their shares, or so many of them, of every class alike where they have labels.
+
+    Shares are raised so that every class counts for what it counted.
+    """
+    if len(images) <= most:
+        return images, shares
+    labels = images.labels if isinstance(images, Samples) else np.zeros(len(images), dtype=np.int64)
+    kept = balanced_positions(labels, most, seed=seed)
+    whole, left = np.bincount(labels, shares), np.bincount(labels[kept], shares[kept])
+    return images.choose(kept), shares[kept] * (whole[labels[kept]] / left[labels[kept]])
+
+
+def balanced_positions(labels: Int[np.ndarray, "n"], most: int, *, seed: int) -> Int[np.ndarray, "m"]:
+    """Positions of at most so many images, ascending: all of them, or some of every class alike, drawn at random."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return np.sort(order[even_positions(labels[order], most)])
