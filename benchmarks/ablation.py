@@ -99,7 +99,7 @@ def _measured(config: str, settings: dict[str, Any]) -> dict[tuple[str, str], fl
     sources = Sources(plan, Silent())
     with tempfile.TemporaryDirectory() as folder:
         data.run(sources, Path(folder))
-        images = data.read(Path(folder))
+        images = data.read(Path(folder), sources.plan)
     started = time.perf_counter()
     student = compressed(sources, images, variant=plan.config.compress.variant)
     found = {("compression", "s"): time.perf_counter() - started}

@@ -87,7 +87,7 @@ def _measured(config: str, settings: list[tuple[str, Any]], variants: Sequence[s
     sources = _sources(config, settings)
     with tempfile.TemporaryDirectory() as folder:
         data.run(sources, Path(folder))
-        images = data.read(Path(folder))
+        images = data.read(Path(folder), sources.plan)
     teacher = _by_class(logits_of(sources.classifier, sources.test), sources.test)
     found = _figures("teacher", teacher, teacher)
     for variant in variants:

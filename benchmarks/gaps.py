@@ -51,7 +51,7 @@ def gaps(config: str, samples: int, seed: int) -> tuple[float, float]:
     sources = Sources(plan, Silent())
     with tempfile.TemporaryDirectory() as folder:
         data.run(sources, Path(folder))
-        images = data.read(Path(folder))
+        images = data.read(Path(folder), sources.plan)
     teacher = sources.classifier
     near = to_tensor(images.few.decoded(), teacher.input)
 

@@ -67,7 +67,7 @@ def _compared(config: str, shared: list[tuple[str, Any]], rival: str, keep_flops
     theirs = _sources(config, [*shared, ("compress.method", rival), ("compress.keep_flops", keep_flops)])
     with tempfile.TemporaryDirectory() as folder:
         data.run(theirs, Path(folder))
-        images = data.read(Path(folder))
+        images = data.read(Path(folder), theirs.plan)
     price = LatencyPrice(theirs.classifier, theirs.plan.target, raw=False)
     yield "teacher: latency", price.whole
     first = compressed(theirs, images, variant="ours")

@@ -93,7 +93,7 @@ class Tailed:
             config = config.model_copy(update={"data": config.data.model_copy(update={"train": few, "few": None})})
             sources = Sources(plan_build(config, accelerator=Accelerator.AUTO), Silent())
             data.run(sources, Path(folder))
-            images = data.read(Path(folder))
+            images = data.read(Path(folder), sources.plan)
         student = compressed(sources, images, variant="ours")
         found = dict[str, float]()
         for what, net in (("teacher", sources.classifier), ("student", student)):

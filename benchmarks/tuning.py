@@ -69,7 +69,7 @@ def _drops(search: Search, tuned: Tuned) -> Iterator[tuple[int, float]]:
     sources = Sources(search.plan, Silent())
     run = Runner(sources, stage_keys(search.plan), search.store)
     drawn = run(data.key(search.plan), data.Facts, data.run)
-    images, sources = data.read(drawn.folder), sources.tested_on(drawn.facts.tested)
+    images, sources = data.read(drawn.folder, sources.plan), sources.tested_on(drawn.facts.tested)
     teacher = _class_accuracies(sources, logits_of(sources.classifier, sources.test))
     for candidate, _ in tuned.built:
         own = sources.varied(search.plan_of(candidate.settings))

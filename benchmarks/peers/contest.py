@@ -153,7 +153,7 @@ def _case(name: str, settings: dict[str, Any], work: Path) -> Case:
         sys.exit("this CPU has no VNNI: its int8 products saturate, and ours would round to 7 bits where peers do not")
     sources, store = Sources(plan, Silent()), Store(work / "cache")
     drawn = store.get(data.key(plan), data.Facts, lambda to: data.run(sources, to)).folder
-    images, variant, student = data.read(drawn), plan.config.compress.variant, compress.key(plan)
+    images, variant, student = data.read(drawn, plan), plan.config.compress.variant, compress.key(plan)
     made = student and store.get(
         student, compress.Facts, lambda to: compress.run(sources, to, images=images, variant=variant)
     )

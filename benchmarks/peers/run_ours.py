@@ -28,7 +28,7 @@ def main() -> None:
 def quantise(job: Job) -> None:
     asked = json.loads(job.method)
     plan = plan_build(read_config(Path(asked["config"]), list(asked["settings"].items())), accelerator=Accelerator.CPU)
-    sources, images = Sources(plan, Silent()), data.read(job.images)
+    sources, images = Sources(plan, Silent()), data.read(job.images, plan)
     with tempfile.TemporaryDirectory() as folder:
         calibrate.run(sources, Path(folder), images=images, model=job.model)
         ranges = Path(folder) / calibrate.RANGES

@@ -53,6 +53,7 @@ def job(net, target, feeds, calibration, images, tmp_path):
             config=QuantizeConfig(**settings),
             calibration=Weighed(images=images, shares=torch.full((len(images),), 1 / len(images))),
             pools=(pool, pool),
+            images=torch.cat([images, images]),
             teacher=lambda batch: torch.zeros(len(batch), 5),
             observe=observe,
             shipped=shipped,

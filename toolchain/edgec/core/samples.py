@@ -149,7 +149,7 @@ class Samples(Images):
 
     def evenly(self, count: int) -> Self:
         """The first images of every class in turn, at most so many, in the order in which they stand here."""
-        return self.take(even_positions(self.labels, count))
+        return self.choose(even_positions(self.labels, count))
 
     @property
     def counts(self) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from edgec.data.cache import Cached, Room
 from edgec.data.digits import load_digits_splits
 from edgec.data.few import Profile, describe_draw, draw_few, imbalance_counts
-from edgec.data.folders import files_of, reframed
+from edgec.data.folders import FolderPixels, files_of, reframed
 from edgec.data.groups import Grouping
 from edgec.data.leaks import Leak, find_contradictions, find_leaks
 from edgec.data.loading import load_samples
@@ -14,11 +15,14 @@ from edgec.data.split_names import NoSplitError
 from edgec.data.splits import Split, check_samples, name_file, require_disjoint, untested
 
 __all__ = [
+    "Cached",
+    "FolderPixels",
     "Grouping",
     "Leak",
     "NoSplitError",
     "Profile",
     "PurityReport",
+    "Room",
     "Split",
     "check_samples",
     "describe_draw",

@@ -45,10 +45,12 @@ class FolderPixels:
     Attributes:
         paths: One file per image.
         spec: Size and channels that they are brought to.
+        digests: What each image was when it was first read; None for what was not read before.
     """
 
     paths: tuple[Path, ...]
     spec: InputSpec
+    digests: tuple[str, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,12 +61,18 @@ class FolderPixels:
         """The images at these positions, uint8 [len(indices), height, width, channels].
 
         Raises:
-            DataError: A file cannot be read any more.
+            DataError: A file cannot be read any more, or is another image now.
         """
         pixels = np.empty((len(indices), *self.shape[1:]), dtype=np.uint8)
-        for position, image in enumerate(decode_images([self.paths[i] for i in indices], self.spec)):
+        images = decode_images([self.paths[i] for i in indices], self.spec)
+        for position, (index, image) in enumerate(zip(indices, images, strict=True)):
             if isinstance(image, DataError):
                 raise image
+            if self.digests is not None and digest_image(image) != self.digests[index]:
+                raise DataError(
+                    f"'{self.paths[index]}' has changed since it was first read: it is another image now",
+                    hint="build again when nothing writes to the folder",
+                )
             pixels[position] = image
         return pixels
 
@@ -210,7 +218,9 @@ def read_files(
             hint=f"--set model.input.bits={bits}, or 16 if they are meant to be so dark",
         )
     return Readable(
-        pixels=FolderPixels(paths=tuple(paths[position] for position in digests), spec=spec),
+        pixels=FolderPixels(
+            paths=tuple(paths[position] for position in digests), spec=spec, digests=tuple(digests.values())
+        ),
         digests=tuple(digests.values()),
         positions=np.array(list(digests), dtype=np.int64),
     )

@@ -67,7 +67,7 @@ def purify(ood: Images, *, against: Sequence[Images]) -> tuple[Images, PurityRep
         near=int((near & ~exact).sum()),
         repeated=len(unique) - len(kept),
     )
-    return ood.take(kept), report
+    return ood.choose(kept), report
 
 
 def _repeated(portraits: np.ndarray, digests: Sequence[str]) -> np.ndarray:

@@ -138,7 +138,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
 
     require_trainable(sources, store)
     drawn = run(data.key(plan), data.Facts, data.run)
-    images = data.read(drawn.folder)
+    images = data.read(drawn.folder, plan)
     run.sources = sources.tested_on(drawn.facts.tested)
     checked = run(teacher.key(plan), teacher.Facts, teacher.run)
     student = partial(compress.run, images=images)

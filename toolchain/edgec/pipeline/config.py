@@ -66,6 +66,8 @@ class DataConfig(Frozen):
         ood: Unlabelled images of anything, a folder or an `.npz`; built-in ones where there are none.
         ood_count: How many of them are drawn.
         few: Draw few, imbalanced samples from `train`; all of it where this is not given.
+        cache_bytes: Memory for images that were decoded from files, so that they are decoded once; what goes beyond is
+            decoded again when a step draws it.
         max_unreadable: Share of unreadable files that is passed over; one always is, unless this is 0.
         leaks: What becomes of test images that are nearly one of the training or calibration images, or of a group with
             one: `leave-out` takes them out of the test set, `refuse` ends the build, `keep` only names them. Equal
@@ -83,6 +85,7 @@ class DataConfig(Frozen):
     ood: Path | None = None
     ood_count: int = Field(default=500, ge=2)
     few: FewConfig | None = None
+    cache_bytes: int = Field(default=512 * 2**20, ge=0)
     max_unreadable: float = Field(default=0.01, ge=0, le=1)
     leaks: Literal["leave-out", "refuse", "keep"] = "leave-out"
     group: Grouping | None = None

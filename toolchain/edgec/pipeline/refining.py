@@ -17,8 +17,10 @@ from edgec.calibrate import Ranges, observe_ranges
 from edgec.core.errors import ExportMismatchError, UnsupportedError
 from edgec.core.facts import LayerSensitivity
 from edgec.core.files import write_bytes
+from edgec.core.samples import Images, Pixels, even_positions
 from edgec.learn.batches import Pool
 from edgec.learn.draws import balanced_chances, flattening_chances
+from edgec.learn.inputs import Streamed
 from edgec.learn.layerwise import Weighed
 from edgec.learn.losses import class_groups
 from edgec.models.infer import placed
@@ -40,6 +42,8 @@ __all__ = ["REFINED", "REFINED_RANGES", "refined", "require_refined", "sensitivi
 
 REFINED = "refined.onnx"
 REFINED_RANGES = "ranges.json"
+JUDGED = 4000
+"""Few samples, of every class alike, and OOD images that effects are judged on, at most; training draws from all."""
 LEAST_SAME = 0.95
 """Share of images to which the file must give the class of the net in torch; nearly all that differ are near ties."""
 
@@ -77,10 +81,11 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             target=plan.target,
             config=plan.config.quantize,
             calibration=Weighed(
-                images=torch.from_numpy(session.feed(chosen.pixels)),
+                images=_fed(session, chosen.pixels),
                 shares=torch.from_numpy(chosen.weights.astype(np.float32)),
             ),
             pools=_pools(images, session, teacher),
+            images=_fed(session, _judged(images).pixels),
             teacher=teacher,
             observe=observe,
             shipped=shipped,
@@ -94,8 +99,13 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
     return result
 
 
+def _fed(session: Session, pixels: Pixels) -> Streamed:
+    """Images as the graph takes them, made batch by batch."""
+    return Streamed(pixels=pixels, feed=lambda batch: torch.from_numpy(session.feed(batch)))
+
+
 def _pools(images: Prepared, session: Session, teacher: Callable[[Tensor], Tensor]) -> tuple[Pool, Pool]:
-    few, ood = (torch.from_numpy(session.feed(part.decoded())) for part in (images.few, images.ood))
+    few, ood = (_fed(session, part.pixels) for part in (images.few, images.ood))
     predicted = torch.from_numpy(logits_of(teacher, ood)).softmax(1).numpy()
     return (
         Pool(images=few, chances=torch.from_numpy(balanced_chances(images.few.labels))),
@@ -182,5 +192,10 @@ def _require_bound(sources: Sources, result: Refined, logits: np.ndarray) -> Non
 
 
 def _logits(session: Session, images: Prepared) -> np.ndarray:
-    """Of the few samples and the OOD images, as `RefineJob.images` has them."""
-    return np.concatenate([session.logits(part.decoded()) for part in (images.few, images.ood)])
+    """Of what effects are judged on, as `RefineJob.images` has it."""
+    return session.logits_of(_judged(images))
+
+
+def _judged(images: Prepared) -> Images:
+    few = images.few.choose(even_positions(images.few.labels, JUDGED))
+    return few.joined(images.ood.choose(np.arange(len(images.ood))[:JUDGED]))

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgec.calibrate import Ranges, load_recipe
 from edgec.core.errors import EdgecError
+from edgec.core.samples import even_positions
 from edgec.core.target import Scheme
 from edgec.evaluate.loss import Loss, Remedy
 from edgec.pipeline.plan import Plan
@@ -26,6 +27,8 @@ __all__ = ["explained", "remedies_of"]
 
 _OOD = 128
 """OOD images that remedies are judged on, beside the few samples."""
+_FEW = 1000
+"""Few samples, of every class alike, that they are judged on."""
 _LOOKED_AT = 16
 """Images whose activations are looked at."""
 _OBSERVERS = ("percentile", "minmax")
@@ -46,7 +49,8 @@ def explained(loss: Loss, sources: Sources, images: Prepared, fp32: Path, ranges
         ranges: As they were calibrated.
         shipped: The file.
     """
-    judged = replace(images, ood=images.ood.take(np.arange(len(images.ood))[:_OOD]))
+    few = images.few.choose(even_positions(images.few.labels, _FEW))
+    judged = replace(images, few=few, ood=images.ood.choose(np.arange(len(images.ood))[:_OOD]))
     told: dict[str, Any] = {"places": _places(sources, judged, fp32, ranges, shipped)}
     if not loss.proven:
         return loss.model_copy(update=told)
@@ -119,5 +123,5 @@ def _tried(
 
 
 def _classes(session: Session, images: Prepared) -> np.ndarray:
-    logits = [session.logits(part.decoded()) for part in (images.few, images.ood)]
+    logits = [session.logits_of(part) for part in (images.few, images.ood)]
     return np.concatenate(logits).argmax(axis=1)

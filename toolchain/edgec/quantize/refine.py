@@ -19,6 +19,7 @@ from edgec.calibrate import Ranges, prepare
 from edgec.core.facts import Effect
 from edgec.core.progress import Progress
 from edgec.learn.batches import Pool
+from edgec.learn.inputs import Inputs
 from edgec.learn.layerwise import Weighed
 from edgec.quantize.config import QuantizeConfig
 from edgec.quantize.equalize import equalized
@@ -54,6 +55,7 @@ class RefineJob:
         config: Which steps.
         calibration: The calibration set with its weights.
         pools: Few samples and OOD images, each with the chances under which classes are balanced.
+        images: All few samples and OOD images: what effects and costs are judged on.
         teacher: From images to logits.
         observe: Calibrates another graph in the same way.
         shipped: From a graph to quantise and its ranges to what the file that comes of them says of `images`.
@@ -68,17 +70,13 @@ class RefineJob:
     config: QuantizeConfig
     calibration: Weighed
     pools: tuple[Pool, Pool]
+    images: Inputs
     teacher: Callable[[Tensor], Tensor]
     observe: Callable[[Path], Ranges]
     shipped: Callable[[ModelProto, Ranges], np.ndarray]
     groups: Int[Tensor, "class"] | None = None
     device: torch.device
     seed: int
-
-    @property
-    def images(self) -> Tensor:
-        """All few samples and OOD images: what effects and costs are judged on."""
-        return torch.cat([pool.images for pool in self.pools])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +137,7 @@ def refine(job: RefineJob, *, progress: Progress) -> Refined:
 class _Watch:
     """Takes down what every step does to the worst class."""
 
-    def __init__(self, reference: np.ndarray, images: Tensor, network: Network) -> None:
+    def __init__(self, reference: np.ndarray, images: Inputs, network: Network) -> None:
         self._reference, self._images = reference, images
         self._last = self._worst(network)
         self.effects: list[Effect] = []

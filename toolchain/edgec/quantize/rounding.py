@@ -6,6 +6,7 @@ are summed over batches: memory does not grow with the number of images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -150,9 +151,8 @@ def _inputs(
     In double precision: mean and second moments are sums of it, and one is taken off the other.
     """
     wanted = {layer.input for layer in network.layers}
-    batches = range(0, len(seen.images), BATCH)
-    for start in progress.track(batches, total=len(batches), what="reading layers' inputs"):
-        images, shares = (part[start : start + BATCH] for part in (seen.images, seen.shares))
+    total = math.ceil(len(seen.images) / BATCH)
+    for images, shares in progress.track(seen.batches(BATCH), total=total, what="reading layers' inputs"):
         with torch.no_grad():
             made = network.run(images, wanted=wanted)
         for layer in network.layers:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgec.core.progress import Progress
+from edgec.learn.inputs import Inputs
 from edgec.quantize.network import Network, Part
 
 __all__ = [
@@ -45,7 +46,7 @@ def part_costs(
     parts: Sequence[Part],
     alone: Callable[[Part], Network],
     reference: Float[np.ndarray, "n class"],
-    images: Tensor,
+    images: Inputs,
     *,
     progress: Progress,
 ) -> tuple[PartCost, ...]:
@@ -55,7 +56,7 @@ def part_costs(
         parts: Of the graph.
         alone: The net in which this part is to be rounded, and other layers have their weights in floating point.
         reference: Logits in floating point.
-        images: float32 [n, channel, height, width], those of the logits; no label is asked.
+        images: Those of the logits; no label is asked.
         progress: Told about every part.
     """
     costs = []
@@ -100,7 +101,7 @@ def operators_of(parts: Sequence[Part]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in parts for name in part.floats))
 
 
-def logits_of(run: Callable[[Tensor], Tensor], images: Tensor) -> Float[np.ndarray, "n class"]:
+def logits_of(run: Callable[[Tensor], Tensor], images: Inputs) -> Float[np.ndarray, "n class"]:
     """What a net says of images, batch by batch."""
     with torch.no_grad():
         return torch.cat([run(batch).float().cpu() for batch in images.split(BATCH)]).double().numpy()

@@ -9,11 +9,15 @@ import numpy as np
 
 from edgec.core.errors import DataError, UnsupportedError
 from edgec.core.inputs import InputSpec, normalise
+from edgec.core.samples import Images
 from edgec.core.target import EngineName
 from edgec.runtime.engine import Engine, Settings
 from edgec.runtime.engines import load_engine
 
 __all__ = ["Session", "softmax"]
+
+_DECODED = 128
+"""Images at a time, of which engines take as many as they can."""
 
 
 class Session:
@@ -96,6 +100,11 @@ class Session:
             return np.empty((0, self.classes), np.float32)
         starts = range(0, len(tensor), self._batch)
         return np.concatenate([self._run(tensor[start : start + self._batch]) for start in starts])
+
+    def logits_of(self, images: Images) -> np.ndarray:
+        """float32 [n, classes] of all images, decoded a batch at a time."""
+        found = [self.logits(batch) for batch in images.batches(_DECODED)]
+        return np.concatenate([np.empty((0, self.classes), np.float32), *found])
 
     def feed(self, pixels: np.ndarray) -> np.ndarray:
         """The graph's input, float32 [n, channels, height, width], for uint8 [n, height, width, channels].

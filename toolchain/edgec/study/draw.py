@@ -73,7 +73,7 @@ def draw_counts(classes: int, draw: Draw, *, most: int) -> Int[np.ndarray, " cla
 
 def draw_images(samples: Samples, draw: Draw, *, most: int | None, seed: int) -> Samples:
     """A training set of the profile: the images at `draw_positions`."""
-    return samples.take(draw_positions(samples, draw, most=most, seed=seed))
+    return samples.choose(draw_positions(samples, draw, most=most, seed=seed))
 
 
 def draw_positions(samples: Samples, draw: Draw, *, most: int | None, seed: int) -> Int[np.ndarray, " drawn"]:

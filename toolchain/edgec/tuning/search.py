@@ -151,7 +151,7 @@ class Search:
         require_trainable(sources, self.store)
         run = Runner(sources, stage_keys(self.plan), self.store)
         drawn = run(data.key(self.plan), data.Facts, data.run)
-        images, sources = data.read(drawn.folder), sources.tested_on(drawn.facts.tested)
+        images, sources = data.read(drawn.folder, sources.plan), sources.tested_on(drawn.facts.tested)
         if (gap := judge.unjudged(images)) is not None:
             progress.note(gap)
         started = time.perf_counter()

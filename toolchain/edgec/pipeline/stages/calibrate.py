@@ -71,7 +71,7 @@ def calibrating(sources: Sources, images: Prepared, session: Session) -> Calibra
 
     recipe, seed = sources.plan.calibration, sources.plan.config.seed
     if recipe.ood_labels == "teacher":
-        labels = session.logits(images.ood.decoded()).argmax(axis=1)
+        labels = session.logits_of(images.ood).argmax(axis=1)
     else:
         labels = assign_labels(images.calibration.counts, len(images.ood), np.random.default_rng(seed))
     return calibration_set(images.calibration, images.ood, labels, recipe, seed=seed)

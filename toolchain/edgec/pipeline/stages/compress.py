@@ -198,6 +198,7 @@ def compressed(
         seed=plan.config.seed,
         fabric=sources.fabric,
     )
+    _tell_of_subset(sources, images, job.budget.judged_images)
     before = _fingerprint(teacher)
     if variant == "plain":
         job = fitted(job, method.name, progress=sources.progress)
@@ -211,6 +212,16 @@ def compressed(
     if (student.input, student.labels) != (teacher.input, teacher.labels):
         raise ContractError(f"compression method '{method.name}' changed the input or the labels")
     return student
+
+
+def _tell_of_subset(sources: Sources, images: Prepared, most: int) -> None:
+    """Says where what is judged is judged on some of the images."""
+    labelled = len(images.few) + len(images.unlabelled or ())
+    if max(labelled, len(images.ood)) > most:
+        sources.progress.note(
+            f"channels, blocks and layers are judged on at most {most} of {labelled} images of the classes and of "
+            f"{len(images.ood)} out-of-distribution images (compress.judged_images); recovery draws from all"
+        )
 
 
 def _budget(plan: Plan) -> Budget:

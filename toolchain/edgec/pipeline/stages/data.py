@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from edgec.pipeline.leaking import leaking
 from edgec.pipeline.plan import IMAGES, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import StageKey
+
+if TYPE_CHECKING:
+    from edgec.data import Room
 
 __all__ = ["Facts", "Prepared", "key", "prepare", "read", "run"]
 
@@ -73,14 +76,15 @@ def run(sources: Sources, folder: Path) -> Facts:
         DataError: As `prepare`.
     """
     images, facts = prepare(sources)
-    _save(folder / "few.npz", images.few)
-    _save(folder / "ood.npz", images.ood)
+    given = sources.plan.data
+    _save(folder, "few", images.few, given.train)
+    _save(folder, "ood", images.ood, given.ood)
     if images.unlabelled is not None:
-        _save(folder / "unlabelled.npz", images.unlabelled)
+        _save(folder, "unlabelled", images.unlabelled, given.unlabelled)
     if images.calibration is not images.few:
-        _save(folder / "calibration.npz", images.calibration)
+        _save(folder, "calibration", images.calibration, given.calibration)
     if images.validation is not None:
-        _save(folder / "validation.npz", images.validation)
+        _save(folder, "validation", images.validation, given.validation)
     return facts
 
 
@@ -144,40 +148,93 @@ def _drawn(sources: Sources) -> tuple[Samples, tuple[str, ...]]:
     return few, (describe_draw(few, of=len(sources.train), imbalance=draw.imbalance),)
 
 
-def read(folder: Path) -> Prepared:
-    """Reads the images back."""
-    few = _load_samples(folder / "few.npz")
-    own, validation, unlabelled = (folder / f"{name}.npz" for name in ("calibration", "validation", "unlabelled"))
+class _Held(Frozen):
+    """What is kept of images beside their pixels.
+
+    Attributes:
+        source: For people.
+        digests: One per image.
+        labels: Where they are labelled, as are `classes`.
+        files: Where images lie, seen from their source; None for images of no files, whose pixels are kept.
+    """
+
+    source: str
+    digests: tuple[str, ...]
+    labels: tuple[int, ...] | None = None
+    classes: tuple[str, ...] = ()
+    files: tuple[Path, ...] | None = None
+
+
+def read(folder: Path, plan: Plan) -> Prepared:
+    """The images again, decoded on demand; what was decoded is kept within `data.cache_bytes`.
+
+    Args:
+        folder: Where `run` left them.
+        plan: Says where the files lie now: they hold what they held, but may have moved.
+    """
+    from edgec.data import Room
+
+    room = Room(plan.data.cache_bytes)
+
+    def load(name: str, given: Path | None) -> Any:
+        return _load(folder, name, given, plan, room)
+
+    few = load("few", plan.data.train)
     return Prepared(
         few=few,
-        unlabelled=_load_images(unlabelled) if unlabelled.exists() else None,
-        ood=_load_images(folder / "ood.npz"),
-        calibration=_load_samples(own) if own.exists() else few,
-        validation=_load_samples(validation) if validation.exists() else None,
+        unlabelled=load("unlabelled", plan.data.unlabelled),
+        ood=load("ood", plan.data.ood),
+        calibration=load("calibration", plan.data.calibration) or few,
+        validation=load("validation", plan.data.validation),
     )
 
 
-def _save(path: Path, images: Images) -> None:
-    arrays: dict[str, Any] = {"images": images.decoded(), "digests": images.digests, "source": images.source}
-    if isinstance(images, Samples):
-        arrays |= {"labels": images.labels, "classes": images.classes}
-    np.savez(path, **arrays)
+def _save(folder: Path, name: str, images: Images, given: Path | None) -> None:
+    """Keeps the names of the files, or pixels where there are no files."""
+    from edgec.data import files_of
+
+    files = files_of(images)
+    if files is None:
+        np.save(folder / f"{name}.npy", images.decoded())
+    labelled = {"labels": images.labels.tolist(), "classes": images.classes} if isinstance(images, Samples) else {}
+    held = _Held(
+        source=images.source,
+        digests=images.digests,
+        files=None if files is None else tuple(_seen_from(path.absolute(), given) for path in files),
+        **labelled,
+    )
+    (folder / f"{name}.json").write_text(held.model_dump_json(), encoding="utf-8")
 
 
-def _load_images(path: Path) -> Images:
-    with np.load(path) as file:
-        return Images(pixels=file["images"], digests=tuple(file["digests"].tolist()), source=str(file["source"]))
+def _load(folder: Path, name: str, given: Path | None, plan: Plan, room: Room) -> Images | None:
+    """What `_save` kept; None where it kept nothing of this name."""
+    from edgec.data import Cached, FolderPixels
+
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    held = _Held.model_validate_json(path.read_text(encoding="utf-8"))
+    if held.files is None:
+        pixels = np.load(folder / f"{name}.npy", mmap_mode="r")
+    else:
+        paths = tuple(_root(given) / file for file in held.files)
+        pixels = Cached(FolderPixels(paths=paths, spec=plan.model.input, digests=held.digests), room)
+    if held.labels is None:
+        return Images(pixels=pixels, digests=held.digests, source=held.source)
+    labels = np.array(held.labels, dtype=np.int64)
+    return Samples(pixels=pixels, digests=held.digests, source=held.source, labels=labels, classes=held.classes)
 
 
-def _load_samples(path: Path) -> Samples:
-    with np.load(path) as file:
-        return Samples(
-            pixels=file["images"],
-            digests=tuple(file["digests"].tolist()),
-            source=str(file["source"]),
-            labels=file["labels"],
-            classes=tuple(file["classes"].tolist()),
-        )
+def _root(given: Path | None) -> Path:
+    """The folder from which the files of a source are named: itself, or that of the table."""
+    folder = Path() if given is None else given.expanduser().absolute()
+    return folder.parent if folder.is_file() else folder
+
+
+def _seen_from(file: Path, given: Path | None) -> Path:
+    """The name of a file that moves with its source; of another one, where it lies."""
+    root = _root(given)
+    return file.relative_to(root) if given is not None and file.is_relative_to(root) else file
 
 
 def _split(name: str, images: Images) -> Split:

@@ -70,7 +70,7 @@ def _outcome(run: Run, sources: Sources, store: Store) -> Outcome:
         drawn = store.get(data.key(run.plan), data.Facts, lambda to: data.run(sources, to))
         tested = sources.tested_on(drawn.facts.tested)
         try:
-            return _Result(_measured(tested, data.read(drawn.folder)))
+            return _Result(_measured(tested, data.read(drawn.folder, run.plan)))
         except UnsupportedError as error:
             return _Result(Inapplicable(reason=str(error)))
 
