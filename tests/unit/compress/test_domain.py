@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from edgec.compress.domain import BATCH, domain_gap
+from edgec.compress.domain import MOST_IMAGES, domain_gap
 from edgec.core.classifier import Classifier
 from edgec.core.progress import Silent
 from edgec.core.samples import Samples
@@ -43,7 +43,7 @@ def slow_gap(near: list[np.ndarray], far: list[np.ndarray]) -> float:
 
 def test_the_gap_agrees_with_a_loop(fabric: Fabric) -> None:
     torch.manual_seed(0)
-    net, near, far = Two().eval(), torch.randn(BATCH + 7, 2, 4, 4), 2 * torch.randn(30, 2, 4, 4) + 1
+    net, near, far = Two().eval(), torch.randn(MOST_IMAGES + 7, 2, 4, 4), 2 * torch.randn(30, 2, 4, 4) + 1
     with torch.no_grad():
         maps = [[net.first(images).numpy(), net.second(net.first(images)).numpy()] for images in (near, far)]
     # float32 maps, summed in double precision
