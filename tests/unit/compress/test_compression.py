@@ -26,6 +26,7 @@ from edgec.core.progress import Progress, Silent
 from edgec.core.registry import Registered
 from edgec.core.samples import Images, Samples
 from edgec.learn.config import Budget, DistillConfig
+from edgec.learn.inputs import Inputs
 from edgec.models.infer import logits_of, to_tensor
 from edgec.models.taps import Tap, find_tap
 
@@ -206,10 +207,10 @@ def test_each_reading_of_equation_6_reaches_the_method(job: CompressJob, ood: Im
 def test_nothing_is_trained_on_the_images_that_the_guard_looks_at(
     job: CompressJob, ood: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: list[torch.Tensor] = []
+    looked: list[Inputs] = []
     true = oefsmc.finetune
 
-    def finetune(student: nn.Module, teacher: nn.Module, data: tuple, held_out: torch.Tensor, *rest, **named) -> object:
+    def finetune(student: nn.Module, teacher: nn.Module, data: tuple, held_out: Inputs, *rest, **named) -> object:
         looked.append(held_out)
         return true(student, teacher, data, held_out, *rest, **named)
 
@@ -218,7 +219,7 @@ def test_nothing_is_trained_on_the_images_that_the_guard_looks_at(
     pool = to_tensor(captured(job, ood, parts=("compression", "finetuning")).pool.decoded(), job.teacher.input)
     assert len(looked[0]) == 8
     trained = {image.numpy().tobytes() for image in pool}
-    assert not trained & {image.numpy().tobytes() for image in looked[0]}
+    assert not trained & {image.numpy().tobytes() for image in looked[0][:]}
 
 
 @pytest.mark.parametrize(
