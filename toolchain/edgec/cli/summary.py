@@ -69,8 +69,9 @@ def print_family(members: Sequence[Built], gates: Sequence[Sequence[GateResult]]
     for column in ("size", "latency", "accuracy", "worst class"):
         table.add_column(column, justify="right")
     for report in reports:
-        found = {name: report.find(Stage.ARTIFACT, name) for name in _OF_MEMBER}
-        amounts = (format_amount(row.name, row.value) if row else "n/a" for row in found.values())
+        found = [report.find(Stage.ARTIFACT, name) for name in _OF_MEMBER]
+        there = (row if row and row.machine is not Machine.OTHER else None for row in found)
+        amounts = (format_amount(row.name, row.value) if row else "n/a" for row in there)
         table.add_row(Text(report.target), *amounts)
     console.print(table, "", sep="\n")
     for built, report, results in zip(members, reports, gates, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,7 @@ __all__ = [
     "known_targets",
     "load_target",
     "resolve",
+    "target_name",
     "without_edgec",
 ]
 
@@ -243,6 +245,12 @@ def load_target(name_or_path: str) -> Target:
     if name_or_path not in by_name:
         raise unknown_name("target", name_or_path, by_name)
     return by_name[name_or_path]
+
+
+@cache
+def target_name(given: str) -> str:
+    """The name of the profile that has this alias; any other text is taken as a name, of a profile of one's own."""
+    return next((target.name for target in known_targets().values() if given in target.aliases), given)
 
 
 def known_targets() -> dict[str, Target]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -18,8 +18,20 @@ from edgec.deploy.status import Status
 from edgec.deploy.version import Version, folder_name
 from edgec.package import open_bundle
 from edgec.package.archive import archive_bytes
+from edgec.package.family import is_family, open_family
 
-__all__ = ["Order", "Outcome", "Payload", "Plan", "Progress", "Result", "on_each", "roll_out"]
+__all__ = [
+    "FamilyPayload",
+    "Order",
+    "Outcome",
+    "Payload",
+    "Plan",
+    "Progress",
+    "Result",
+    "on_each",
+    "read_payload",
+    "roll_out",
+]
 
 RETRY_S = 1.0
 """Before a lost connection is made again; twice as long each time."""
@@ -63,6 +75,76 @@ class Payload:
         bundle.verify()
         archive = archive_bytes({name: bundle.source.read(name) for name in bundle.source.sizes})
         return cls(version=Version.of(bundle), archive=archive)
+
+    @property
+    def digest(self) -> str:
+        """The bundle's identity."""
+        return self.version.digest
+
+    def for_device(self, device: Device) -> Payload:
+        """Itself.
+
+        Raises:
+            TransportError: The bundle was built for another target than the device's.
+        """
+        if device.target and device.target != self.version.target:
+            raise TransportError(
+                f"the bundle was built for '{self.version.target}', the device is '{device.target}'",
+                hint=f"edgec build --target {device.target}",
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyPayload:
+    """What is brought of a family: to each device the member that was built for its target.
+
+    Attributes:
+        digest: The family's identity.
+        members: By target.
+    """
+
+    digest: str
+    members: Mapping[str, Payload]
+
+    @property
+    def version(self) -> Version:
+        """The first member's, which has the family's name and release."""
+        return next(iter(self.members.values())).version
+
+    def for_device(self, device: Device) -> Payload:
+        """The member for a device.
+
+        Raises:
+            TransportError: Nobody says which target the device is, or the family has no member for it.
+        """
+        there = ", ".join(self.members)
+        if device.target is None:
+            raise TransportError(
+                f"which target '{device.name}' is, nobody says; the family has {there}",
+                hint='name it in the fleet file, as in target = "raspberry-pi-5", or deploy one member alone',
+            )
+        if device.target not in self.members:
+            raise TransportError(
+                f"the family has no member for '{device.target}'; it has {there}",
+                hint=f"edgec build --target {','.join([*self.members, device.target])}",
+            )
+        return self.members[device.target]
+
+
+def read_payload(path: Path) -> Payload | FamilyPayload:
+    """Reads a bundle or a family, every file checked.
+
+    Raises:
+        DataError: Neither is there.
+        IntegrityError: It is damaged.
+    """
+    if not is_family(path):
+        return Payload.of(path)
+    family = open_family(path)
+    return FamilyPayload(
+        digest=family.digest, members={target: Payload.of(bundle.path) for target, bundle in family.members.items()}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +191,7 @@ class Outcome:
         device: Its name.
         url: Where its site is.
         result: How it ended.
+        digest: Of the bundle that was for it; None where none was.
         before: What ran before, as `name digest`; None where nothing did, or it is not known.
         sent_bytes: Of the archive, in the last attempt; in a dry run, what would be.
         reason: Why it failed.
@@ -119,6 +202,7 @@ class Outcome:
     device: str
     url: str
     result: Result
+    digest: str | None = None
     before: str | None = None
     sent_bytes: int = 0
     reason: str = ""
@@ -127,9 +211,9 @@ class Outcome:
 
 
 async def roll_out(
-    payload: Payload, devices: Sequence[Device], order: Order, plan: Plan, *, progress: Progress
+    payload: Payload | FamilyPayload, devices: Sequence[Device], order: Order, plan: Plan, *, progress: Progress
 ) -> list[Outcome]:
-    """Brings a bundle to devices.
+    """Brings a bundle to devices, or to each its member of a family.
 
     Returns:
         The outcomes, in the order of the devices. A device that failed is as it was before.
@@ -199,19 +283,20 @@ class _Gate:
             self.shut = self.shut or f"{self._failures} devices failed"
 
 
-async def _deploy(payload: Payload, device: Device, order: Order, progress: Progress) -> Outcome:
+async def _deploy(payload: Payload | FamilyPayload, device: Device, order: Order, progress: Progress) -> Outcome:
     """One device, whatever it sends."""
-    started = time.monotonic()
+    started, digest = time.monotonic(), None
     try:
-        _require_target(payload.version, device)
-        outcome = await _persisted(payload, device, order, progress)
+        own = payload.for_device(device)
+        digest = own.digest
+        outcome = await _persisted(own, device, order, progress)
     except asyncio.TimeoutError:
         outcome = _outcome(device, Result.FAILED, reason=f"not done within {order.device_s:g} s")
     except EdgecError as error:
         outcome = _outcome(device, Result.FAILED, reason=str(error), hint=error.hint)
     except Exception as error:  # noqa: BLE001 - one device must not hide the others
         outcome = _outcome(device, Result.FAILED, reason=str(_unexpected(error)), hint="look at the device")
-    return replace(outcome, seconds=round(time.monotonic() - started, 3))
+    return replace(outcome, digest=digest, seconds=round(time.monotonic() - started, 3))
 
 
 async def _persisted(payload: Payload, device: Device, order: Order, progress: Progress) -> Outcome:
@@ -226,14 +311,6 @@ async def _persisted(payload: Payload, device: Device, order: Order, progress: P
         progress(device.name, "connection lost, again", None)
         await asyncio.sleep(RETRY_S * 2**attempt)
         attempt += 1
-
-
-def _require_target(version: Version, device: Device) -> None:
-    if device.target and device.target != version.target:
-        raise TransportError(
-            f"the bundle was built for '{version.target}', the device is '{device.target}'",
-            hint=f"edgec build --target {device.target}",
-        )
 
 
 async def _attempt(payload: Payload, device: Device, order: Order, progress: Progress, *, again: bool) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import date
 from pathlib import Path
@@ -282,12 +282,12 @@ def read_config(
     """
     where = f"config '{source}'" if isinstance(source, Path) else "config"
     table = _read(source) if isinstance(source, Path) else _as_table(source or {})
+    _set_all(table, ((name, value) for name, value in overrides if name.startswith("family.")))
     family = take_family_(table, where=where)
     own = own_settings(family, dict(overrides).get("target", table.get("target")))
     settle_budget_(table.get("compress"), [f"compress.{name}" for name in own.get("compress", ())])
     table = _merged(table, own)
-    for name, value in overrides:
-        _set(table, name, deepcopy(value))
+    _set_all(table, ((name, value) for name, value in overrides if not name.startswith("family.")))
     settle_budget_(table.get("compress"), [name for name, _ in overrides])
     if isinstance(compress := table.get("compress"), dict):
         table["compress"] = {name: value for name, value in compress.items() if name not in unused_methods}
@@ -357,6 +357,11 @@ def _expanded(text: str, path: Path) -> str:
         return default
 
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+
+
+def _set_all(table: dict[str, Any], overrides: Iterable[tuple[str, Any]]) -> None:
+    for name, value in overrides:
+        _set(table, name, deepcopy(value))
 
 
 def _set(table: dict[str, Any], name: str, value: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgec.core.errors import ContractError
-from edgec.core.measurement import Measurement, Stage
+from edgec.core.measurement import Machine, Measurement, Stage
 from edgec.evaluate.report import Report, parse_report
 from edgec.package import Bundle
 from edgec.render.field import Axes
@@ -49,7 +49,7 @@ class Shown:
     def latency(self) -> Measurement | None:
         """Measured on the device or predicted for it; another machine's says nothing of it."""
         found = self.report.find(Stage.ARTIFACT, "latency_ms_p50")
-        return found if found is not None and (found.machine is None or found.machine.value == "target") else None
+        return found if found is not None and found.machine is not Machine.OTHER else None
 
     def of_class(self, label: str) -> Measurement | None:
         """The accuracy of one class."""
