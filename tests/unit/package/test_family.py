@@ -11,7 +11,7 @@ import pytest
 
 from edgec.core.errors import ConfigError, DataError, IntegrityError, TransportError
 from edgec.deploy.fleet import Device
-from edgec.deploy.rollout import FamilyPayload, Payload, read_payload
+from edgec.deploy.payload import FamilyPayload, Payload, read_payload
 from edgec.package import open_bundle, write_archive
 from edgec.package.family import FAMILY, bundles_at, is_family, open_family, require_family_place, write_family
 

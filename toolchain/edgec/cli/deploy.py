@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgec.deploy.fleet import Device
-    from edgec.deploy.rollout import FamilyPayload, Outcome, Payload, Progress
+    from edgec.deploy.payload import FamilyPayload, Payload
+    from edgec.deploy.rollout import Outcome, Progress
 
 __all__ = ["command"]
 
@@ -83,7 +84,8 @@ def command(
     """
     import asyncio
 
-    from edgec.deploy.rollout import Order, Plan, read_payload, roll_out
+    from edgec.deploy.payload import read_payload
+    from edgec.deploy.rollout import Order, Plan, roll_out
 
     restart = restart or (f"systemctl --user restart {_unit(service)}" if service else None)
     devices = find_devices(urls, **where, restart=restart, health=health)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from edgec.core.errors import ConfigError
 from edgec.core.files import new_folder, require_writable, write_bytes
 from edgec.core.progress import Progress
 from edgec.core.target import load_target
-from edgec.package import open_bundle
+from edgec.evaluate.report import Report, parse_report
+from edgec.package import Bundle, open_bundle
 from edgec.package.family import is_family, require_family_place, write_family
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import Built, build
@@ -119,8 +120,15 @@ def build_family(
             members.append(replace(built, bundle=output / plan.target.name))
         bundles = {plan.target.name: open_bundle(draft / plan.target.name) for plan in plans}
         write_family(draft, name, bundles)
-        write_bytes(draft / PAGE, render_family(name, bundles).encode())
+        write_bytes(draft / PAGE, render_family(name, _reports(bundles)).encode())
     return BuiltFamily(folder=output, members=tuple(members), seconds=time.perf_counter() - started)
+
+
+def _reports(bundles: Mapping[str, Bundle]) -> dict[str, Report]:
+    return {
+        target: parse_report(bundle.read_bytes("report.json"), where=f"{bundle.path}/report.json")
+        for target, bundle in bundles.items()
+    }
 
 
 def _keep(family: Path, target: str, place: Path) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from edgec.core.errors import ContractError
 from edgec.core.measurement import Machine, Measurement, Stage
-from edgec.evaluate.report import Report, parse_report
-from edgec.package import Bundle
+from edgec.evaluate.report import Report
 from edgec.render.field import Axes
 from edgec.render.page import render_template
 
@@ -77,20 +76,17 @@ class Spot:
     text: str
 
 
-def render_family(name: str, bundles: Mapping[str, Bundle]) -> str:
+def render_family(name: str, reports: Mapping[str, Report]) -> str:
     """Draws the page.
 
     Args:
         name: What all members are called.
-        bundles: Each target's.
+        reports: Each target's.
 
     Raises:
         MissingDependencyError: jinja2 is not installed.
     """
-    members = [
-        Shown(target=target, report=parse_report(bundle.read_bytes("report.json"), where=f"{bundle.path}/report.json"))
-        for target, bundle in bundles.items()
-    ]
+    members = [Shown(target=target, report=report) for target, report in reports.items()]
     first = members[0].report
     teacher = {label: first.find(Stage.TEACHER, "accuracy", label) for label in first.labels}
     axes = Axes.over([each.size.value / 1000 for each in members], [each.worst.value for each in members])
