@@ -24,6 +24,7 @@ from edgec.models.recognise import require_onnx
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.store import StageKey
+from edgec.pipeline.student_view import require_learner
 from edgec.quantize.config import QuantizeConfig
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def plan_build(
             f"model.weights is '{config.model.weights}', but the module that is given has weights already",
             hint="leave model.weights out, or load them into the module",
         )
+    require_learner(config)
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
     if config.compress.is_of_latency and config.compress.method != "none" and target.compute is None:
