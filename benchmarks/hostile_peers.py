@@ -36,8 +36,9 @@ from edgec.deploy import Site, Status, agent, bounded, http
 from edgec.deploy.agent import Agent
 from edgec.deploy.fleet import Device
 from edgec.deploy.modelpack import MEDIA_TYPE, describe
+from edgec.deploy.payload import Payload
 from edgec.deploy.reference import Reference
-from edgec.deploy.rollout import Order, Payload, Plan, Result, roll_out
+from edgec.deploy.rollout import Order, Plan, Result, roll_out
 from edgec.package import open_bundle
 from rows import Row, arguments, show
 from support.sshd import SSHD, Testbed, digest_at, make_bundle, make_key

@@ -226,7 +226,7 @@ def test_after_enough_failures_no_other_device_is_begun_and_targets_must_match(
         outcome = edgec("deploy", one, "--fleet", fleet, "--parallel", "1", "--max-failures", "1", "--json")
         assert outcome.exit_code == 5
         first, second = outcome.last["devices"]
-        assert first["reason"] == "the bundle was built for 'host', the device is 'rpi5'"
+        assert first["reason"] == "the bundle was built for 'host', the device is 'raspberry-pi-5'"
         assert (second["result"], second["reason"]) == ("skipped", "1 devices failed")
         only = edgec("deploy", one, "--fleet", fleet, "--only", "odd", "--json")
         assert [row["device"] for row in only.last["devices"]] == ["d1"]

@@ -49,3 +49,23 @@ def test_gates_and_the_page_speak_of_it(bundle: Path, edgec: Any) -> None:
         ("min_ood_auroc", "pass"),
     ]
     assert "Told from other images (AUROC)" in (bundle / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_robust_build_says_what_it_was_trained_on_and_what_unseen_kinds_cost(
+    edgec: Any, tmp_path: Path, plain_cache: Path
+) -> None:
+    asked = {"compress.robust": "mixed", "compress.steps": 5, "evaluate.corrupted": 10, "data.ood_count": 60}
+    settings = [part for name, value in asked.items() for part in ("--set", f"{name}={value}")]
+    more = ("--set", "compress.compare=[]", "--set", "compress.oefsmc.ood=always")
+    outcome = edgec("build", "--output", tmp_path / "b", "--cache", plain_cache, *settings, *more)
+    assert outcome.exit_code == 0, outcome
+    for group, kinds in (("seen", 1), ("related", 6), ("unseen", 8)):
+        found = rows(tmp_path / "b", f"accuracy_under_{group}_kinds")
+        assert found.keys() == {"teacher", "artifact"}, kinds
+        assert {row["n"] for row in found.values()} == {10}
+    noise = rows(tmp_path / "b", "accuracy_under_gaussian_noise")["artifact"]["value"]
+    assert rows(tmp_path / "b", "accuracy_under_seen_kinds")["artifact"]["value"] == noise
+    (note,) = [note for note in json.loads((tmp_path / "b" / "report.json").read_text())["notes"] if "robust" in note]
+    assert note.startswith("robust recovery: the student saw images changed by gaussian noise, gaussian blur, AugMix; ")
+    assert "seen gaussian noise; related shot noise" in note
+    assert "Corruptions never trained on" in (tmp_path / "b" / "report.html").read_text(encoding="utf-8")

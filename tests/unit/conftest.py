@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from edgec.package import (
     StageEntry,
     TargetEntry,
     golden_bytes,
+    open_bundle,
     pack_bundle,
 )
+from edgec.package.family import write_family
 
 REPORT = Path(__file__).parents[1] / "golden" / "report.json"
 PETS = ("cat", "dog", "Käfer")
@@ -135,6 +138,23 @@ def make_bundle(tmp_path: Path, description: Description, contents: dict[str, by
     def make(name: str = "bundle", files: dict[str, bytes] | None = None, **fields: object) -> Path:
         described = description.model_copy(update=fields)
         return pack_bundle(description=described, files=contents | (files or {}), output=tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def make_family(make_bundle: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Writes a family of small bundles, one for each target."""
+
+    def make(*targets: str) -> Path:
+        folder = tmp_path / "family"
+        folder.mkdir()
+        for target in targets:
+            entry = TargetEntry(name=target, title=target, digest="0" * 64)
+            shutil.move(make_bundle(f"member-{target}", target=entry), folder / target)
+        bundles = {target: open_bundle(folder / target) for target in targets}
+        write_family(folder, next(iter(bundles.values())).manifest.name, bundles)
+        return folder
 
     return make
 

@@ -16,14 +16,19 @@ from torch import Tensor, nn
 from edgec.compress.config import MirConfig, PractiseConfig
 from edgec.compress.prune import prune
 from edgec.core.classifier import Classifier
+from edgec.core.inputs import InputSpec
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.learn.batches import Pool, augment, batches, mixed
 from edgec.learn.config import Budget, DistillConfig
 from edgec.learn.distill import _is_worse, distill
 from edgec.learn.mimic import Seen, mimic_loss
+from edgec.learn.views import view_of
 from edgec.models.infer import to_tensor
 from edgec.models.taps import find_tap
+
+SPEC = InputSpec(height=8, width=8, channels=1, mean=(0.305,), std=(0.376,))
+"""Of the digits."""
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -263,6 +268,7 @@ def train(fabric: Fabric) -> Callable[..., nn.Module]:
         student: nn.Module, teacher: nn.Module, pools: tuple, *, notes: list[str] | None = None, **fields: Any
     ) -> nn.Module:
         budget = Budget(steps=fields.pop("steps", 3), flip=False)
+        view = view_of(fields.pop("robust", "none"), fields.pop("robust_share", 0.75), SPEC)
         progress = Silent()
         progress.note = (notes if notes is not None else []).append  # pyright: ignore[reportAttributeAccessIssue]
         return distill(
@@ -274,6 +280,7 @@ def train(fabric: Fabric) -> Callable[..., nn.Module]:
             fabric=fabric,
             generator=generator(),
             progress=progress,
+            view=view,
         )
 
     return run
@@ -312,6 +319,47 @@ def test_what_comes_back_is_ready_to_use(student, teacher, pools, train) -> None
     trained = train(student, teacher.module, pools)
     assert not any(layer.training or layer._forward_hooks for layer in trained.modules())
     assert all(parameter.device.type == "cpu" for parameter in trained.parameters())
+
+
+def given_to(net: nn.Module, batch: int) -> list[Tensor]:
+    """Batches of this size that a net is called with from now on, copies of it too."""
+    calls: list[Tensor] = []
+    net.register_forward_pre_hook(lambda _, given: calls.append(given[0].clone()) if len(given[0]) == batch else None)
+    return calls
+
+
+@pytest.mark.parametrize("robust", ["noise", "augmix", "mixed"])
+def test_the_teacher_sees_clean_images_and_the_student_changed_ones(student, teacher, pools, train, robust) -> None:
+    shown = given_to(teacher.module, 16)
+    train(student, teacher.module, pools)
+    clean = list(shown)
+    shown.clear()
+    student.register_forward_pre_hook(remember := Remembering())
+    train(student, teacher.module, pools, robust=robust, robust_share=0.5)
+    assert len(clean) == len(shown) == len(remember.calls) == 3
+    for without, told, seen in zip(clean, shown, remember.calls, strict=True):
+        assert torch.equal(without, told)
+        assert 3 <= (seen != told).flatten(1).any(1).sum() <= 8
+
+
+class Remembering:
+    """A hook that copies of its net share; keeps training batches, which are given with gradients on."""
+
+    def __init__(self) -> None:
+        self.calls: list[Tensor] = []
+
+    def __deepcopy__(self, memo: dict) -> Remembering:
+        return self
+
+    def __call__(self, net: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if torch.is_grad_enabled() and len(given[0]) == 16:
+            self.calls.append(given[0].clone())
+
+
+def test_robust_recovery_gives_the_same_bytes_for_the_same_seed(student, teacher, pools, train) -> None:
+    first, second = (train(student, teacher.module, pools, robust="mixed") for _ in range(2))
+    assert bytes_of(first) == bytes_of(second)
+    assert bytes_of(first) != bytes_of(train(student, teacher.module, pools))
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "steps"])

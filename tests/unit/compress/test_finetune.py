@@ -20,6 +20,7 @@ from edgec.core.classifier import Classifier
 from edgec.core.progress import Silent
 from edgec.core.samples import Images, Samples
 from edgec.learn.labels import complementary_rates
+from edgec.learn.views import View, view_of
 from edgec.models.infer import to_tensor
 
 SOUND = {"learning_rate": 1e-4, "eta": 0.3, "steps": 16}
@@ -133,7 +134,7 @@ def tune(
     with torch.no_grad():
         labels = teacher.module(images).argmax(1)
 
-    def run(student: nn.Module, **fields: Any) -> Tuned:
+    def run(student: nn.Module, *, view: View | None = None, **fields: Any) -> Tuned:
         return finetune(
             student,
             teacher.module,
@@ -147,6 +148,7 @@ def tune(
             fabric=fabric,
             generator=torch.Generator().manual_seed(0),
             progress=Silent(),
+            view=view,
         )
 
     return run
@@ -210,6 +212,25 @@ def test_teacher_and_student_given_are_left_as_they_were(student, teacher, tune,
     before = snapshot(teacher.module), snapshot(student)
     tune(student, learning_rate=1e-2)
     assert (snapshot(teacher.module), snapshot(student)) == before
+
+
+def test_a_view_changes_what_the_student_learns_from_and_not_what_the_guard_sees(
+    student, teacher, tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded: list[Tensor] = []
+    monkeypatch.setattr(
+        module, "disagreement", lambda *given, **named: guarded.append(given[2]) or disagreement(*given, **named)
+    )
+    plain = tune(student, **SOUND)
+    before, guarded = guarded, []
+    view = view_of("noise", 1.0, teacher.input)
+    after = tune(student, view=view, **SOUND)
+    assert before
+    assert all(torch.equal(first, second) for first, second in zip(before, guarded, strict=True))
+    states = [tuned.module.state_dict()["features.0.weight"] for tuned in (plain, after)]
+    assert plain.steps
+    assert after.steps
+    assert not torch.equal(*states)
 
 
 def test_batch_norm_statistics_stay_frozen(student, tune) -> None:

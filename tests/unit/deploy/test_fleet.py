@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_defaults_hold_where_a_device_does_not_say_otherwise(path: Path) -> None:
     devices = read_fleet(path)
-    assert [device.target for device in devices] == ["rpi5", "jetson", "rpi5"]
+    assert [device.target for device in devices] == ["raspberry-pi-5", "jetson-orin-nano-8gb", "raspberry-pi-5"]
     assert {device.python for device in devices} == {"/opt/edgec/bin/python"}
 
 

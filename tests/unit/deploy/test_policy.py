@@ -31,7 +31,7 @@ def site(root: Path) -> Callable[..., Site]:
     ("fields", "message"),
     [
         ({"name": "cameras"}, "the bundle is 'linear-host', this device takes 'cameras'"),
-        ({"target": "rpi5"}, "the bundle was built for 'host', this device takes 'rpi5'"),
+        ({"target": "rpi5"}, "the bundle was built for 'host', this device takes 'raspberry-pi-5'"),
         ({"lowest_release": 3}, "'linear-host' is release 2, below 3"),
     ],
 )

@@ -311,6 +311,16 @@ def test_rows_agree_with_counting_one_image_at_a_time(small: np.ndarray) -> None
     assert {(row.stage, row.unit, row.where) for row in rows} == {(Stage.ARTIFACT, "share", "here")}
 
 
+def test_a_group_of_kinds_has_the_mean_over_them(small: np.ndarray) -> None:
+    labels, kinds = by_light(small).argmax(axis=1), ("fog", "brightness", "pixelate")
+    rows = measured(small, labels, kinds=kinds, severities=(1, 5), groups={"light": ("fog", "brightness")})
+    alone = measured(small, labels, kinds=kinds[:2], severities=(1, 5))
+    for name in (None, *CLASSES):
+        assert value(rows, "accuracy_under_light_kinds", name).value == pytest.approx(
+            value(alone, "corrupted_accuracy", name).value
+        )
+
+
 def test_all_kinds_are_measured_when_none_is_named() -> None:
     rows = measured(np.concatenate([flat(40), flat(110)]), np.array([0, 1]), severities=(1,))
     assert [row.name.removeprefix("accuracy_under_") for row in rows[-15:]] == list(KINDS)

@@ -21,6 +21,7 @@ from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import read_config
 from edgec.pipeline.embedded import WEIGHTS
 from edgec.pipeline.plan import Plan, plan_build
+from edgec.pipeline.student_view import training_robust
 from onnx_files import FILES as ONNX_FILES
 from onnx_files import REFUSED
 
@@ -66,6 +67,7 @@ class TestSettings:
             ("compress.steps", 3, after("baseline")),
             ("compress.keep_flops", 0.9, after("baseline")),
             ("compress.drop_blocks", 1, after("baseline")),
+            ("compress.robust", "noise", after("baseline")),
             ("compress.keep_latency", 0.5, after("baseline")),
             ("compress.max_latency_ms", 0.5, after("baseline")),
             ("compress.mir.mix", "across", after("baseline")),
@@ -89,6 +91,13 @@ class TestSettings:
         self, name: str, value: Any, stages: list[str]
     ) -> None:
         assert changed(plan(), plan((name, value))) == stages
+
+    def test_robust_recovery_changes_what_is_trained_with_rounding_too(self) -> None:
+        training = (("compress.method", "none"), ("quantize.train", True))
+        noisy, own = ("compress.robust", "noise"), ("quantize.training.robust", "none")
+        assert changed(plan(*training), plan(*training, noisy)) == after("quantize")
+        assert training_robust(plan(*training, noisy).config) == "noise"
+        assert training_robust(plan(*training, noisy, own).config) == "none"
 
     def test_a_setting_at_its_default_changes_nothing(self) -> None:
         assert changed(plan(), plan(("calibrate.recipe", "balanced"), ("compress.variant", "ours"))) == []

@@ -10,22 +10,25 @@ import torch
 from edgec.core.errors import ConfigError
 from edgec.core.progress import Silent
 from edgec.learn.batches import Pool
+from edgec.learn.views import View
 from edgec.quantize.config import TrainConfig
+from edgec.quantize.network import Network
 from edgec.quantize.training import train_
 
 
-def train(network, images, *, ood=True, **settings):
+def train(network, images, *, ood=True, view=None, teacher=None, **settings):
     pool = Pool(images=images, chances=torch.full((len(images),), 1 / len(images)))
     reference = network.in_floating_point(images).detach()
     bare = copy.deepcopy(network)
     train_(
         network,
-        bare.in_floating_point,
+        teacher or bare.in_floating_point,
         (pool, pool if ood else None),
         TrainConfig(**{"steps": 30, "shift": 0.0, "flip": False, **settings}),
         device=torch.device("cpu"),
         generator=torch.Generator().manual_seed(0),
         progress=Silent(),
+        view=view,
     )
     return reference
 
@@ -62,6 +65,31 @@ def test_nothing_learns_any_more_afterwards(int4_network, images):
     network = int4_network()
     train(network, images, steps=2)
     assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_rounded_net_sees_changed_images_and_its_teachers_clean_ones(int4_network, images, monkeypatch):
+    network, shown, runs = int4_network(), [], []
+    channels = images.shape[1]
+    view = View(robust="noise", share=1.0, scale=(1 / 255,) * channels, shift=(0.0,) * channels)
+    bare, run = copy.deepcopy(network), Network.run
+
+    def spied(self, given, **how):
+        runs.append((self is network, given.clone()))
+        return run(self, given, **how)
+
+    def teacher(batch):
+        shown.append(batch.clone())
+        with monkeypatch.context() as unspied:
+            unspied.setattr(Network, "run", run)
+            return bare.in_floating_point(batch)
+
+    monkeypatch.setattr(Network, "run", spied)
+    train(network, images, steps=2, view=view, teacher=teacher)
+    before, after = ([given for own, given in runs if own is of and len(given) > 2] for of in (False, True))
+    assert len(shown) == 2
+    for clean, reference, seen in zip(shown, before[-2:], after[-2:], strict=True):
+        assert torch.equal(clean, reference)
+        assert not torch.equal(clean, seen)
 
 
 def test_a_rate_that_is_too_high_is_named(int4_network, images):

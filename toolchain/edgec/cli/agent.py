@@ -46,6 +46,7 @@ class PeriodType(click.ParamType):
     help="Time between two looks at the registry.",
 )
 @click.option("--once", is_flag=True, help="Look once, then exit; with 4 when the bundle is refused.")
+@click.option("--target", metavar="NAME", help="What this device is: it takes this member of a family, and no other.")
 @signed_by
 @click.option(
     "--keep", type=click.IntRange(min=1), metavar="N", default=3, show_default=True, help="How many versions to keep."
@@ -69,6 +70,7 @@ def command(
     *,
     every_s: int,
     once: bool,
+    target: str | None,
     key: Path | None,
     certificate: Path | None,
     keep: int,
@@ -85,6 +87,7 @@ def command(
     deploy use; ROOT/current leads to the bundle that runs. A bundle that failed here is not tried again until the tag
     moves. ROOT/agent.json holds the result of the last look.
     """
+    from edgec.core.target import target_name
     from edgec.deploy import Site
     from edgec.deploy.agent import Agent
     from edgec.deploy.policy import read_policy
@@ -95,6 +98,7 @@ def command(
     agent = Agent(
         place,
         Site(root, policy=read_policy(root, policy)),
+        target=target and target_name(target),
         trust=find_trust(key, certificate),
         keep=keep,
         allow_downgrade=allow_downgrade,
@@ -110,7 +114,7 @@ def command(
         given = [*(name for name, on in flags.items() if on), "--keep", str(keep)]
         given += [
             part
-            for name, value in (values | {"--restart": restart, "--health": health}).items()
+            for name, value in (values | {"--target": target, "--restart": restart, "--health": health}).items()
             if value
             for part in (name, value)
         ]

@@ -138,8 +138,8 @@ def _on_device(
     from pydantic import TypeAdapter, ValidationError
 
     from edgec.bench.bundle import BenchResult
+    from edgec.deploy.payload import Payload
     from edgec.deploy.remote import bench_there
-    from edgec.deploy.rollout import Payload
 
     require_signed(bundle, trust)
     payload = Payload.of(bundle)

@@ -14,7 +14,9 @@ from edgec.cli.say import say
 
 if TYPE_CHECKING:
     from edgec.evaluate.gates import GateResult
+    from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.build import Built
+    from edgec.pipeline.family import BuiltFamily
     from edgec.pipeline.plan import Plan
     from edgec.pipeline.store import Store
 
@@ -37,7 +39,11 @@ FLAGS = {
 
 @click.command("build")
 @click.option("--config", type=click.Path(path_type=Path), help="An edgec.toml; write one with: edgec init.")
-@click.option("--target", metavar="NAME|FILE", help="Device profile; see: edgec targets list. [default: host]")
+@click.option(
+    "--target",
+    metavar="NAME|FILE,…",
+    help="Device profile; see: edgec targets list. Several make a family. [default: host]",
+)
 @click.option(
     "--model",
     metavar="NAME",
@@ -50,7 +56,11 @@ FLAGS = {
 @click.option("--validation", type=click.Path(), help="Labelled images by which edgec tune chooses.")
 @click.option("--unlabelled", type=click.Path(), help="Unlabelled images of the classes: a folder or .npz.")
 @click.option("--ood", type=click.Path(), help="Unlabelled images of anything: a folder or .npz.")
-@click.option("--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: build/NAME-TARGET]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The bundle's folder. [default: build/NAME-TARGET; of a family build/NAME]",
+)
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a setting, as in compress.steps=500."
 )
@@ -90,40 +100,81 @@ def command(
 ) -> None:
     """Compress, calibrate, quantise, export, evaluate and package a classifier.
 
-    Without a model and data, the embedded digits demonstration is built.
+    Without a model and data, the embedded digits demonstration is built. Several targets, as in --target A,B,C or the
+    config's [family], make a family: a folder with a bundle for each, which share what their settings allow.
     """
     from edgec.cli.console import ConsoleProgress
-    from edgec.core.errors import GateFailed
     from edgec.pipeline.accelerator import Accelerator
-    from edgec.pipeline.budget import on_top
     from edgec.pipeline.build import build
     from edgec.pipeline.check import check_own_gates
-    from edgec.pipeline.config import read_config
-    from edgec.pipeline.plan import plan_build
+    from edgec.pipeline.family import build_family
     from edgec.pipeline.rehearsal import rehearse
     from edgec.pipeline.store import Store
-    from edgec.render.headline import gate_text
 
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
     given += map(parse_setting, settings)
-    plan = plan_build(read_config(config, given), accelerator=Accelerator.named(device))
-    if from_trial is not None:
-        more = _of_trial(plan, from_trial, tuned or Path("tune") / f"{plan.config.name}-{plan.target.name}")
-        plan = plan_build(read_config(config, on_top(given, more)), accelerator=Accelerator.named(device))
-    store = Store(cache)
+    plans = _plans(config, given, Accelerator.named(device), trial=from_trial, tuned=tuned)
+    store, progress = Store(cache), ConsoleProgress()
     if dry_run:
-        rehearse(plan, store, ConsoleProgress())
-        _print_plan(plan, store, as_json=as_json)
+        for plan in plans:
+            rehearse(plan, store, progress)
+        _print_plans(plans, store, as_json=as_json)
         return
-    built = build(plan, store=store, output=output, cache_limit_bytes=cache_limit, progress=ConsoleProgress())
-    gates = check_own_gates(built.bundle)
-    _print_result(built, gates, as_json=as_json)
-    blocking = [gate for gate in gates if gate.blocks]
-    if blocking and fail_on_gates:
-        raise GateFailed(
-            f"{len(blocking)} of {len(gates)} gates not passed, first: {gate_text(blocking[0])}",
-            hint=f"the bundle was written: edgec report {built.bundle} shows every class",
-        )
+    if len(plans) == 1:
+        built = build(plans[0], store=store, output=output, cache_limit_bytes=cache_limit, progress=progress)
+        members, gates = (built,), (check_own_gates(built.bundle),)
+        _print_result(built, gates[0], as_json=as_json)
+    else:
+        family = build_family(plans, store=store, output=output, cache_limit_bytes=cache_limit, progress=progress)
+        members, gates = family.members, tuple(check_own_gates(each.bundle) for each in family.members)
+        _print_family(family, gates, as_json=as_json)
+    if fail_on_gates:
+        _require_passed(members, gates)
+
+
+def _plans(
+    config: Path | None,
+    given: list[tuple[str, Any]],
+    accelerator: Accelerator,
+    *,
+    trial: int | None,
+    tuned: Path | None,
+) -> tuple[Plan, ...]:
+    """One build, or the members of a family, whose targets the command line names, or else the config."""
+    from edgec.core.errors import ConfigError
+    from edgec.pipeline.budget import on_top
+    from edgec.pipeline.config import family_targets, read_config
+    from edgec.pipeline.family import plan_family
+    from edgec.pipeline.plan import plan_build
+
+    asked = dict(given).get("target")
+    targets = family_targets(config) if asked is None else [name.strip() for name in str(asked).split(",")]
+    members = [[*given, ("target", name)] for name in targets] or [given]
+    if len(members) > 1 and trial is not None:
+        raise ConfigError(f"--from-trial {trial}: a search has one target", hint=f"name it: --target {targets[0]}")
+    plans = plan_family([read_config(config, member) for member in members], accelerator=accelerator)
+    if trial is None:
+        return plans
+    more = _of_trial(plans[0], trial, tuned or Path("tune") / f"{plans[0].config.name}-{plans[0].target.name}")
+    return (plan_build(read_config(config, on_top(members[0], more)), accelerator=accelerator),)
+
+
+def _require_passed(members: Sequence[Built], gates: Sequence[Sequence[GateResult]]) -> None:
+    """Ends where a bundle is blocked by its own gates.
+
+    Raises:
+        GateFailed: One is.
+    """
+    from edgec.core.errors import GateFailed
+    from edgec.render.headline import gate_text
+
+    for built, results in zip(members, gates, strict=True):
+        if blocking := [gate for gate in results if gate.blocks]:
+            where = f"{built.bundle.name}: " if len(members) > 1 else ""
+            raise GateFailed(
+                f"{where}{len(blocking)} of {len(results)} gates not passed, first: {gate_text(blocking[0])}",
+                hint=f"the bundle was written: edgec report {built.bundle} shows every class",
+            )
 
 
 def _of_trial(plan: Plan, number: int, folder: Path) -> dict[str, Any]:
@@ -162,46 +213,74 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return name.strip(), parse_value(value.strip())
 
 
-def _print_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
+def _print_plans(plans: Sequence[Plan], store: Store, *, as_json: bool) -> None:
     from edgec.pipeline.build import stage_keys
 
     if as_json:
-        stages = [{"stage": key.stage, "key": key.key, "cached": store.holds(key)} for key in stage_keys(plan)]
-        click.echo(json.dumps({"target": plan.target.name, "stages": stages}))
+        shown = [
+            {
+                "target": plan.target.name,
+                "stages": [
+                    {"stage": key.stage, "key": key.key, "cached": store.holds(key)} for key in stage_keys(plan)
+                ],
+            }
+            for plan in plans
+        ]
+        click.echo(json.dumps(shown[0] if len(shown) == 1 else {"members": shown}))
         return
     from rich.table import Table
     from rich.text import Text
 
     from edgec.cli.console import Terminal
 
-    table = Table("stage", "key", "state", box=None, pad_edge=False)
-    for key in stage_keys(plan):
-        table.add_row(key.stage, key.key[:12], "cached" if store.holds(key) else "to do")
-    Terminal().print(Text(f"plan for {plan.target.title}"), table, sep="\n")
+    planned: set[str] = set()
+    for plan in plans:
+        table = Table("stage", "key", "state", box=None, pad_edge=False)
+        for key in stage_keys(plan):
+            state = "cached" if store.holds(key) else "shared" if key.key in planned else "to do"
+            table.add_row(key.stage, key.key[:12], state)
+            planned.add(key.key)
+        Terminal().print(Text(f"plan for {plan.target.title}"), table, sep="\n")
 
 
 def _print_result(built: Built, gates: Sequence[GateResult], *, as_json: bool) -> None:
     if as_json:
-        from edgec.evaluate.report import parse_report
-
-        path = built.bundle / "report.json"
-        report = parse_report(path.read_bytes(), where=str(path))
-        answer = {
-            "bundle": str(built.bundle),
-            "report": str(path),
-            "seconds": round(built.seconds, 3),
-            "cached": list(built.cached),
-            "passed": not any(gate.blocks for gate in gates) if gates else None,
-            "loss": report.loss and report.loss.model_dump(mode="json"),
-            "teacher": report.teacher and {**report.teacher.model_dump(mode="json"), "warning": report.teacher.warning},
-            "costs": [row.model_dump(mode="json") for row in report.costs],
-            "left_out": report.data.left_out,
-            "leaks": [leak.model_dump(mode="json") for leak in report.data.leaks],
-            "contradictions": list(report.data.contradictions),
-        }
-        click.echo(json.dumps(answer))
+        click.echo(json.dumps(_answer(built, gates)))
         return
     from edgec.cli.summary import print_summary
 
     print_summary(built, gates)
     say(built.bundle)
+
+
+def _print_family(family: BuiltFamily, gates: Sequence[Sequence[GateResult]], *, as_json: bool) -> None:
+    if as_json:
+        answers = [_answer(built, results) for built, results in zip(family.members, gates, strict=True)]
+        seconds = round(family.seconds, 3)
+        click.echo(json.dumps({"family": str(family.folder), "seconds": seconds, "members": answers}))
+        return
+    from edgec.cli.summary import print_family
+
+    print_family(family.members, gates)
+    say(family.page)
+    say(family.folder)
+
+
+def _answer(built: Built, gates: Sequence[GateResult]) -> dict[str, Any]:
+    from edgec.evaluate.report import parse_report
+
+    path = built.bundle / "report.json"
+    report = parse_report(path.read_bytes(), where=str(path))
+    return {
+        "bundle": str(built.bundle),
+        "report": str(path),
+        "seconds": round(built.seconds, 3),
+        "cached": list(built.cached),
+        "passed": not any(gate.blocks for gate in gates) if gates else None,
+        "loss": report.loss and report.loss.model_dump(mode="json"),
+        "teacher": report.teacher and {**report.teacher.model_dump(mode="json"), "warning": report.teacher.warning},
+        "costs": [row.model_dump(mode="json") for row in report.costs],
+        "left_out": report.data.left_out,
+        "leaks": [leak.model_dump(mode="json") for leak in report.data.leaks],
+        "contradictions": list(report.data.contradictions),
+    }

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgec.deploy.fleet import Device
-    from edgec.deploy.rollout import Outcome, Payload, Progress
+    from edgec.deploy.payload import FamilyPayload, Payload
+    from edgec.deploy.rollout import Outcome, Progress
 
 __all__ = ["command"]
 
@@ -76,17 +77,20 @@ def command(
 ) -> None:
     """Send a BUNDLE to devices over SSH, test it there, and switch it on; exit 5 when a device fails.
 
+    Of a family, each device gets the member that was built for its target, as the fleet file names it.
+
     A device needs sshd and edgec's base install. It verifies the upload and replays the golden images; only then
     ROOT/current is switched, in one step. A device that fails keeps its old version.
     """
     import asyncio
 
-    from edgec.deploy.rollout import Order, Payload, Plan, roll_out
+    from edgec.deploy.payload import read_payload
+    from edgec.deploy.rollout import Order, Plan, roll_out
 
     restart = restart or (f"systemctl --user restart {_unit(service)}" if service else None)
     devices = find_devices(urls, **where, restart=restart, health=health)
     require_signed(bundle, find_trust(key, certificate))
-    payload = Payload.of(bundle)
+    payload = read_payload(bundle)
     order = Order(keep=keep, allow_downgrade=allow_downgrade, dry_run=dry_run)
     plan = Plan(canary=canary, parallel=parallel, max_failures=max_failures)
     with _progress(devices) as progress:
@@ -145,13 +149,13 @@ def _live(console: Console, devices: Sequence[Device]) -> Iterator[Progress]:
         yield tell
 
 
-def _json(payload: Payload, outcomes: Sequence[Outcome]) -> str:
+def _json(payload: Payload | FamilyPayload, outcomes: Sequence[Outcome]) -> str:
     version = payload.version
     rows = [asdict(outcome) | {"result": outcome.result.value} for outcome in outcomes]
-    return json.dumps({"digest": version.digest, "name": version.name, "release": version.release, "devices": rows})
+    return json.dumps({"digest": payload.digest, "name": version.name, "release": version.release, "devices": rows})
 
 
-def _print_table(payload: Payload, outcomes: Sequence[Outcome]) -> None:
+def _print_table(payload: Payload | FamilyPayload, outcomes: Sequence[Outcome]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -169,4 +173,4 @@ def _print_table(payload: Payload, outcomes: Sequence[Outcome]) -> None:
     summary = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
     console = Terminal()
     console.print(table)
-    console.print(f"{payload.version.name} {payload.version.digest[:16]}: {summary}", markup=False, soft_wrap=True)
+    console.print(f"{payload.version.name} {payload.digest[:16]}: {summary}", markup=False, soft_wrap=True)

@@ -21,13 +21,21 @@ __all__ = ["command"]
     metavar="DIR",
     help="The bundle's folder. Default: the repository's last name, in this folder.",
 )
+@click.option("--target", metavar="NAME", help="Which member of a family; what a single bundle must be built for.")
 @signed_by
 @click.option(
     "--insecure", is_flag=True, help="Use HTTP without TLS; for a registry on this machine this is the default."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    reference: str, *, output: Path | None, key: Path | None, certificate: Path | None, insecure: bool, as_json: bool
+    reference: str,
+    *,
+    output: Path | None,
+    target: str | None,
+    key: Path | None,
+    certificate: Path | None,
+    insecure: bool,
+    as_json: bool,
 ) -> None:
     """Fetch a bundle from a registry into a folder.
 
@@ -35,6 +43,7 @@ def command(
     change what you get, by its digest: REGISTRY/REPOSITORY@sha256:…. An interrupted pull is resumed.
     """
     from edgec.cli.console import ConsoleProgress
+    from edgec.core.target import target_name
     from edgec.deploy.oci import Repository
     from edgec.deploy.reference import Reference
     from edgec.deploy.transfer import pull_bundle
@@ -42,7 +51,10 @@ def command(
     place = Reference.parse(reference)
     trust = find_trust(key, certificate)
     with Repository(place, insecure=insecure) as repository:
-        done = pull_bundle(repository, output or Path(place.name), trust=trust, progress=ConsoleProgress())
+        folder = output or Path(place.name)
+        done = pull_bundle(
+            repository, folder, target=target and target_name(target), trust=trust, progress=ConsoleProgress()
+        )
     if as_json:
         fields = {"bundle": str(done.path), "reference": str(done.reference), "digest": done.digest}
         counts = {"received_bytes": done.received_bytes, "reused_bytes": done.reused_bytes}

@@ -22,8 +22,8 @@ __all__ = ["command"]
 def command(bundle: Path, reference: str, *, insecure: bool, as_json: bool) -> None:
     """Store a BUNDLE in a registry under a tag; files that the registry already has are not sent.
 
-    BUNDLE is a folder or an archive. The last line of the output is the bundle's address by digest, which never
-    changes. The credentials are those of docker login.
+    BUNDLE is a folder, an archive, or a family, whose members are stored under one tag. The last line of the output
+    is the bundle's address by digest, which never changes. The credentials are those of docker login.
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.deploy.oci import Repository

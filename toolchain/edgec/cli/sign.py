@@ -33,15 +33,17 @@ __all__ = ["command"]
 def command(bundle: Path, *, key: Path, certificate: Path | None, password_file: Path | None) -> None:
     """Sign a BUNDLE with a key, or with a certificate and its key.
 
-    BUNDLE is a folder or an archive. Where the same bundle lies beside it in the other form, both are signed. The
-    signature is the bundle's file signature.json. No network is used.
+    BUNDLE is a folder, an archive, or a family, all of whose members are signed. Where the same bundle lies beside
+    it in the other form, both are signed. The signature is the bundle's file signature.json. No network is used.
     """
     from edgec.package import open_bundle, sign_bundle
+    from edgec.package.family import bundles_at
 
     password = _password(password_file, key)
-    for path in sign_bundle(bundle, key=key, certificate=certificate, password=password):
-        say(f"signed {click.format_filename(path)}", err=True)
-    say(open_bundle(bundle).digest)
+    for member in bundles_at(bundle):
+        for path in sign_bundle(member, key=key, certificate=certificate, password=password):
+            say(f"signed {click.format_filename(path)}", err=True)
+        say(open_bundle(member).digest)
 
 
 def _password(file: Path | None, key: Path) -> str | None:

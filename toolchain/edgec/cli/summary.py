@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from edgec.evaluate.gates import GateResult
     from edgec.pipeline.build import Built
 
-__all__ = ["print_summary"]
+__all__ = ["print_family", "print_summary"]
 
 MOST = 20
 """Classes in the table; of more, those with the lowest accuracy."""
 MOST_GATES = 5
 """Gates that block and are named."""
+_OF_MEMBER = ("size_bytes", "latency_ms_p50", "accuracy", "worst_class_accuracy")
 _SPEEDS = {"speedup": "FP32's", "teacher_speedup": "the teacher's"}
 _KINDS = {Kind.MEASURED: "measured on", Kind.PREDICTED: "predicted for"}
 
@@ -37,7 +38,7 @@ def print_summary(built: Built, gates: Sequence[GateResult]) -> None:
         built: The bundle.
         gates: The verdicts of its own gates; nothing is said where it carries none.
     """
-    report = parse_report((built.bundle / "report.json").read_bytes(), where=str(built.bundle / "report.json"))
+    report = _read(built)
     console = Terminal()
     console.print(_table(report), "", sep="\n")
     for lead, text in _lines(report):
@@ -52,6 +53,40 @@ def print_summary(built: Built, gates: Sequence[GateResult]) -> None:
         print_paragraph(console, lost, lead="lost: ", style="bold red")
     for text, style in _verdict(gates):
         print_paragraph(console, text, lead="gates: ", style=style)
+
+
+def print_family(members: Sequence[Built], gates: Sequence[Sequence[GateResult]]) -> None:
+    """Prints a line for each member, and what only a reader of all reports would notice: losses and gates that block.
+
+    Args:
+        members: Their bundles.
+        gates: The verdicts of each one's own gates.
+    """
+    console = Terminal()
+    reports = [_read(built) for built in members]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("target", overflow="fold")
+    for column in ("size", "latency", "accuracy", "worst class"):
+        table.add_column(column, justify="right")
+    for report in reports:
+        found = [report.find(Stage.ARTIFACT, name) for name in _OF_MEMBER]
+        there = (row if row and row.machine is not Machine.OTHER else None for row in found)
+        amounts = (format_amount(row.name, row.value) if row else "n/a" for row in there)
+        table.add_row(Text(report.target), *amounts)
+    console.print(table, "", sep="\n")
+    for built, report, results in zip(members, reports, gates, strict=True):
+        name = built.bundle.name
+        if report.loss:
+            print_paragraph(console, loss_text(report.loss), lead=f"{name}: lost: ", style="bold red")
+        for text, style in _verdict(results):
+            print_paragraph(console, text, lead=f"{name}: gates: ", style=style)
+    if reports[0].teacher and (warning := reports[0].teacher.warning):
+        print_paragraph(console, warning, lead="warning: ", style="bold red")
+
+
+def _read(built: Built) -> Report:
+    path = built.bundle / "report.json"
+    return parse_report(path.read_bytes(), where=str(path))
 
 
 def _verdict(gates: Sequence[GateResult]) -> Iterator[tuple[str, str]]:

@@ -42,12 +42,14 @@ def find_trust(key: Path | None, certificate: Path | None) -> Trust | None:
 
 
 def require_signed(bundle: Path, trust: Trust | None) -> None:
-    """Checks a bundle's signature here, before it is sent anywhere; None asks for none.
+    """Checks the signature of a bundle, or of all members of a family, before any is sent; None asks for none.
 
     Raises:
         IntegrityError: It is not signed, by somebody else, or was changed since.
     """
     if trust is not None:
         from edgec.package import open_bundle, verify_signature
+        from edgec.package.family import bundles_at
 
-        verify_signature(open_bundle(bundle), trust)
+        for path in bundles_at(bundle):
+            verify_signature(open_bundle(path), trust)

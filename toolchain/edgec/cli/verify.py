@@ -13,7 +13,7 @@ from edgec.cli.trust import find_trust, signed_by
 from edgec.core.errors import DataError, IntegrityError, UnsupportedError
 
 if TYPE_CHECKING:
-    from edgec.package import Bundle
+    from edgec.package import Bundle, Trust
 
 __all__ = ["command"]
 
@@ -26,22 +26,34 @@ __all__ = ["command"]
 def command(bundle: Path, *, key: Path | None, certificate: Path | None, smoke_test: bool, as_json: bool) -> None:
     """Compare a BUNDLE with its manifest and its signature; exit 4 when they do not match.
 
-    BUNDLE is a folder or an archive. Without --key and --certificate, a signature is mentioned but not checked.
+    BUNDLE is a folder, an archive, or a family, all of whose members are compared. Without --key and --certificate,
+    a signature is mentioned but not checked.
     """
-    from edgec.package import open_bundle, verify_signature
+    from edgec.package.family import bundles_at, is_family, open_family
 
     trust = find_trust(key, certificate)
-    opened = open_bundle(bundle)
+    found = [_compared(path, trust, smoke_test=smoke_test) for path in bundles_at(bundle)]
+    if as_json:
+        family = {"family": str(bundle), "digest": open_family(bundle).digest} if is_family(bundle) else None
+        click.echo(json.dumps(found[0] if family is None else {**family, "members": found}))
+        return
+    for number, each in enumerate(found):
+        if number:
+            say("")
+        for name, value in _worded(each).items():
+            say(f"{name:<12}{value}")
+
+
+def _compared(path: Path, trust: Trust | None, *, smoke_test: bool) -> dict[str, Any]:
+    """One bundle, signature first."""
+    from edgec.package import open_bundle, verify_signature
+
+    opened = open_bundle(path)
     signer = None if trust is None else verify_signature(opened, trust)
     opened.verify()
     if smoke_test:
         _smoke_test(opened)
-    found = _found(opened, signer, smoke_test=smoke_test)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for name, value in _worded(found).items():
-        say(f"{name:<12}{value}")
+    return _found(opened, signer, smoke_test=smoke_test)
 
 
 def _smoke_test(bundle: Bundle) -> None:

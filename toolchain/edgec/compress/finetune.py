@@ -15,6 +15,7 @@ from edgec.compress.config import FinetuneConfig
 from edgec.core.progress import Progress
 from edgec.learn.distill import CHUNK
 from edgec.learn.inputs import Inputs
+from edgec.learn.views import View, student_view
 from edgec.models.infer import placed
 
 __all__ = ["Labelled", "Tuned", "disagreement", "finetune", "open_sampling_loss"]
@@ -56,6 +57,7 @@ def finetune(
     fabric: Fabric,
     generator: torch.Generator,
     progress: Progress,
+    view: View | None = None,
 ) -> Tuned:
     """Trains by eq. 9 and returns the student that disagrees least with the teacher.
 
@@ -72,8 +74,10 @@ def finetune(
         fabric: Device and precision.
         generator: Draws batches.
         progress: Shown per step.
+        view: What the student sees of each image, whose label stays; the guard looks at images as they are.
     """
     few, auxiliary = data
+    look = student_view(view, generator)
     tuned = copy.deepcopy(student).eval()
     gamma = (len(rates) * rates).float()  # eq. 9 leaves gamma open; Open-Sampling's K * Gamma_j has mean 1 over classes
     start = disagreement(student, teacher, held_out, fabric=fabric)
@@ -82,8 +86,9 @@ def finetune(
     optimiser = torch.optim.SGD(tuned.parameters(), lr=config.learning_rate, momentum=0.9)
     model, optimiser = fabric.setup(tuned, optimiser)
     for step in progress.track(range(1, config.steps + 1), total=config.steps, what="fine-tuning", unit="step"):
-        batches = fabric.to_device([_draw(part, config.batch_size, generator) for part in (few, auxiliary)])
-        (images, labels), (ood, assigned) = batches
+        drawn = [_draw(part, config.batch_size, generator) for part in (few, auxiliary)]
+        seen = [(look(images), labels) for images, labels in drawn]
+        (images, labels), (ood, assigned) = fabric.to_device(seen)
         loss = open_sampling_loss(
             (model(images), labels), (model(ood), assigned), gamma=gamma.to(ood.device), eta=config.eta
         )

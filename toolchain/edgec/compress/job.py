@@ -22,6 +22,7 @@ from edgec.core.target import Rules
 from edgec.learn.config import Budget, DistillConfig
 from edgec.learn.inputs import streamed
 from edgec.learn.layerwise import Weighed
+from edgec.learn.views import View, view_of
 from edgec.models.infer import to_tensor
 
 __all__ = ["Auxiliary", "CompressJob", "methods", "weighed"]
@@ -122,6 +123,11 @@ class CompressJob:
         if self.goal is None:
             return self.limit
         return limit_of(self.budget.model_copy(update={"keep_flops": self.goal}), self.price)
+
+    @property
+    def view(self) -> View | None:
+        """What the student sees of each image; None for what the teacher sees."""
+        return view_of(self.budget.robust, self.budget.robust_share, self.teacher.input)
 
     @property
     def near(self) -> Images:

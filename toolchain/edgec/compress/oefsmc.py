@@ -192,6 +192,7 @@ def _finetuned(
         fabric=job.fabric,
         generator=torch.Generator().manual_seed(job.seed),
         progress=progress,
+        view=job.view,
     )
     facts = {"kept_steps": tuned.steps, "guard_before": round(tuned.before, 6), "guard_after": round(tuned.after, 6)}
     return student.after(tuned.module.cpu(), Step(method="finetune", facts=facts))

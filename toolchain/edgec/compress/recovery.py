@@ -48,6 +48,7 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
         generator=torch.Generator().manual_seed(job.seed),
         progress=progress,
         groups=class_groups(job.trained_on, config.groups),
+        view=job.view,
     )
 
 

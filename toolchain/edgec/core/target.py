@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +34,7 @@ __all__ = [
     "known_targets",
     "load_target",
     "resolve",
+    "target_name",
     "without_edgec",
 ]
 
@@ -121,6 +125,15 @@ class Rules(Frozen):
     """As `channel_multiple`, for channels that a depthwise convolution filters: both numbers divide what is kept."""
     dla: bool = False
     """The graph is to run on the deep-learning accelerator: the linter looks for what that does not take."""
+
+    @classmethod
+    def for_all(cls, rules: Sequence[Rules]) -> Rules:
+        """Numbers of channels that suit all of them; of the accelerator nothing is said, which asks for none."""
+        depthwise = [each.depthwise_multiple for each in rules if each.depthwise_multiple is not None]
+        return cls(
+            channel_multiple=math.lcm(*(each.channel_multiple for each in rules)),
+            depthwise_multiple=math.lcm(*depthwise) if depthwise else None,
+        )
 
 
 class Gpu(Frozen):
@@ -232,6 +245,12 @@ def load_target(name_or_path: str) -> Target:
     if name_or_path not in by_name:
         raise unknown_name("target", name_or_path, by_name)
     return by_name[name_or_path]
+
+
+@cache
+def target_name(given: str) -> str:
+    """The name of the profile that has this alias; any other text is taken as a name, of a profile of one's own."""
+    return next((target.name for target in known_targets().values() if given in target.aliases), given)
 
 
 def known_targets() -> dict[str, Target]:

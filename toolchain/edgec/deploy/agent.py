@@ -23,7 +23,7 @@ from edgec.deploy.oci import Repository
 from edgec.deploy.policy import require_not_expired
 from edgec.deploy.reference import Reference
 from edgec.deploy.site import Site
-from edgec.deploy.transfer import SpoiltError, pull_artifact, receive
+from edgec.deploy.transfer import SpoiltError, pull_artifact, receive, require_target
 from edgec.deploy.trial import settle
 from edgec.package import Manifest, Trust, open_bundle
 from edgec.package.manifest import SIGNATURE
@@ -90,6 +90,8 @@ class Agent:
     Args:
         reference: The tag.
         site: Where bundles are installed.
+        target: What the device is: which member of a family it takes, and what any bundle must be built for. None
+            asks for what the device's policy asks for.
         trust: Whose signature they must have; None asks for none.
         keep: Versions that stay installed.
         allow_downgrade: Whether a lower release may run.
@@ -108,6 +110,7 @@ class Agent:
         reference: Reference,
         site: Site,
         *,
+        target: str | None = None,
         trust: Trust | None = None,
         keep: int = 3,
         allow_downgrade: bool = False,
@@ -120,6 +123,7 @@ class Agent:
         if reference.tag is None or reference.digest is not None:
             raise ConfigError(f"'{reference}' never moves: an agent follows a tag", hint="as in …:stable")
         self._reference, self._site, self._trust = reference, site, trust
+        self._target = target or (site.policy and site.policy.target)
         self._keep, self._allow_downgrade = keep, allow_downgrade
         self._commands = tuple(command for command in (restart, health) if command)
         self._insecure, self._report, self._now = insecure, report, now
@@ -190,12 +194,12 @@ class Agent:
             if digest == state.digest:
                 self._require_fresh()
                 return state
-            artifact = pull_artifact(repository)
+            artifact = pull_artifact(repository, self._target)
             if not self._runs(artifact):
                 self._take(repository, artifact)
         since = self._time()
         self._report(f"{self._reference} is {artifact.digest}: bundle {artifact.bundle} runs")
-        return replace(state, digest=artifact.digest, bundle=artifact.bundle, since=since)
+        return replace(state, digest=artifact.named, bundle=artifact.bundle, since=since)
 
     def _require_fresh(self) -> None:
         """A tag that stays at a bundle which has expired: the registry is frozen, or nobody builds any more."""
@@ -216,6 +220,7 @@ class Agent:
         policy = self._site.policy
 
         def admit(manifest: Manifest) -> None:
+            require_target(manifest, self._target, where=str(self._reference))
             self._site.admit(manifest, artifact.bundle, allow_downgrade=self._allow_downgrade)
             require_space(self._site.root, 2 * artifact.size_bytes)
 
@@ -230,13 +235,13 @@ class Agent:
                 admit=admit,
             )
             self._report(f"received {pulled.received_bytes:,} bytes; {pulled.reused_bytes:,} were there")
-            self._save(replace(self.state, trying=artifact.digest))
+            self._save(replace(self.state, trying=artifact.named))
             self._switch(artifact, pulled.path)
         except _PASSING:
             raise
         except EdgecError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise RefusedError(self._reference, digest=artifact.digest, reason=str(error)) from error
+            raise RefusedError(self._reference, digest=artifact.named, reason=str(error)) from error
         shutil.rmtree(folder, ignore_errors=True)
 
     def _switch(self, artifact: Artifact, bundle: Path) -> None:

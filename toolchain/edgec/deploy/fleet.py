@@ -12,6 +12,7 @@ from typing_extensions import Self
 from edgec.core.declaration import read_declaration
 from edgec.core.errors import ConfigError, unknown_name
 from edgec.core.frozen import Frozen
+from edgec.core.target import target_name
 from edgec.deploy.address import Address
 
 __all__ = ["Defaults", "Device", "Fleet", "chosen", "read_fleet"]
@@ -39,6 +40,11 @@ class Defaults(Frozen):
     signed_by: Path | None = None
     restart: _Text | None = None
     health: _Text | None = None
+
+    @field_validator("target")
+    @classmethod
+    def _named(cls, target: str | None) -> str | None:
+        return target and target_name(target)
 
 
 class Device(Defaults):

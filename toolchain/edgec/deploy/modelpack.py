@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,9 +21,23 @@ from edgec.package import Bundle
 from edgec.package.manifest import MANIFEST, SIGNATURE, is_safe_name
 from edgec.package.source import MAX_BYTES, MAX_FILES
 
-__all__ = ["MEDIA_TYPE", "Artifact", "Blob", "describe", "read_artifact"]
+__all__ = [
+    "INDEX_TYPE",
+    "MEDIA_TYPE",
+    "TARGET",
+    "Artifact",
+    "Blob",
+    "describe",
+    "describe_family",
+    "read_artifact",
+    "read_family",
+]
 
 MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+"""What names the members of a family."""
+TARGET = "io.github.edgec.target"
+"""The annotation of an index's entry that says for which device it is."""
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 FILE_PATH = "org.cncf.model.filepath"
@@ -34,6 +48,9 @@ _LAYER = "application/vnd.cncf.model.{}.v1.raw"
 _WEIGHT_CONFIG = (MANIFEST, SIGNATURE, "calibration.json")
 _KINDS = {".onnx": "weight", ".npz": "dataset", ".engine": "weight"}
 _PRECISIONS = {"float32": "float32", "float16": "float16"}
+
+
+_Schema = TypeVar("_Schema", bound="_Lenient")
 
 
 class _Lenient(BaseModel):
@@ -73,6 +90,17 @@ class _ImageManifest(_Lenient):
     layers: tuple[Blob, ...] = Field(min_length=1, max_length=MAX_FILES)
 
 
+class _Index(_Lenient):
+    schema_version: Literal[2] = Field(default=2, validation_alias="schemaVersion", serialization_alias="schemaVersion")
+    media_type: Literal["application/vnd.oci.image.index.v1+json"] = Field(
+        default=INDEX_TYPE, validation_alias="mediaType", serialization_alias="mediaType"
+    )
+    artifact_type: str | None = Field(
+        default=ARTIFACT_TYPE, validation_alias="artifactType", serialization_alias="artifactType"
+    )
+    manifests: tuple[Blob, ...] = Field(min_length=1, max_length=MAX_FILES)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
     """A bundle as a registry has it.
@@ -81,16 +109,23 @@ class Artifact:
         manifest: The bytes that the digest is of.
         config: What catalogues show; nothing of it is needed to run the bundle.
         layers: The files by their path in the bundle.
+        family: The digest of the index in which it was found; None where it was named by itself.
     """
 
     manifest: bytes
     config: Blob
     layers: Mapping[str, Blob]
+    family: str | None = None
 
     @property
     def digest(self) -> str:
         """The digest that pins it."""
         return f"sha256:{digest_bytes(self.manifest)}"
+
+    @property
+    def named(self) -> str:
+        """The digest of what a tag names: of the family's index, where it belongs to one."""
+        return self.family or self.digest
 
     @property
     def bundle(self) -> str:
@@ -115,6 +150,15 @@ def describe(bundle: Bundle) -> tuple[Artifact, bytes]:
     return Artifact(manifest=_json(fields), config=described, layers=layers), config
 
 
+def describe_family(members: Mapping[str, Artifact]) -> bytes:
+    """The index that names each target's artifact; equal families give equal bytes."""
+    entries = [
+        Blob.of(artifact.manifest, MEDIA_TYPE).model_copy(update={"annotations": {TARGET: target}})
+        for target, artifact in members.items()
+    ]
+    return _json(_Index(manifests=tuple(entries)).model_dump(mode="json", by_alias=True))
+
+
 def read_artifact(data: bytes, *, where: str) -> Artifact:
     """What an image manifest says, if it is that of a bundle.
 
@@ -122,23 +166,49 @@ def read_artifact(data: bytes, *, where: str) -> Artifact:
         DataError: It is something else: an image, a model of another kind.
         IntegrityError: Not what the specifications allow, too large, or a layer's path leads outside.
     """
+    manifest = _read(data, _ImageManifest, where)
+    return Artifact(manifest=data, config=manifest.config, layers=_files(manifest.layers, where))
+
+
+def read_family(data: bytes, *, where: str) -> dict[str, Blob] | None:
+    """The members that an index names, by target; None where these bytes are no index.
+
+    Raises:
+        DataError: An index of something else: of images for several platforms.
+        IntegrityError: Not what the specifications allow, or an entry without a target, or with another's.
+    """
+    if _parsed(data, where).get("mediaType") != INDEX_TYPE:
+        return None
+    members: dict[str, Blob] = {}
+    for entry in _read(data, _Index, where).manifests:
+        target = entry.annotations.get(TARGET, "")
+        if entry.media_type != MEDIA_TYPE or not target or target in members:
+            raise _refused(where, f"entry {entry.digest} is no member for a target of its own")
+        members[target] = entry
+    return members
+
+
+def _parsed(data: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"'{where}': the manifest is not valid JSON") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _read(data: bytes, schema: type[_Schema], where: str) -> _Schema:
+    value = _parsed(data, where)
     _require_model(value, where)
     try:
-        manifest = _ImageManifest.model_validate(value)
+        return schema.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise _refused(where, f"{field}: {first['msg']}") from error
-    return Artifact(manifest=data, config=manifest.config, layers=_files(manifest.layers, where))
 
 
-def _require_model(value: Any, where: str) -> None:
+def _require_model(fields: Mapping[str, Any], where: str) -> None:
     """Tells what lies there instead, before its fields are looked at."""
-    fields = value if isinstance(value, dict) else {}
     config = fields.get("config")
     found = fields.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
     if found not in (ARTIFACT_TYPE, CONFIG_TYPE):

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from edgec.core.digest import digest_bytes
 from edgec.core.errors import IntegrityError
 from edgec.deploy.http import WAITS_S, HttpConnection, PassingError
-from edgec.deploy.modelpack import MEDIA_TYPE, Blob
+from edgec.deploy.modelpack import INDEX_TYPE, MEDIA_TYPE, Blob
 from edgec.deploy.reference import DIGEST, Reference
 
 if TYPE_CHECKING:
@@ -70,26 +70,28 @@ class Repository:
         """
         if self.reference.digest:
             return self.reference.digest
-        response = self._connection.persist(lambda: self._ask("HEAD"))
+        response = self._connection.persist(lambda: self._ask("HEAD", self.reference))
         digest = response.headers.get("Docker-Content-Digest", "")
         return digest if re.fullmatch(DIGEST, digest) else f"sha256:{digest_bytes(self.manifest())}"
 
-    def manifest(self) -> bytes:
-        """The manifest that the reference names.
+    def manifest(self, digest: str | None = None) -> bytes:
+        """The manifest, or index, that the reference names; or the one with a digest.
 
         Raises:
             IntegrityError: It is not what its digest says.
             TransportError: See `resolve`.
         """
-        return self._connection.persist(self._manifest)
+        reference = self.reference if digest is None else self.reference.pinned(digest)
+        return self._connection.persist(lambda: self._manifest(reference))
 
-    def put_manifest(self, data: bytes) -> None:
-        """Stores a manifest under the reference's tag.
+    def put_manifest(self, data: bytes, *, member: bool = False, media_type: str = MEDIA_TYPE) -> None:
+        """Stores a manifest or an index under the reference's tag; a member of a family, under its digest alone.
 
         Raises:
             TransportError: See `resolve`.
         """
-        path, headers = f"manifests/{self.reference.tag}", {"Content-Type": MEDIA_TYPE}
+        name = f"sha256:{digest_bytes(data)}" if member else self.reference.tag
+        path, headers = f"manifests/{name}", {"Content-Type": media_type}
         self._connection.persist(
             lambda: self._connection.send("PUT", path, headers=headers, data=data, expect=_WRITTEN)
         )
@@ -135,25 +137,25 @@ class Repository:
         self._connection.persist(upload.go_on, lambda: upload.furthest)
         return True
 
-    def _ask(self, method: str) -> Response:
-        path, headers = f"manifests/{self.reference.target}", {"Accept": MEDIA_TYPE}
+    def _ask(self, method: str, reference: Reference) -> Response:
+        path, headers = f"manifests/{reference.target}", {"Accept": f"{MEDIA_TYPE}, {INDEX_TYPE}"}
         return self._connection.send(
             method, path, headers=headers, stream=method == "GET", most_bytes=MAX_MANIFEST_BYTES
         )
 
-    def _manifest(self) -> bytes:
+    def _manifest(self, reference: Reference) -> bytes:
         data = bytearray()
-        with self._ask("GET") as response:
+        with self._ask("GET", reference) as response:
             for piece in self._connection.pieces(response):
                 data += piece
                 if len(data) > MAX_MANIFEST_BYTES:
                     raise IntegrityError(
-                        f"'{self.reference}': more than {MAX_MANIFEST_BYTES} bytes", hint="edgec push stores less"
+                        f"'{reference}': more than {MAX_MANIFEST_BYTES} bytes", hint="edgec push stores less"
                     )
-            expected = self.reference.digest or response.headers.get("Docker-Content-Digest")
+            expected = reference.digest or response.headers.get("Docker-Content-Digest")
         if expected and expected != f"sha256:{digest_bytes(bytes(data))}":
             raise IntegrityError(
-                f"'{self.reference}': the registry sends another manifest: its SHA-256 is not {expected}",
+                f"'{reference}': the registry sends another manifest: its SHA-256 is not {expected}",
                 hint="the registry's storage is damaged, or was changed: store the bundle anew",
             )
         return bytes(data)

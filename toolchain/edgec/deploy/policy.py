@@ -21,13 +21,14 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.core.declaration import read_declaration
 from edgec.core.errors import ConfigError, IntegrityError
 from edgec.core.files import read_json, write_json
 from edgec.core.frozen import Frozen
+from edgec.core.target import target_name
 from edgec.package import Manifest, Trust
 
 __all__ = ["POLICY", "SitePolicy", "read_policy", "require_not_expired", "require_not_lower"]
@@ -61,6 +62,11 @@ class SitePolicy(Frozen):
     lowest_release: int = Field(default=0, ge=0)
     memory: Path | None = None
     revoked: tuple[_Digest, ...] = ()
+
+    @field_validator("target")
+    @classmethod
+    def _named(cls, target: str | None) -> str | None:
+        return target and target_name(target)
 
     @property
     def trust(self) -> Trust | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from edgec.core.errors import TransportError
 from edgec.deploy.fleet import Device
-from edgec.deploy.rollout import Payload
+from edgec.deploy.payload import Payload
 from edgec.deploy.session import Request
 from edgec.deploy.ssh import PIECE_BYTES, Connection, CutError, Dialogue, connect
 from edgec.deploy.version import folder_name

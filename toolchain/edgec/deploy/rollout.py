@@ -8,18 +8,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 
 from edgec.core.errors import EdgecError, TransportError
 from edgec.deploy.fleet import Device
+from edgec.deploy.payload import FamilyPayload, Payload
 from edgec.deploy.session import Request
 from edgec.deploy.ssh import ASK_S, Connection, CutError, RemoteSession, connect
 from edgec.deploy.status import Status
 from edgec.deploy.version import Version, folder_name
-from edgec.package import open_bundle
-from edgec.package.archive import archive_bytes
 
-__all__ = ["Order", "Outcome", "Payload", "Plan", "Progress", "Result", "on_each", "roll_out"]
+__all__ = ["Order", "Outcome", "Plan", "Progress", "Result", "on_each", "roll_out"]
 
 RETRY_S = 1.0
 """Before a lost connection is made again; twice as long each time."""
@@ -42,27 +40,6 @@ class Result(Enum):
     def is_failure(self) -> bool:
         """Whether the device does not run what it should, other than by a dry run."""
         return self in (Result.FAILED, Result.ROLLED_BACK, Result.SKIPPED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payload:
-    """What is brought: a bundle as one archive."""
-
-    version: Version
-    archive: bytes
-
-    @classmethod
-    def of(cls, path: Path) -> Payload:
-        """Reads a bundle, folder or archive, every file checked.
-
-        Raises:
-            DataError: No bundle.
-            IntegrityError: A damaged one.
-        """
-        bundle = open_bundle(path)
-        bundle.verify()
-        archive = archive_bytes({name: bundle.source.read(name) for name in bundle.source.sizes})
-        return cls(version=Version.of(bundle), archive=archive)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +86,7 @@ class Outcome:
         device: Its name.
         url: Where its site is.
         result: How it ended.
+        digest: Of the bundle that was for it; None where none was.
         before: What ran before, as `name digest`; None where nothing did, or it is not known.
         sent_bytes: Of the archive, in the last attempt; in a dry run, what would be.
         reason: Why it failed.
@@ -119,6 +97,7 @@ class Outcome:
     device: str
     url: str
     result: Result
+    digest: str | None = None
     before: str | None = None
     sent_bytes: int = 0
     reason: str = ""
@@ -127,9 +106,9 @@ class Outcome:
 
 
 async def roll_out(
-    payload: Payload, devices: Sequence[Device], order: Order, plan: Plan, *, progress: Progress
+    payload: Payload | FamilyPayload, devices: Sequence[Device], order: Order, plan: Plan, *, progress: Progress
 ) -> list[Outcome]:
-    """Brings a bundle to devices.
+    """Brings a bundle to devices, or to each its member of a family.
 
     Returns:
         The outcomes, in the order of the devices. A device that failed is as it was before.
@@ -199,19 +178,20 @@ class _Gate:
             self.shut = self.shut or f"{self._failures} devices failed"
 
 
-async def _deploy(payload: Payload, device: Device, order: Order, progress: Progress) -> Outcome:
+async def _deploy(payload: Payload | FamilyPayload, device: Device, order: Order, progress: Progress) -> Outcome:
     """One device, whatever it sends."""
-    started = time.monotonic()
+    started, digest = time.monotonic(), None
     try:
-        _require_target(payload.version, device)
-        outcome = await _persisted(payload, device, order, progress)
+        own = payload.for_device(device)
+        digest = own.digest
+        outcome = await _persisted(own, device, order, progress)
     except asyncio.TimeoutError:
         outcome = _outcome(device, Result.FAILED, reason=f"not done within {order.device_s:g} s")
     except EdgecError as error:
         outcome = _outcome(device, Result.FAILED, reason=str(error), hint=error.hint)
     except Exception as error:  # noqa: BLE001 - one device must not hide the others
         outcome = _outcome(device, Result.FAILED, reason=str(_unexpected(error)), hint="look at the device")
-    return replace(outcome, seconds=round(time.monotonic() - started, 3))
+    return replace(outcome, digest=digest, seconds=round(time.monotonic() - started, 3))
 
 
 async def _persisted(payload: Payload, device: Device, order: Order, progress: Progress) -> Outcome:
@@ -226,14 +206,6 @@ async def _persisted(payload: Payload, device: Device, order: Order, progress: P
         progress(device.name, "connection lost, again", None)
         await asyncio.sleep(RETRY_S * 2**attempt)
         attempt += 1
-
-
-def _require_target(version: Version, device: Device) -> None:
-    if device.target and device.target != version.target:
-        raise TransportError(
-            f"the bundle was built for '{version.target}', the device is '{device.target}'",
-            hint=f"edgec build --target {device.target}",
-        )
 
 
 async def _attempt(payload: Payload, device: Device, order: Order, progress: Progress, *, again: bool) -> Outcome:

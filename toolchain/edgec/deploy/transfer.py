@@ -7,22 +7,40 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgec.core.digest import digest_file
+from edgec.core.digest import digest_bytes, digest_file
 from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable
 from edgec.core.progress import Progress
 from edgec.deploy.disk import require_guarded, unwritable
-from edgec.deploy.modelpack import Artifact, Blob, describe, read_artifact
+from edgec.deploy.modelpack import INDEX_TYPE, Artifact, Blob, describe, describe_family, read_artifact, read_family
 from edgec.deploy.oci import Repository
 from edgec.deploy.reference import Reference
-from edgec.package import Manifest, Trust, open_bundle, read_signed_manifest, require_replaceable, verify_signature
+from edgec.package import (
+    Bundle,
+    Manifest,
+    Trust,
+    open_bundle,
+    read_signed_manifest,
+    require_replaceable,
+    verify_signature,
+)
+from edgec.package.family import is_family, open_family
 from edgec.package.manifest import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE
 from edgec.package.signing import MAX_BYTES
 
-__all__ = ["Pulled", "Pushed", "SpoiltError", "pull_artifact", "pull_bundle", "push_bundle", "receive"]
+__all__ = [
+    "Pulled",
+    "Pushed",
+    "SpoiltError",
+    "pull_artifact",
+    "pull_bundle",
+    "push_bundle",
+    "receive",
+    "require_target",
+]
 
 _FIRST = {MANIFEST: MAX_MANIFEST_BYTES, SIGNATURE: MAX_BYTES}
 """What is fetched before anything else, and the most bytes of it."""
@@ -71,12 +89,13 @@ class Pulled:
 
 
 def push_bundle(path: Path, repository: Repository, *, progress: Progress) -> Pushed:
-    """Stores a bundle under a tag; equal bundles get equal digests.
+    """Stores a bundle, or a family, under a tag; equal ones get equal digests.
 
-    The tag moves last: whoever pulls it gets the old bundle or the new one, whole.
+    The tag moves last: whoever pulls it gets the old bundle or the new one, whole. That of a family is an OCI index,
+    which names each target's bundle.
 
     Args:
-        path: The bundle, folder or archive.
+        path: The bundle, folder or archive, or the family.
         repository: Where to, by a tag.
         progress: Told of the files.
 
@@ -91,7 +110,29 @@ def push_bundle(path: Path, repository: Repository, *, progress: Progress) -> Pu
         raise ConfigError(
             f"'{reference}' has a digest, which follows from the bundle", hint="name a tag, as in …:stable"
         )
-    bundle = open_bundle(path)
+    if not is_family(path):
+        bundle = open_bundle(path)
+        artifact, sent = _sent(bundle, repository, progress)
+        repository.put_manifest(artifact.manifest)
+        pinned, there = reference.pinned(artifact.digest), artifact.size_bytes - sent
+        return Pushed(reference=pinned, digest=bundle.digest, sent_bytes=sent, there_bytes=there)
+    family, sent, members = open_family(path), 0, {}
+    for target, bundle in family.members.items():
+        members[target], more = _sent(bundle, repository, progress)
+        repository.put_manifest(members[target].manifest, member=True)
+        sent += more
+    index = describe_family(members)
+    repository.put_manifest(index, media_type=INDEX_TYPE)
+    return Pushed(
+        reference=reference.pinned(f"sha256:{digest_bytes(index)}"),
+        digest=family.digest,
+        sent_bytes=sent,
+        there_bytes=sum(member.size_bytes for member in members.values()) - sent,
+    )
+
+
+def _sent(bundle: Bundle, repository: Repository, progress: Progress) -> tuple[Artifact, int]:
+    """Stores a bundle's files and config; gives what names them, and the bytes that had to be sent."""
     bundle.verify()
     artifact, config = describe(bundle)
     sent = 0
@@ -99,23 +140,24 @@ def push_bundle(path: Path, repository: Repository, *, progress: Progress) -> Pu
     for name, blob in progress.track(layers, total=len(layers), what="sending", unit="file"):
         sent += blob.size * repository.upload(blob, bundle.source.read(name))
     repository.upload(artifact.config, config)
-    repository.put_manifest(artifact.manifest)
-    return Pushed(
-        reference=reference.pinned(artifact.digest),
-        digest=bundle.digest,
-        sent_bytes=sent,
-        there_bytes=artifact.size_bytes - sent,
-    )
+    return artifact, sent
 
 
 def pull_bundle(
-    repository: Repository, output: Path, *, trust: Trust | None, progress: Progress, reuse: Sequence[Path] = ()
+    repository: Repository,
+    output: Path,
+    *,
+    target: str | None = None,
+    trust: Trust | None,
+    progress: Progress,
+    reuse: Sequence[Path] = (),
 ) -> Pulled:
     """Fetches a bundle into a folder that appears whole and compared, or not at all.
 
     Args:
         repository: Where from, by tag or digest.
         output: The folder; a bundle that stood there is replaced.
+        target: Which member of a family; of a single bundle, what it must be built for. None asks for nothing.
         trust: Whose signature it must have; None asks for none.
         progress: Told of the files.
         reuse: Folders of other bundles, whose files are taken where they are the same.
@@ -126,19 +168,50 @@ def pull_bundle(
         IntegrityError: It is damaged, leads outside, or is not signed as asked.
         TransportError: The registry cannot be reached, or refuses; what was received is kept for the next attempt.
     """
-    artifact = pull_artifact(repository)
-    return receive(repository, artifact, output, trust=trust, progress=progress, reuse=reuse)
+    artifact, where = pull_artifact(repository, target), str(repository.reference)
+
+    def admit(manifest: Manifest) -> None:
+        require_target(manifest, target, where=where)
+
+    return receive(repository, artifact, output, trust=trust, progress=progress, reuse=reuse, admit=admit)
 
 
-def pull_artifact(repository: Repository) -> Artifact:
-    """What lies in the registry, without its files.
+def require_target(manifest: Manifest, target: str | None, *, where: str) -> None:
+    """Refuses a bundle for another device than the one that was asked for; None asks for none.
 
     Raises:
-        DataError: No bundle.
+        DataError: It is for another.
+    """
+    if target is not None and manifest.target.name != target:
+        raise DataError(
+            f"'{where}' was built for '{manifest.target.name}', asked for is '{target}'",
+            hint=f"build and push it: edgec build --target {target}",
+        )
+
+
+def pull_artifact(repository: Repository, target: str | None = None) -> Artifact:
+    """What lies in the registry, without its files; of a family, a target's member.
+
+    Raises:
+        ConfigError: It is a family, and no target is named.
+        DataError: No bundle, or a family without such a member.
         IntegrityError: It is damaged, or leads outside.
         TransportError: The registry cannot be reached, or refuses.
     """
-    return read_artifact(repository.manifest(), where=str(repository.reference))
+    data, where = repository.manifest(), str(repository.reference)
+    members = read_family(data, where=where)
+    if members is None:
+        return read_artifact(data, where=where)
+    there = ", ".join(members)
+    if target is None:
+        raise ConfigError(f"'{where}' is a family for {there}", hint="name yours with --target")
+    if target not in members:
+        raise DataError(
+            f"'{where}' has no member for '{target}'; it has {there}",
+            hint=f"build and push it with the others: edgec build --target {','.join([*members, target])}",
+        )
+    artifact = read_artifact(repository.manifest(members[target].digest), where=where)
+    return replace(artifact, family=f"sha256:{digest_bytes(data)}")
 
 
 def receive(

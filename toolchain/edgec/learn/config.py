@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, model_validator
@@ -9,13 +11,37 @@ from typing_extensions import Self
 
 from edgec.core.frozen import Frozen
 
-__all__ = ["BUDGETS", "Budget", "DistillConfig", "Error", "LogitLoss", "MimicConfig", "Mix", "OodShare", "Schedule"]
+__all__ = [
+    "BUDGETS",
+    "OPERATIONS",
+    "Budget",
+    "DistillConfig",
+    "Error",
+    "LogitLoss",
+    "MimicConfig",
+    "Mix",
+    "OodShare",
+    "Operation",
+    "Robust",
+    "Schedule",
+]
 
 Schedule = Literal["one-cycle", "steps"]
 Error = Literal["relative", "squared"]
 Mix = Literal["across", "within", "off"]
 OodShare = Literal["constant", "falls"]
 LogitLoss = Literal["kd", "dkd", "dist", "ltkd"]
+Robust = Literal["none", "noise", "augmix", "mixed"]
+Operation = Literal["gaussian_noise", "gaussian_blur", "augmix"]
+OPERATIONS: Mapping[Robust, tuple[Operation, ...]] = MappingProxyType(
+    {
+        "none": (),
+        "noise": ("gaussian_noise",),
+        "augmix": ("augmix",),
+        "mixed": ("gaussian_noise", "gaussian_blur", "augmix"),
+    }
+)
+"""What robust recovery does to the student's images."""
 
 
 class Budget(Frozen):
@@ -34,6 +60,9 @@ class Budget(Frozen):
         steps: Optimiser steps of the recovery.
         shift: Training images are shifted at random by up to this share of their size.
         flip: Training images are mirrored at random.
+        robust: What the student sees, while the teacher sees the clean image: images as they are (`none`), with
+            Gaussian `noise`, changed by `augmix`, or `mixed`: a third each with noise, Gaussian blur and AugMix.
+        robust_share: Share of a batch's images that the student sees changed: the strength of robust recovery.
     """
 
     keep_flops: float | None = Field(default=None, gt=0, le=1)
@@ -44,6 +73,8 @@ class Budget(Frozen):
     steps: int = Field(default=1000, ge=1)
     shift: float = Field(default=0.125, ge=0, le=0.5)
     flip: bool = True
+    robust: Robust = "none"
+    robust_share: float = Field(default=0.75, gt=0, le=1)
 
     @property
     def asked(self) -> tuple[str, float]:

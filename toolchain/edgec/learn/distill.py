@@ -18,6 +18,7 @@ from edgec.learn.batches import Pool, batches
 from edgec.learn.config import Budget, DistillConfig
 from edgec.learn.inputs import Inputs
 from edgec.learn.mimic import Seen, mimic_loss
+from edgec.learn.views import View, student_view
 from edgec.models.infer import placed
 from edgec.models.taps import common_inputs, find_tap, tapped
 
@@ -42,6 +43,7 @@ def distill(
     generator: torch.Generator,
     progress: Progress,
     groups: Int[Tensor, "class"] | None = None,
+    view: View | None = None,
 ) -> nn.Module:
     """A copy of the student, trained to do what the teacher does.
 
@@ -59,6 +61,7 @@ def distill(
         generator: Draws batches, blends and augmentations.
         progress: Shown per step, and told of a lower rate.
         groups: LTKD's, from `class_groups`.
+        view: What the student sees of each image; None for what the teacher sees.
     """
     begun = _with_head(copy.deepcopy(student), teacher, find_tap(teacher, pools[0].images[:2]).head)
     before = _agreement(begun, teacher, pools[0].images, fabric)
@@ -66,7 +69,7 @@ def distill(
     rate = config.learning_rate
     for halving in range(HALVINGS + 1):
         lower = config.model_copy(update={"learning_rate": rate / 2**halving})
-        given = {"budget": budget, "fabric": fabric, "progress": progress, "groups": groups}
+        given = {"budget": budget, "fabric": fabric, "progress": progress, "groups": groups, "view": view}
         generator.set_state(draws)
         trained = _distilled(copy.deepcopy(student), teacher, pools, lower, generator=generator, **given)
         if trained is not None and not _is_worse(_agreement(trained, teacher, pools[0].images, fabric), before):
@@ -109,6 +112,7 @@ def _distilled(
     generator: torch.Generator,
     progress: Progress,
     groups: Int[Tensor, "class"] | None = None,
+    view: View | None = None,
 ) -> nn.Module | None:
     """The student itself, trained; None as soon as training diverges."""
     tap = find_tap(teacher, pools[0].images[:2])
@@ -119,7 +123,7 @@ def _distilled(
     between = common_inputs(student, teacher, tap, pools[0].images[:2]) if config.between_weight else ()
     model, optimiser = fabric.setup(_learning(student), optimiser)
     how = {"config": config, "groups": None if groups is None else groups.to(fabric.device)}
-    limit = None
+    look, limit = student_view(view, generator), None
     with (
         placed(teacher, fabric.device),
         tapped(student, tap, between) as ours,
@@ -127,10 +131,10 @@ def _distilled(
     ):
         drawn = batches(pools, config, steps=budget.steps, shift=budget.shift, flip=budget.flip, generator=generator)
         for images, share in progress.track(drawn, total=budget.steps, what="distilling", unit="step"):
-            images, share = fabric.to_device((images, share))
+            images, seen, share = fabric.to_device((images, look(images), share))
             with torch.no_grad(), fabric.autocast():
                 wanted = _seen(teacher, images, theirs)
-            loss = mimic_loss(_seen(model, images, ours), wanted, share, **how)
+            loss = mimic_loss(_seen(model, seen, ours), wanted, share, **how)
             if limit is None:
                 nothing = mimic_loss(_silent(wanted), wanted, share, **how)
                 limit = DIVERGED * max(loss.item(), nothing.item())

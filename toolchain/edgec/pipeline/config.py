@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import date
 from pathlib import Path
@@ -24,6 +24,7 @@ from edgec.learn.config import Budget
 from edgec.models.config import ModelConfig
 from edgec.pipeline.budget import beside_budget, settle_budget_
 from edgec.pipeline.embedded import EMBEDDED
+from edgec.pipeline.members import own_settings, take_family_
 from edgec.pipeline.paths import count_paths_from_
 from edgec.quantize.config import QuantizeConfig
 
@@ -32,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["BuildConfig", "CompressConfig", "DataConfig", "FewConfig", "parse_value", "read_config"]
+__all__ = ["BuildConfig", "CompressConfig", "DataConfig", "FewConfig", "family_targets", "parse_value", "read_config"]
 
 
 class FewConfig(Frozen):
@@ -269,6 +270,8 @@ def read_config(
 ) -> BuildConfig:
     """The config of a file, with overrides by dotted name on top; the embedded default where no model is named.
 
+    What `[family]` sets for the target alone stands over the file and under the overrides.
+
     Relative paths in the file count from the file's folder, in overrides and environment variables from the current
     one. `${NAME}` and `${NAME:-default}` in the file stand for environment variables.
 
@@ -280,16 +283,30 @@ def read_config(
     Raises:
         ConfigError: The file is missing or not TOML, or a key or value is wrong.
     """
+    where = f"config '{source}'" if isinstance(source, Path) else "config"
     table = _read(source) if isinstance(source, Path) else _as_table(source or {})
-    for name, value in overrides:
-        _set(table, name, deepcopy(value))
+    _set_all(table, ((name, value) for name, value in overrides if name.startswith("family.")))
+    family = take_family_(table, where=where)
+    own = own_settings(family, dict(overrides).get("target", table.get("target")))
+    settle_budget_(table.get("compress"), [f"compress.{name}" for name in own.get("compress", ())])
+    table = _merged(table, own)
+    _set_all(table, ((name, value) for name, value in overrides if not name.startswith("family.")))
     settle_budget_(table.get("compress"), [name for name, _ in overrides])
     if isinstance(compress := table.get("compress"), dict):
         table["compress"] = {name: value for name, value in compress.items() if name not in unused_methods}
     if not _names(table, "model", "name") and not _names(table, "data", "train"):
         table = _merged(beside_budget(EMBEDDED, table.get("compress")), table)
-    where = f"config '{source}'" if isinstance(source, Path) else "config"
     return bind(table, BuildConfig, where=where)
+
+
+def family_targets(source: Path | Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The targets that a config's `[family]` names, in its order; none where it has no such table.
+
+    Raises:
+        ConfigError: As `read_config`, of the file and of `[family]`.
+    """
+    table = _read(source) if isinstance(source, Path) else _as_table(source or {})
+    return tuple(take_family_(table, where="config"))
 
 
 def _as_table(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,6 +360,11 @@ def _expanded(text: str, path: Path) -> str:
         return default
 
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+
+
+def _set_all(table: dict[str, Any], overrides: Iterable[tuple[str, Any]]) -> None:
+    for name, value in overrides:
+        _set(table, name, deepcopy(value))
 
 
 def _set(table: dict[str, Any], name: str, value: Any) -> None:

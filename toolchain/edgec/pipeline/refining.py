@@ -23,12 +23,14 @@ from edgec.learn.draws import balanced_chances, flattening_chances
 from edgec.learn.inputs import Streamed
 from edgec.learn.layerwise import Weighed
 from edgec.learn.losses import class_groups
+from edgec.learn.views import View, view_of
 from edgec.models.infer import placed
 from edgec.pipeline.confidence import shift_of
 from edgec.pipeline.prior import class_counts
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages.calibrate import calibrating
 from edgec.pipeline.stages.data import Prepared
+from edgec.pipeline.student_view import training_robust
 from edgec.quantize import quantize_model
 from edgec.quantize.refine import Refined, RefineJob, refine
 from edgec.quantize.sensitivity import changed_by_class, logits_of
@@ -90,6 +92,7 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             observe=observe,
             shipped=shipped,
             groups=class_groups(counts, plan.config.quantize.training.groups),
+            view=_view(sources),
             device=sources.fabric.device,
             seed=plan.config.seed,
         )
@@ -102,6 +105,11 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
 def _fed(session: Session, pixels: Pixels) -> Streamed:
     """Images as the graph takes them, made batch by batch."""
     return Streamed(pixels=pixels, feed=lambda batch: torch.from_numpy(session.feed(batch)))
+
+
+def _view(sources: Sources) -> View | None:
+    config = sources.plan.config
+    return view_of(training_robust(config), config.compress.robust_share, sources.plan.model.input, raw=sources.raw)
 
 
 def _pools(images: Prepared, session: Session, teacher: Callable[[Tensor], Tensor]) -> tuple[Pool, Pool]:

@@ -16,6 +16,7 @@ from edgec.pipeline.accelerator import open_fabric
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.scope import OUTSIDE, Covered
 from edgec.pipeline.store import StageKey
+from edgec.pipeline.student_view import require_distilled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +57,7 @@ class Sources:
             self._require_onnx()
             return
         if self.plan.compresses:
-            _ = self.method
+            require_distilled(self.plan.config.compress, self.method[0])
         _ = self.fabric, self.classifier
         self.plan.calibration.say_of(self.labels)
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgec.core.frozen import Frozen
 from edgec.core.target import Target
-from edgec.learn.config import MimicConfig
+from edgec.learn.config import MimicConfig, Robust
 
 __all__ = ["QuantizeConfig", "TrainConfig"]
 
@@ -22,6 +22,8 @@ class TrainConfig(MimicConfig):
         steps_learn: Whether the step sizes of weights and activations learn as well (LSQ).
         shift: As in `[compress]`.
         flip: As in `[compress]`.
+        robust: What the rounded net sees, while the teacher sees the clean image; as in `[compress]` where it is not
+            given, with its `robust_share`.
     """
 
     steps: int = Field(default=300, ge=1)
@@ -29,6 +31,7 @@ class TrainConfig(MimicConfig):
     steps_learn: bool = True
     shift: float = Field(default=0.125, ge=0, le=0.5)
     flip: bool = True
+    robust: Robust | None = None
 
 
 class QuantizeConfig(Frozen):

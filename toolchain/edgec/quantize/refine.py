@@ -21,6 +21,7 @@ from edgec.core.progress import Progress
 from edgec.learn.batches import Pool
 from edgec.learn.inputs import Inputs
 from edgec.learn.layerwise import Weighed
+from edgec.learn.views import View
 from edgec.quantize.config import QuantizeConfig
 from edgec.quantize.equalize import equalized
 from edgec.quantize.network import Network, Part
@@ -60,6 +61,7 @@ class RefineJob:
         observe: Calibrates another graph in the same way.
         shipped: From a graph to quantise and its ranges to what the file that comes of them says of `images`.
         groups: Of classes, where training's loss is `ltkd`.
+        view: What the rounded net sees in training; None for what the teacher sees.
         device: Where training runs.
         seed: Of training, and of the places of feature maps that rounding looks at.
     """
@@ -75,6 +77,7 @@ class RefineJob:
     observe: Callable[[Path], Ranges]
     shipped: Callable[[ModelProto, Ranges], np.ndarray]
     groups: Int[Tensor, "class"] | None = None
+    view: View | None = None
     device: torch.device
     seed: int
 
@@ -187,6 +190,7 @@ def _steps(network: Network, job: RefineJob, *, progress: Progress) -> Iterator[
             generator=_seeded(job),
             progress=progress,
             groups=job.groups,
+            view=job.view,
         )
         return f"{config.training.steps} steps of training", network
 

@@ -13,6 +13,7 @@ from edgec.core.errors import ConfigError
 from edgec.core.progress import Progress
 from edgec.learn.batches import Pool, batches
 from edgec.learn.mimic import Seen, mimic_loss
+from edgec.learn.views import View, student_view
 from edgec.quantize.config import TrainConfig
 from edgec.quantize.network import Network
 
@@ -32,6 +33,7 @@ def train_(
     generator: torch.Generator,
     progress: Progress,
     groups: Int[Tensor, "class"] | None = None,
+    view: View | None = None,
 ) -> None:
     """Trains weights, biases and, where asked for, step sizes.
 
@@ -48,6 +50,7 @@ def train_(
         generator: Draws batches, blends and augmentations.
         progress: Shown per step.
         groups: LTKD's, from `class_groups`.
+        view: What the rounded net sees of each image; None for what the teacher and the net as it was see.
 
     Raises:
         ConfigError: The learning rate is too high: a weight became NaN or infinite.
@@ -62,12 +65,13 @@ def train_(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=config.steps, cycle_momentum=False)
     groups = None if groups is None else groups.to(device)
     drawn = batches(pools, config, steps=config.steps, shift=config.shift, flip=config.flip, generator=generator)
+    look = student_view(view, generator)
     for images, share in progress.track(drawn, total=config.steps, what="training with rounding", unit="step"):
-        images, share = images.to(device), share.to(device)
+        images, seen, share = (part.to(device) for part in (images, look(images), share))
         with torch.no_grad():
             before = reference.run(images, only=(), wanted=maps)
             wanted = _seen(before, maps, teacher(images))
-        after = network.run(images, wanted=maps)
+        after = network.run(seen, wanted=maps)
         loss = mimic_loss(_seen(after, maps, after[network.output]), wanted, share, config=config, groups=groups)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -459,3 +459,47 @@ def test_a_path_that_systemd_reads_otherwise_is_refused() -> None:
     reference = Reference.parse("registry.example.com/cameras/digits:stable")
     with pytest.raises(ConfigError, match="cannot stand in a systemd unit"):
         agent_units(reference, Path("/srv/my models"), every_s=60)
+
+
+class TestFamilies:
+    """A tag that names a family: the device takes its own member, and no other."""
+
+    @pytest.fixture
+    def family(self, make_family) -> Path:
+        return make_family("jetson-orin-nano-8gb", "raspberry-pi-5")
+
+    def test_the_member_for_the_device_runs_and_the_next_look_fetches_nothing(
+        self, family: Path, push, make_agent: MakeAgent, device: Path
+    ) -> None:
+        pushed, lines = push(family), []
+        assert make_agent(target="raspberry-pi-5").poll()
+        assert running(device) == open_bundle(family / "raspberry-pi-5").digest
+        assert told(device)["digest"] == pushed.reference.digest
+        assert not make_agent(target="raspberry-pi-5", report=lines.append).poll()
+        assert lines == []
+
+    def test_a_device_of_no_known_target_is_told_what_there_is(
+        self, family: Path, push, make_agent: MakeAgent, device: Path
+    ) -> None:
+        push(family)
+        with pytest.raises(ConfigError, match="is a family for jetson-orin-nano-8gb, raspberry-pi-5"):
+            make_agent().poll()
+        assert not (device / "current").exists()
+
+    def test_a_member_that_fails_here_is_not_tried_again_before_the_tag_moves(
+        self, family: Path, push, make_agent: MakeAgent, device: Path
+    ) -> None:
+        pushed = push(family)
+        with pytest.raises(RefusedError):
+            make_agent(target="raspberry-pi-5", verdict=failing).poll()
+        assert told(device)["refused"] == pushed.reference.digest
+        with pytest.raises(RefusedError):
+            make_agent(target="raspberry-pi-5").poll()
+
+    def test_a_single_bundle_for_another_device_is_refused(
+        self, family: Path, push, make_agent: MakeAgent, device: Path
+    ) -> None:
+        push(family / "jetson-orin-nano-8gb")
+        with pytest.raises(RefusedError, match="built for 'jetson-orin-nano-8gb', asked for is 'raspberry-pi-5'"):
+            make_agent(target="raspberry-pi-5").poll()
+        assert not (device / "current").exists()

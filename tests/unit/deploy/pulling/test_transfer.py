@@ -13,9 +13,11 @@ import pytest
 from edgec.core.errors import ConfigError, DataError, IntegrityError, TransportError
 from edgec.core.progress import Silent
 from edgec.deploy import oci as registry_module
+from edgec.deploy.modelpack import INDEX_TYPE, TARGET
 from edgec.deploy.oci import Repository
 from edgec.deploy.transfer import Pulled, Pushed, pull_bundle, push_bundle
 from edgec.package import open_bundle, write_archive
+from edgec.package.family import open_family
 
 pytestmark = pytest.mark.network
 
@@ -306,3 +308,63 @@ def test_two_pulls_into_one_folder_do_not_mix(bundle: Path, repository: Open, tm
             pull(repository(), tmp_path / "back")
     finally:
         os.close(handle)
+
+
+class TestFamilies:
+    """An OCI index under one tag, from which everybody takes the member that is theirs."""
+
+    TARGETS = ("jetson-orin-nano-8gb", "raspberry-pi-5")
+
+    @pytest.fixture
+    def family(self, make_family: Callable[..., Path]) -> Path:
+        return make_family(*self.TARGETS)
+
+    def test_each_target_pulls_its_own_member(self, family: Path, repository: Open, tmp_path: Path) -> None:
+        pushed = push(family, repository())
+        assert pushed.digest == open_family(family).digest
+        for target in self.TARGETS:
+            pulled = pull(repository(), tmp_path / target, target=target)
+            assert contents(tmp_path / target) == contents(family / target)
+            assert pulled.digest == open_bundle(family / target).digest
+        again = push(family, repository())
+        assert (again.reference, again.sent_bytes) == (pushed.reference, 0)
+
+    def test_without_a_target_or_with_another_s_the_members_are_named(
+        self, family: Path, repository: Open, tmp_path: Path
+    ) -> None:
+        push(family, repository())
+        with pytest.raises(ConfigError, match="is a family for jetson-orin-nano-8gb, raspberry-pi-5"):
+            pull(repository(), tmp_path / "out")
+        with pytest.raises(DataError, match="no member for 'host'"):
+            pull(repository(), tmp_path / "out", target="host")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_single_bundle_for_another_target_is_refused(
+        self, family: Path, repository: Open, tmp_path: Path
+    ) -> None:
+        push(family / self.TARGETS[0], repository())
+        with pytest.raises(DataError, match="built for 'jetson-orin-nano-8gb', asked for is 'raspberry-pi-5'"):
+            pull(repository(), tmp_path / "out", target="raspberry-pi-5")
+        assert not (tmp_path / "out").exists()
+
+    def test_an_index_that_promises_one_target_and_leads_to_another_is_refused(
+        self, family: Path, repository: Open, tmp_path: Path
+    ) -> None:
+        push(family, repository())
+        index = json.loads(repository().manifest())
+        first, second = index["manifests"]
+        first["annotations"], second["annotations"] = second["annotations"], first["annotations"]
+        repository().put_manifest(json.dumps(index).encode(), media_type=INDEX_TYPE)
+        with pytest.raises(DataError, match="asked for is 'raspberry-pi-5'"):
+            pull(repository(), tmp_path / "out", target="raspberry-pi-5")
+
+    @pytest.mark.parametrize("annotations", [{}, {TARGET: "raspberry-pi-5"}])
+    def test_an_index_whose_entries_cannot_be_told_apart_is_refused(
+        self, family: Path, repository: Open, tmp_path: Path, annotations: dict[str, str]
+    ) -> None:
+        push(family, repository())
+        index = json.loads(repository().manifest())
+        index["manifests"][0]["annotations"] = annotations
+        repository().put_manifest(json.dumps(index).encode(), media_type=INDEX_TYPE)
+        with pytest.raises(IntegrityError, match="no member for a target of its own"):
+            pull(repository(), tmp_path / "out", target="raspberry-pi-5")

@@ -10,7 +10,7 @@ ICLR 2019.
 
 from __future__ import annotations
 
-from edgec.evaluate.corruptions.corrupt import KINDS, SEVERITIES, corrupt
+from edgec.evaluate.corruptions.corrupt import FAMILIES, KINDS, SEVERITIES, corrupt
 from edgec.evaluate.corruptions.measure import corruption_measurements
 
-__all__ = ["KINDS", "SEVERITIES", "corrupt", "corruption_measurements"]
+__all__ = ["FAMILIES", "KINDS", "SEVERITIES", "corrupt", "corruption_measurements"]

@@ -18,15 +18,19 @@ from edgec.evaluate.corruptions.weather import brightness, fog, frost, snow
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-__all__ = ["KINDS", "SEVERITIES", "corrupt", "require_kind", "require_severity"]
+__all__ = ["FAMILIES", "KINDS", "SEVERITIES", "corrupt", "require_kind", "require_severity"]
 
-_DRAWS: tuple[Draw, ...] = (
-    *(gaussian_noise, shot_noise, impulse_noise),
-    *(defocus_blur, glass_blur, motion_blur, zoom_blur),
-    *(snow, frost, fog, brightness),
-    *(contrast, elastic_transform, pixelate, jpeg_compression),
+_FAMILIES: dict[str, tuple[Draw, ...]] = {
+    "noise": (gaussian_noise, shot_noise, impulse_noise),
+    "blur": (defocus_blur, glass_blur, motion_blur, zoom_blur),
+    "weather": (snow, frost, fog, brightness),
+    "digital": (contrast, elastic_transform, pixelate, jpeg_compression),
+}
+FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {family: tuple(draw.__name__ for draw in draws) for family, draws in _FAMILIES.items()}
 )
-KINDS: Mapping[str, Draw] = MappingProxyType({draw.__name__: draw for draw in _DRAWS})
+"""Names of the kinds by family, as in the paper."""
+KINDS: Mapping[str, Draw] = MappingProxyType({draw.__name__: draw for draws in _FAMILIES.values() for draw in draws})
 """What draws each kind, by the name that it has in CIFAR-10-C, in the paper's order."""
 SEVERITIES = (1, 2, 3, 4, 5)
 """From hardly to badly. With each the mean squared distance to the clean images grows, of images of 16x16 and more."""

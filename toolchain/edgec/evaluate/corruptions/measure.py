@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,6 +35,7 @@ def corruption_measurements(
     *,
     severities: Sequence[int] = SEVERITIES,
     kinds: Sequence[str] = tuple(KINDS),
+    groups: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
     stage: Stage,
     where: str,
@@ -44,8 +45,9 @@ def corruption_measurements(
 
     `corrupted_accuracy` (whole, then per class) is the mean over kinds and severities, each with the same say;
     `corrupted_worst_class_accuracy` is that of the class with the lowest; `accuracy_under_<kind>` is the mean over the
-    severities of a kind. n counts images, not drawings: what a model makes of the drawings of one image is not
-    independent. Their mean, from 0 to 1, spreads at most as a yes or no with the same mean does, so Wilson's interval
+    severities of a kind, `accuracy_under_<group>_kinds` (whole, then per class) over the kinds of a group. n counts
+    images, not drawings: what a model makes of the drawings of one image is not independent. Their mean, from 0 to 1,
+    spreads at most as a yes or no with the same mean does, so Wilson's interval
     for n images is wide enough, and wider than it need be. A class without test images has no row.
 
     Args:
@@ -55,6 +57,7 @@ def corruption_measurements(
         classes: Names in the order of the scores.
         severities: Out of 1 to 5.
         kinds: Names of `KINDS`.
+        groups: Some of the kinds by the name of a group that has rows of its own, whole and per class.
         seed: Fixes the drawings.
         stage: The model that is run.
         where: The runtime and machine that run it.
@@ -87,7 +90,21 @@ def corruption_measurements(
         *per_class,
         _of_the_worst(worst, per_class),
         *(_row(f"accuracy_under_{kind}", part, **common) for kind, part in zip(kinds, shares, strict=True)),
+        *(
+            _row(f"accuracy_under_{group}_kinds", right[mine], name, **common)
+            for group, right in _by_group(shares, kinds, groups or {})
+            for name, mine in ((None, slice(None)), *members.items())
+            if len(right[mine])
+        ),
     ]
+
+
+def _by_group(
+    shares: Float[np.ndarray, "kind n"], kinds: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, Float[np.ndarray, " n"]]]:
+    """Of each group, the mean over its kinds."""
+    for group, members in groups.items():
+        yield group, shares[[kind in members for kind in kinds]].mean(axis=0)
 
 
 def _row(

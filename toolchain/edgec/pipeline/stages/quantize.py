@@ -21,6 +21,7 @@ READS = (
     *MODEL_SETTINGS,
     *("config.quantize", "calibration", "target.name", "target.family", "target.quantization", "target.runtime"),
     *("config.export.preprocess_in_graph", "config.export.adjust_logits", "accelerator", "config.seed"),
+    *("config.compress.robust", "config.compress.robust_share"),
 )
 
 
