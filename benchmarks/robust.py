@@ -90,7 +90,7 @@ def _measured(name: str, way: str, settings: list[tuple[str, object]], count: in
     if way != "teacher":
         with tempfile.TemporaryDirectory() as folder:
             data.run(sources, Path(folder))
-            net = compressed(sources, data.read(Path(folder)), variant="ours")
+            net = compressed(sources, data.read(Path(folder), sources.plan), variant="ours")
     return _judged(net, sources.test.evenly(count))
 
 
