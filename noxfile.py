@@ -27,7 +27,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=False)
 def types(session: nox.Session) -> None:
     """Check types with pyright."""
-    session.run(sys.executable, "-m", "pyright", "--pythonpath", sys.executable)
+    session.run(sys.executable, "-m", "pyright", "--threads", "--pythonpath", sys.executable)
 
 
 @nox.session(python=False)
