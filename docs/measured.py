@@ -39,6 +39,7 @@ COMMANDS = {
     "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
     "gate_errors": "python benchmarks/gate_errors.py --bundles 1000",
     "gates": "python benchmarks/gates.py --plot docs/images/gates.svg",
+    "family": "python benchmarks/family.py",
     "fuzz": "python benchmarks/fuzz --seconds 60",
     "hostile_graphs": "python benchmarks/hostile_graphs.py",
     "latency": "python benchmarks/latency_model.py",
@@ -249,6 +250,17 @@ def _latency_budget() -> str:
     return table("latency_budget", by=("set, target and rival", "student"), columns=columns)
 
 
+def _family() -> str:
+    columns = (
+        Column(
+            head="seconds", quantity="seconds", form=lambda row: f"{row.value:.0f} ({row.low:.0f} to {row.high:.0f})"
+        ),
+        Column(head="top-1", quantity="accuracy", form=interval_over_seeds),
+        Column(head="worst class", quantity="worst class accuracy", form=interval_over_seeds),
+    )
+    return table("family", by=("set", "targets", "what", "built"), columns=columns)
+
+
 def _gaps() -> str:
     columns = tuple(
         Column(head=what, quantity=what, form=lambda row: f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})")
@@ -419,6 +431,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-temperature": _temperature,
     "results-tuning": _tuning,
     "results-hostile-peers": _hostile_peers,
+    "results-family": _family,
     "results-fuzz": _fuzz,
     "results-gaps": _gaps,
     "results-hostile-clients": _hostile_clients,
