@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from html.parser import HTMLParser
 
-import pytest
-
 from edgec.tuning.candidate import Candidate, Tuned
-from edgec.tuning.page import Axes, render_tuned
+from edgec.tuning.page import render_tuned
 
 from .conftest import found
 
@@ -64,14 +62,3 @@ def test_names_of_others_are_text(search_of: Callable[..., Tuned]) -> None:
     assert "<script>alert" not in text
     assert "<b>mir" not in text
     assert "\x1b" not in text
-
-
-@pytest.mark.parametrize("qualities", [[0.999], [0.97, 0.99], [0.5, 0.9], [0.0, 1.0]])
-@pytest.mark.parametrize("latency", [0.003, 1.0, 4321.0])
-def test_axes_hold_every_candidate_and_few_ticks(qualities: list[float], latency: float) -> None:
-    built = [found(latency * (i + 1), quality, {"a": quality}) for i, quality in enumerate(qualities)]
-    axes = Axes.over(built, 0.95)
-    assert all(0 <= axes.x(each.latency_ms) <= 100 and 0 <= axes.y(each.quality) <= 100 for each in built)
-    assert 2 <= len(axes.ticks_x) <= 8
-    assert 2 <= len(axes.ticks_y) <= 8
-    assert all(0 <= place <= 100.01 for place, _ in (*axes.ticks_x, *axes.ticks_y))

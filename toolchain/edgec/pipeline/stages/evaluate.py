@@ -51,7 +51,7 @@ READS = (
     *MODEL_SETTINGS,
     *(f"config.{name}" for name in ("evaluate", "export", "quantize", "seed")),
     *("target", "calibration", "accelerator", "compresses", "data.ood_count", "data.max_unreadable"),
-    "config.compress.robust",
+    *("config.compress.robust", "config.compress.robust_share"),  # what is tried against a loss trains anew
 )
 
 
