@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgec.package import open_bundle
-from edgec.package.family import open_family
+from edgec.package.family import open_family, write_family
 from support import sshd
 
 Edgec = Callable[..., Any]
@@ -65,6 +65,28 @@ def test_built_again_nothing_is_made_and_signatures_stay(built: tuple[Path, Any]
     assert outcome.exit_code == 0, outcome.stderr
     assert [len(member["cached"]) for member in outcome.last["members"]] == [9, 8]  # every stage; one has no TensorRT
     assert (tmp_path / "digits" / TARGETS[0] / "signature.json").read_text() == "{}"
+
+
+def test_a_member_that_is_not_built_any_more_is_told(built: tuple[Path, Any], edgec: Edgec, tmp_path: Path) -> None:
+    shutil.copytree(built[0].parent, tmp_path, dirs_exist_ok=True)
+    family = tmp_path / "digits"
+    shutil.copytree(family / TARGETS[0], family / "lab")
+    manifest = json.loads((family / "lab" / "manifest.json").read_bytes())
+    manifest["target"]["name"] = "lab"
+    (family / "lab" / "manifest.json").write_text(json.dumps(manifest))
+    write_family(family, "digits", {target: open_bundle(family / target) for target in (*TARGETS, "lab")})
+    outcome = edgec("build", "--target", ",".join(TARGETS), *options(tmp_path))
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "had a member for 'lab', which is none any more" in outcome.stderr
+    assert not (family / "lab").exists()
+
+
+def test_a_damaged_family_is_mended_by_a_build(built: tuple[Path, Any], edgec: Edgec, tmp_path: Path) -> None:
+    shutil.copytree(built[0].parent, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "digits" / TARGETS[0] / "model.onnx").unlink()
+    (tmp_path / "digits" / "family.json").write_text("{")
+    assert edgec("build", "--target", ",".join(TARGETS), *options(tmp_path)).exit_code == 0
+    assert open_family(tmp_path / "digits").digest == open_family(built[0]).digest
 
 
 def test_a_member_that_cannot_be_built_leaves_the_family_as_it_was(

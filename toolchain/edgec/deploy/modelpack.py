@@ -182,7 +182,7 @@ def read_family(data: bytes, *, where: str) -> dict[str, Blob] | None:
     members: dict[str, Blob] = {}
     for entry in _read(data, _Index, where).manifests:
         target = entry.annotations.get(TARGET, "")
-        if entry.media_type != MEDIA_TYPE or not target or target in members:
+        if entry.media_type != MEDIA_TYPE or "/" in target or not is_safe_name(target) or target in members:
             raise _refused(where, f"entry {entry.digest} is no member for a target of its own")
         members[target] = entry
     return members

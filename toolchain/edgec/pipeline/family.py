@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.core.errors import ConfigError
+from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable, write_bytes
 from edgec.core.progress import Progress
 from edgec.core.target import load_target
 from edgec.evaluate.report import Report, parse_report
 from edgec.package import Bundle, open_bundle
-from edgec.package.family import is_family, require_family_place, write_family
+from edgec.package.family import is_family, open_family, require_family_place, write_family
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import Built, build
 from edgec.pipeline.config import BuildConfig
@@ -110,6 +111,8 @@ def build_family(
     output = output or Path("build") / name
     require_family_place(output)
     require_writable(output)
+    for target in sorted(_members(output) - {plan.target.name for plan in plans}):
+        progress.note(f"'{output}' had a member for '{target}', which is none any more")
     with new_folder(output) as draft:
         members = []
         for plan in plans:
@@ -122,6 +125,13 @@ def build_family(
         write_family(draft, name, bundles)
         write_bytes(draft / PAGE, render_family(name, _reports(bundles)).encode())
     return BuiltFamily(folder=output, members=tuple(members), seconds=time.perf_counter() - started)
+
+
+def _members(family: Path) -> set[str]:
+    """The targets of a family that stands there; none where it is damaged, and is mended by being built again."""
+    with suppress(DataError, IntegrityError):
+        return set(open_family(family).members) if is_family(family) else set()
+    return set()
 
 
 def _reports(bundles: Mapping[str, Bundle]) -> dict[str, Report]:

@@ -358,7 +358,7 @@ class TestFamilies:
         with pytest.raises(DataError, match="asked for is 'raspberry-pi-5'"):
             pull(repository(), tmp_path / "out", target="raspberry-pi-5")
 
-    @pytest.mark.parametrize("annotations", [{}, {TARGET: "raspberry-pi-5"}])
+    @pytest.mark.parametrize("annotations", [{}, {TARGET: "raspberry-pi-5"}, {TARGET: "../x"}, {TARGET: "\x1b[2J"}])
     def test_an_index_whose_entries_cannot_be_told_apart_is_refused(
         self, family: Path, repository: Open, tmp_path: Path, annotations: dict[str, str]
     ) -> None:
