@@ -28,7 +28,7 @@ from edgec.models.taps import find_tap
 __all__ = ["Cut", "by_cost", "channels_to_keep", "costs_in_order", "prunable", "ranked", "slim"]
 
 MOST_IMAGES = 128
-MOST_PIXELS = 2**19
+MOST_PIXELS = 2**18
 """At a time, where activations are kept for gradients."""
 
 
