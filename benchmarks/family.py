@@ -50,8 +50,8 @@ def main() -> None:
         for place, value in _compared(configs):
             figures[place][seed] = value
             print(f"seed {seed}: {': '.join(place)} {value:.4f}", file=sys.stderr)
-        title = ": ".join([" ".join([given.config, *given.set]), ", ".join(given.target)])
-        show(list(_rows(title, figures)), as_json=given.json, output=given.output)
+    title = ": ".join([" ".join([given.config, *given.set]), ", ".join(given.target)])
+    show(list(_rows(title, figures)), as_json=given.json, output=given.output)
 
 
 def _config(name: str, settings: list[tuple[str, Any]]) -> BuildConfig:
@@ -64,9 +64,9 @@ def _compared(configs: list[BuildConfig]) -> Iterator[tuple[tuple[str, ...], flo
         place = Path(folder)
         plans = plan_family(configs, accelerator=Accelerator.AUTO)
         family = build_family(plans, store=Store(place / "shared"), output=place / "family", progress=Silent())
-        yield ("family", "together", "seconds"), family.seconds
+        yield ("all", "the family", "seconds"), family.seconds
         for config, member in zip(configs, family.members, strict=True):
-            yield from _accuracies("of the family", config.target, member)
+            yield from _accuracies("the family", config.target, member)
             (plan,) = plan_family([config], accelerator=Accelerator.AUTO)
             store = Store(place / config.target)
             alone = build(plan, store=store, output=place / f"{config.target}-alone", progress=Silent())
@@ -88,7 +88,7 @@ def _rows(title: str, figures: Figures) -> Iterator[Row]:
     for place, values in figures.items():
         unit = "s" if place[-1] == "seconds" else "share"
         row = over_seeds(f"{title}: {': '.join(place)}", unit, values)
-        peer = first if place[0] == "family" else (place[0], "alone", place[-1])
+        peer = first if place[0] == "all" else (place[0], "alone", place[-1])
         if peer != place:
             beside = fmean(figures[peer].values())
             row = replace(row, against=" ".join(peer[:2]), ratio=row.value / beside if beside else None)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from edgec.core.errors import ConfigError
-from edgec.core.target import Rules
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import stage_keys
 from edgec.pipeline.config import BuildConfig, family_targets, read_config
@@ -93,22 +92,17 @@ def keys(plan: Any) -> dict[str, str]:
     return {key.stage: key.key for key in stage_keys(plan)}
 
 
-def test_members_that_compress_alike_share_a_student_that_suits_all(config: Path) -> None:
-    jetson, pi = plans("jetson", "raspberry-pi-5")
-    assert jetson.rules == pi.rules == Rules(channel_multiple=8, depthwise_multiple=16)
-    first, second = keys(jetson), keys(pi)
-    assert all(first[stage] == second[stage] for stage in ("data", "teacher", "baseline", "few", "compress"))
-    assert first["package"] != second["package"]
+def test_members_whose_targets_prune_alike_share_a_student() -> None:
+    pi, vnni, jetson = map(keys, plans("raspberry-pi-5", "x86-vnni", "jetson"))
+    student = ("data", "teacher", "baseline", "few", "compress")
+    assert all(pi[stage] == vnni[stage] for stage in student)
+    assert pi["package"] != vnni["package"]
+    assert [stage for stage in student if pi[stage] == jetson[stage]] == ["data", "teacher"]
 
 
-def test_a_member_with_a_budget_of_its_own_has_its_own_rules(config: Path) -> None:
-    jetson, pi = plans("jetson", "rpi5", config=config)
-    assert (jetson.rules.channel_multiple, pi.rules.channel_multiple) == (8, 4)
-
-
-def test_one_target_alone_is_planned_as_it_would_be_without_a_family() -> None:
-    (alone,) = plans("raspberry-pi-5")
-    assert alone.rules == Rules(channel_multiple=4, depthwise_multiple=16)
+def test_a_member_is_planned_as_its_target_would_be_alone(config: Path) -> None:
+    alone = [plans(target, config=config)[0] for target in ("jetson", "rpi5")]
+    assert [keys(plan) for plan in plans("jetson", "rpi5", config=config)] == [keys(plan) for plan in alone]
 
 
 def test_a_target_that_stands_twice_is_refused() -> None:

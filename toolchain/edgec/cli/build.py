@@ -101,7 +101,7 @@ def command(
     """Compress, calibrate, quantise, export, evaluate and package a classifier.
 
     Without a model and data, the embedded digits demonstration is built. Several targets, as in --target A,B,C or the
-    config's [family], make a family: a folder with a bundle for each, which share what their settings allow.
+    config's [family], make a family: a folder with a bundle for each, which share what they have in common.
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.pipeline.accelerator import Accelerator

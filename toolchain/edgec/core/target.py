@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -125,15 +123,6 @@ class Rules(Frozen):
     """As `channel_multiple`, for channels that a depthwise convolution filters: both numbers divide what is kept."""
     dla: bool = False
     """The graph is to run on the deep-learning accelerator: the linter looks for what that does not take."""
-
-    @classmethod
-    def for_all(cls, rules: Sequence[Rules]) -> Rules:
-        """Numbers of channels that suit all of them; of the accelerator nothing is said, which asks for none."""
-        depthwise = [each.depthwise_multiple for each in rules if each.depthwise_multiple is not None]
-        return cls(
-            channel_multiple=math.lcm(*(each.channel_multiple for each in rules)),
-            depthwise_multiple=math.lcm(*depthwise) if depthwise else None,
-        )
 
 
 class Gpu(Frozen):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable, write_bytes
 from edgec.core.progress import Progress
-from edgec.core.target import load_target
 from edgec.evaluate.report import Report, parse_report
 from edgec.package import Bundle, open_bundle
 from edgec.package.family import is_family, open_family, require_family_place, write_family
@@ -54,7 +53,7 @@ class BuiltFamily:
 def plan_family(
     configs: Sequence[BuildConfig], *, accelerator: Accelerator, module: nn.Module | None = None
 ) -> tuple[Plan, ...]:
-    """Binds the members of a family. Those that compress alike share one student, which suits all their targets.
+    """Binds the members of a family; what their settings and targets have in common is made once.
 
     Args:
         configs: One for each target, as `read_config` has them.
@@ -66,22 +65,12 @@ def plan_family(
         DataError: As `plan_build`.
         UnsupportedError: As `plan_build`.
     """
-    targets = [load_target(config.target) for config in configs]
-    names = [target.name for target in targets]
+    plans = tuple(plan_build(config, accelerator=accelerator, module=module) for config in configs)
+    names = [plan.target.name for plan in plans]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"--target: '{name}' stands twice", hint="name each target once")
-    return tuple(
-        plan_build(
-            config,
-            accelerator=accelerator,
-            module=module,
-            beside=[
-                target for other, target in zip(configs, targets, strict=True) if other.compress == config.compress
-            ],
-        )
-        for config in configs
-    )
+    return plans
 
 
 def build_family(

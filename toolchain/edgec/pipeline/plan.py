@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from operator import attrgetter
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edgec.calibrate import Recipe, load_recipe
 from edgec.core.digest import digest_tree, digest_value
 from edgec.core.errors import ConfigError, DataError, UnsupportedError
-from edgec.core.target import Rules, Scheme, Target, load_target
+from edgec.core.target import Scheme, Target, load_target
 from edgec.core.versions import source_digest, tool_versions
 from edgec.models.config import ZOOS, ModelConfig, Opsets
 from edgec.models.held import HeldModule, hold
@@ -52,7 +52,6 @@ class Plan:
         model: The teacher.
         data: The images.
         target: The device, with the scheme that is built.
-        rules: How many channels of a layer may stay: what suits the device, and every other that shares the student.
         calibration: The calibration recipe.
         accelerator: Where training runs.
         digests: SHA-256 of all that comes from outside: weights, images, tools.
@@ -64,7 +63,6 @@ class Plan:
     model: ModelConfig
     data: DataConfig
     target: Target
-    rules: Rules
     calibration: Recipe
     accelerator: Accelerator
     digests: Mapping[str, str]
@@ -105,20 +103,13 @@ class Plan:
         return StageKey(stage=stage, settings=settings, sources={**opened, **before, "tools": self.digests["tools"]})
 
 
-def plan_build(
-    config: BuildConfig,
-    *,
-    accelerator: Accelerator,
-    module: nn.Module | None = None,
-    beside: Sequence[Target] = (),
-) -> Plan:
+def plan_build(config: BuildConfig, *, accelerator: Accelerator, module: nn.Module | None = None) -> Plan:
     """Binds names and reads digests; imports nothing heavy, but for a module in memory.
 
     Args:
         config: What is asked for.
         accelerator: Where to train.
         module: The teacher, where it is in memory: `model.name` is then for people alone.
-        beside: Other targets that are to run the same student.
 
     Raises:
         ConfigError: An unknown target, recipe or setting.
@@ -155,7 +146,6 @@ def plan_build(
         model=config.model,
         data=config.data,
         target=target,
-        rules=Rules.for_all([target.rules, *(other.rules for other in beside)]),
         calibration=load_recipe(config.calibrate.recipe),
         accelerator=accelerator,
         digests=digests,

@@ -27,7 +27,7 @@ __all__ = ["Facts", "LatencyUse", "OodUse", "compressed", "few_key", "key", "pla
 READS = (
     *MODEL_SETTINGS,
     *(f"config.compress.{name}" for name in ("method", *Budget.model_fields, "options")),
-    *("rules", "accelerator", "config.seed"),
+    *("target.rules", "accelerator", "config.seed"),
 )
 """What plain compression depends on; our recipe depends on `config.compress.oefsmc` as well."""
 
@@ -194,7 +194,7 @@ def compressed(
         unlabelled=images.unlabelled,
         budget=_budget(plan),
         latency=sources.latency,
-        rules=plan.rules,
+        rules=plan.target.rules,
         seed=plan.config.seed,
         fabric=sources.fabric,
     )
