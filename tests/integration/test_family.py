@@ -71,10 +71,12 @@ def test_a_member_that_is_not_built_any_more_is_told(built: tuple[Path, Any], ed
     assert not (family / "lab").exists()
 
 
-def test_a_damaged_family_is_mended_by_a_build(built: tuple[Path, Any], edgec: Edgec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", ["model.onnx", "manifest.json"])
+def test_a_damaged_member_is_mended_by_a_build(
+    built: tuple[Path, Any], edgec: Edgec, tmp_path: Path, damaged: str
+) -> None:
     shutil.copytree(built[0].parent, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "digits" / TARGETS[0] / "model.onnx").unlink()
-    (tmp_path / "digits" / "family.json").write_text("{")
+    (tmp_path / "digits" / TARGETS[0] / damaged).unlink()
     assert edgec("build", "--target", ",".join(TARGETS), *options(tmp_path)).exit_code == 0
     assert open_family(tmp_path / "digits").digest == open_family(built[0]).digest
 
@@ -105,11 +107,14 @@ def test_a_plan_says_what_members_share(edgec: Edgec, tmp_path: Path, targets: t
     [
         (("--target", "jetson,"), "unknown target ''"),
         (("--target", "jetson,jetson"), "stands twice"),
+        (("--target", "jetson,rpi5", "--set", "family.x86-vnni.compress.steps=3"), "built are jetson, rpi5"),
+        (("--set", "family.jetson.compress.steps=3"), "built are host"),
+        (("--target", "jetson,rpi5", "--output", ".."), "does not name a folder of its own"),
         (("--target", "jetson,rpi5", "--from-trial", "1"), "a search has one target"),
     ],
 )
 def test_bad_targets_are_one_error(edgec: Edgec, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
-    outcome = edgec("build", *arguments, *options(tmp_path))
+    outcome = edgec("build", *options(tmp_path), *arguments)
     assert outcome.exit_code == 2
     assert told in outcome.failure[0]
 

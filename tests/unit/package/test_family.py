@@ -77,7 +77,10 @@ def test_a_member_that_is_missing_is_told(family: Path) -> None:
 def test_a_folder_of_somebody_is_not_replaced(family: Path, bundle: Path, tmp_path: Path) -> None:
     require_family_place(family)
     require_family_place(tmp_path / "new")
-    for taken in (bundle, family / FAMILY):
+    fonts = tmp_path / "fonts"
+    fonts.mkdir()
+    (fonts / FAMILY).write_text('{"name": "Helvetica"}')
+    for taken in (bundle, family / FAMILY, fonts):
         with pytest.raises(ConfigError, match="is no family"):
             require_family_place(taken)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -145,3 +146,26 @@ def test_room_is_shared() -> None:
         for _ in range(2):
             part[np.arange(2)]
     assert (first.decoded, second.decoded) == (2, 4)
+
+
+def test_a_file_s_name_need_not_be_utf_8(images: Path, tmp_path: Path) -> None:
+    strange = images / "train" / "a" / os.fsdecode(b"caf\xe9.png")
+    try:
+        (images / "train" / "a" / "0.png").rename(strange)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    (tmp_path / "kept").mkdir()
+    plan = plan_of(images)
+    data.run(Sources(plan, Silent()), tmp_path / "kept")
+    assert data.read(tmp_path / "kept", plan).few.decoded().shape == (12, SIDE, SIDE, 3)
+
+
+def test_pictures_outside_that_a_folder_s_table_names_are_part_of_the_key(tmp_path: Path) -> None:
+    for seed, name in enumerate(("raw", "test", "ood")):
+        draw(tmp_path / name, seed=seed)
+    (tmp_path / "train").mkdir()
+    rows = [f"../raw/{label}/{i}.png,{label}" for label in "ab" for i in range(6)]
+    (tmp_path / "train" / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    before = data.key(plan_of(tmp_path))
+    shutil.copy(tmp_path / "ood" / "a" / "0.png", tmp_path / "raw" / "a" / "0.png")
+    assert data.key(plan_of(tmp_path)).key != before.key

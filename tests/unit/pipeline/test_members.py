@@ -14,7 +14,7 @@ from edgec.pipeline.config import BuildConfig, family_targets, read_config
 from edgec.pipeline.family import plan_family
 
 FAMILY = """
-target = "host"
+target = "rpi5"
 
 [compress]
 keep_flops = 0.4
@@ -53,7 +53,14 @@ def test_the_command_line_stands_over_a_member_s_own_settings(config: Path) -> N
     assert (over.keep_flops, over.max_latency_ms) == (0.3, None)
 
 
+def test_a_target_beside_a_family_must_be_a_member(config: Path) -> None:
+    config.write_text(FAMILY.replace('target = "rpi5"', 'target = "host"'))
+    with pytest.raises(ConfigError, match="target = 'host': built are jetson, rpi5"):
+        family_targets(config)
+
+
 def test_without_its_target_a_family_s_table_changes_nothing(config: Path) -> None:
+    config.write_text(FAMILY.replace('target = "rpi5"', 'target = "host"'))
     assert (
         read_config(config).compress
         == read_config(None, [("compress.steps", 100), ("compress.keep_flops", 0.4)]).compress

@@ -97,7 +97,11 @@ class TestSettings:
         noisy, own = ("compress.robust", "noise"), ("quantize.training.robust", "none")
         assert changed(plan(*training), plan(*training, noisy)) == after("quantize")
         assert training_robust(plan(*training, noisy).config) == "noise"
-        assert training_robust(plan(*training, noisy, own).config) == "none"
+        assert training_robust(plan(("quantize.train", True), noisy, own).config) == "none"
+        with pytest.raises(ConfigError, match="no student recovers"):
+            plan(*training, noisy, own)
+        with pytest.raises(ConfigError, match="not trained with rounding"):
+            plan(("quantize.training.robust", "noise"))
 
     def test_a_setting_at_its_default_changes_nothing(self) -> None:
         assert changed(plan(), plan(("calibrate.recipe", "balanced"), ("compress.variant", "ours"))) == []

@@ -145,10 +145,13 @@ def _plans(
     from edgec.pipeline.budget import on_top
     from edgec.pipeline.config import family_targets, read_config
     from edgec.pipeline.family import plan_family
+    from edgec.pipeline.members import require_member
     from edgec.pipeline.plan import plan_build
 
     asked = dict(given).get("target")
     targets = family_targets(config) if asked is None else [name.strip() for name in str(asked).split(",")]
+    for setting in (name for name, _ in given if name.startswith("family.")):
+        require_member(targets or ("host",), setting.split(".")[1], f"--set {setting}")
     members = [[*given, ("target", name)] for name in targets] or [given]
     if len(members) > 1 and trial is not None:
         raise ConfigError(f"--from-trial {trial}: a search has one target", hint=f"name it: --target {targets[0]}")

@@ -29,7 +29,8 @@ def weighed_subset(
     labels = images.labels if isinstance(images, Samples) else np.zeros(len(images), dtype=np.int64)
     kept = balanced_positions(labels, most, seed=seed)
     whole, left = np.bincount(labels, shares), np.bincount(labels[kept], shares[kept])
-    return images.choose(kept), shares[kept] * (whole[labels[kept]] / left[labels[kept]])
+    raised = np.divide(whole, left, out=np.zeros_like(whole), where=left > 0)  # a class may count for nothing
+    return images.choose(kept), shares[kept] * raised[labels[kept]]
 
 
 def balanced_positions(labels: Int[np.ndarray, "n"], most: int, *, seed: int) -> Int[np.ndarray, "m"]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgec.core.errors import ConfigError, DataError
+from edgec.core.errors import ConfigError, DataError, MissingDependencyError
 from edgec.core.images import is_hidden
 from edgec.core.inputs import InputSpec
 from edgec.core.progress import Progress
@@ -98,7 +99,15 @@ def require_source(source: str | Path) -> Path:
 
 
 def named_files(source: Path) -> list[Path]:
-    """The pictures that a table names, wherever they lie: what is in them is no part of the table."""
+    """The pictures that a table names, wherever they lie: what is in them is no part of the table.
+
+    Of a folder with a table of metadata, those that lie outside of it.
+    """
+    if source.is_dir():
+        tables = [source / name for name in METADATA if (source / name).is_file()]
+        with suppress(DataError, MissingDependencyError):  # it may be of something else; reading it will tell
+            named = referenced(read_table(tables[0], None)) if tables else []
+            return [path for path in named if not path.resolve().is_relative_to(source.resolve())]
     if not source.is_file():
         return []
     if source.suffix.lower() in SUFFIXES and not _is_dataset(source):

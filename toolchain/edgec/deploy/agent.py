@@ -61,6 +61,7 @@ class AgentState:
 
     Attributes:
         reference: The tag that is followed.
+        target: What the device was said to be.
         digest: Of the manifest that was switched to; the tag named it at that time.
         bundle: The identity of its bundle.
         since: When it was switched to.
@@ -73,6 +74,7 @@ class AgentState:
     """
 
     reference: str
+    target: str | None = None
     digest: str | None = None
     bundle: str | None = None
     since: str | None = None
@@ -128,7 +130,7 @@ class Agent:
         self._commands = tuple(command for command in (restart, health) if command)
         self._insecure, self._report, self._now = insecure, report, now
         self.switching = False
-        self.state = _read_state(site.root / "agent.json", str(reference))
+        self.state = _read_state(site.root / "agent.json", str(reference), self._target)
 
     def poll(self) -> bool:
         """Looks at the tag once, and does what is to be done; `agent.json` tells how it went.
@@ -209,7 +211,7 @@ class Agent:
     def _runs(self, artifact: Artifact) -> bool:
         """Whether the very bundle runs already: brought by a deployer, or by an agent that was killed after it."""
         current, signature = self._site.status().current, artifact.layers.get(SIGNATURE)
-        if current is None or current.digest != artifact.bundle:
+        if current is None or current.digest != artifact.bundle or self._target not in (None, current.target):
             return False
         return current.signature == (signature.sha256 if signature else None)
 
@@ -281,15 +283,19 @@ def next_wait_s(every_s: float, failures: int, draw: random.Random) -> float:
     return min(every_s * 2.0 ** min(failures, 32), limit_s) * draw.uniform(1 - JITTER, 1 + JITTER)
 
 
-def _read_state(path: Path, reference: str) -> AgentState:
-    """What an earlier process knew of this tag; nothing where the file is damaged or tells of another."""
+def _read_state(path: Path, reference: str, target: str | None) -> AgentState:
+    """What an earlier process knew of this tag; nothing where the file is damaged, or tells of another tag or target.
+
+    A tag that names a family means another bundle then, and what was refused for one target may be right for another.
+    """
     known = {field.name for field in fields(AgentState)}
     try:
         value = read_json(path)
         state = AgentState(**{name: value[name] for name in known & value.keys()})
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return AgentState(reference=reference)
+        return AgentState(reference=reference, target=target)
     texts = (
+        state.target,
         state.digest,
         state.bundle,
         state.since,
@@ -300,4 +306,5 @@ def _read_state(path: Path, reference: str) -> AgentState:
         state.trying,
     )
     plain = all(text is None or isinstance(text, str) for text in texts) and isinstance(state.failures, int)
-    return state if plain and state.reference == reference else AgentState(reference=reference)
+    same = plain and (state.reference, state.target) == (reference, target)
+    return state if same else AgentState(reference=reference, target=target)

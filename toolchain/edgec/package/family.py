@@ -15,8 +15,18 @@ from edgec.core.files import write_bytes
 from edgec.core.frozen import Frozen
 from edgec.package.bundle import Bundle, open_bundle
 from edgec.package.manifest import is_safe_name
+from edgec.package.source import MAX_FILES
 
-__all__ = ["FAMILY", "Family", "bundles_at", "is_family", "open_family", "require_family_place", "write_family"]
+__all__ = [
+    "FAMILY",
+    "Family",
+    "bundles_at",
+    "is_family",
+    "member_names",
+    "open_family",
+    "require_family_place",
+    "write_family",
+]
 
 FAMILY = "family.json"
 """The index; what makes a folder a family."""
@@ -27,7 +37,7 @@ class _Index(Frozen):
     """`family.json`: the digest of each member by its target, whose name its folder has."""
 
     name: str
-    members: Mapping[str, str] = Field(min_length=1, max_length=1000)
+    members: Mapping[str, str] = Field(min_length=1, max_length=MAX_FILES)
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -72,13 +82,17 @@ def is_family(path: Path) -> bool:
     return (path / FAMILY).is_file()
 
 
-def open_family(path: Path) -> Family:
-    """Opens a family; `Bundle.verify` of every member checks the rest.
+def member_names(path: Path) -> tuple[str, ...]:
+    """The targets that a family's index names, whatever became of their bundles.
 
     Raises:
-        DataError: There is none, or a member is missing.
-        IntegrityError: The index is damaged, or a member is another bundle than the one that it names.
+        DataError: As `open_family`.
+        IntegrityError: The index is damaged.
     """
+    return tuple(_read_index(path)[0].members)
+
+
+def _read_index(path: Path) -> tuple[_Index, bytes]:
     try:
         with (path / FAMILY).open("rb") as file:
             data = file.read(_MOST_BYTES)
@@ -90,6 +104,17 @@ def open_family(path: Path) -> Family:
     except ValidationError as error:
         found = error.errors(include_url=False)[0]["msg"]
         raise IntegrityError(f"'{path / FAMILY}': {found}", hint="build or copy the family again") from error
+    return index, data
+
+
+def open_family(path: Path) -> Family:
+    """Opens a family; `Bundle.verify` of every member checks the rest.
+
+    Raises:
+        DataError: There is none, or a member is missing.
+        IntegrityError: The index is damaged, or a member is another bundle than the one that it names.
+    """
+    index, data = _read_index(path)
     members = {target: open_bundle(path / target) for target in index.members}
     for target, bundle in members.items():
         found = (bundle.manifest.name, bundle.manifest.target.name, bundle.digest)
@@ -117,10 +142,16 @@ def bundles_at(path: Path) -> tuple[Path, ...]:
 
 
 def require_family_place(output: Path) -> None:
-    """Lets a family be written where nothing, an empty folder or a family stands.
+    """Lets a family be written where nothing, an empty folder or a family stands; its members may be damaged.
 
     Raises:
-        ConfigError: Something else is there.
+        ConfigError: Something else is there: other things have a `family.json` too, and must not be replaced.
     """
-    if output.exists() and not is_family(output) and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"'{output}' exists and is no family", hint="name another --output, or remove it first")
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    try:
+        member_names(output)
+    except (DataError, IntegrityError) as error:
+        raise ConfigError(
+            f"'{output}' exists and is no family", hint="name another --output, or remove it first"
+        ) from error

@@ -28,7 +28,7 @@ from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, package, prove, quantize, teacher
 from edgec.pipeline.store import LIMIT_BYTES, Output, StageKey, Store
 
-__all__ = ["Built", "build", "require_build_extra", "require_trainable", "stage_keys"]
+__all__ = ["Built", "build", "require_build_extra", "require_name", "require_trainable", "stage_keys"]
 
 BUILD_EXTRA = ("torch", "torchvision", "torch_pruning", "lightning_fabric", "onnx", "onnxscript", "sklearn", "jinja2")
 """A device that runs bundles has none of these."""
@@ -72,7 +72,7 @@ def build(
     """
     started = time.perf_counter()
     output = output or Path("build") / f"{plan.config.name}-{plan.target.name}"
-    _require_name(output)
+    require_name(output)
     require_replaceable(output)
     require_writable(output)
     require_writable(store.folder / "any")
@@ -111,7 +111,12 @@ def _announcements(plan: Plan) -> Iterator[str]:
     yield f"target: {plan.target.title}, {plan.target.quantization.scheme.value}"
 
 
-def _require_name(output: Path) -> None:
+def require_name(output: Path) -> None:
+    """Refuses an output without a name of its own: it is replaced by renaming.
+
+    Raises:
+        ConfigError: It is the current folder or one above.
+    """
     if output.name in ("", ".."):
         raise ConfigError(
             f"--output {output} does not name a folder of its own",

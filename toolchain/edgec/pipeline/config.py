@@ -24,7 +24,7 @@ from edgec.learn.config import Budget
 from edgec.models.config import ModelConfig
 from edgec.pipeline.budget import beside_budget, settle_budget_
 from edgec.pipeline.embedded import EMBEDDED
-from edgec.pipeline.members import own_settings, take_family_
+from edgec.pipeline.members import own_settings, require_member, take_family_
 from edgec.pipeline.paths import count_paths_from_
 from edgec.quantize.config import QuantizeConfig
 
@@ -303,10 +303,14 @@ def family_targets(source: Path | Mapping[str, Any] | None) -> tuple[str, ...]:
     """The targets that a config's `[family]` names, in its order; none where it has no such table.
 
     Raises:
-        ConfigError: As `read_config`, of the file and of `[family]`.
+        ConfigError: As `read_config`, of the file and of `[family]`; or its `target` is none of the family.
     """
+    where = f"config '{source}'" if isinstance(source, Path) else "config"
     table = _read(source) if isinstance(source, Path) else _as_table(source or {})
-    return tuple(take_family_(table, where="config"))
+    family = take_family_(table, where=where)
+    if family and "target" in table:
+        require_member(family, table["target"], f"{where}: target = '{table['target']}'")
+    return tuple(family)
 
 
 def _as_table(given: Mapping[str, Any]) -> dict[str, Any]:

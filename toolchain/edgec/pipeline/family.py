@@ -15,9 +15,9 @@ from edgec.core.files import new_folder, require_writable, write_bytes
 from edgec.core.progress import Progress
 from edgec.evaluate.report import Report, parse_report
 from edgec.package import Bundle, open_bundle
-from edgec.package.family import is_family, open_family, require_family_place, write_family
+from edgec.package.family import is_family, member_names, require_family_place, write_family
 from edgec.pipeline.accelerator import Accelerator
-from edgec.pipeline.build import Built, build
+from edgec.pipeline.build import Built, build, require_name
 from edgec.pipeline.config import BuildConfig
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.store import LIMIT_BYTES, Store
@@ -98,9 +98,11 @@ def build_family(
     started = time.perf_counter()
     name = plans[0].config.name
     output = output or Path("build") / name
+    require_name(output)
     require_family_place(output)
     require_writable(output)
-    for target in sorted(_members(output) - {plan.target.name for plan in plans}):
+    gone = set(member_names(output)) - {plan.target.name for plan in plans} if is_family(output) else ()
+    for target in sorted(gone):
         progress.note(f"'{output}' had a member for '{target}', which is none any more")
     with new_folder(output) as draft:
         members = []
@@ -116,13 +118,6 @@ def build_family(
     return BuiltFamily(folder=output, members=tuple(members), seconds=time.perf_counter() - started)
 
 
-def _members(family: Path) -> set[str]:
-    """The targets of a family that stands there; none where it is damaged, and is mended by being built again."""
-    with suppress(DataError, IntegrityError):
-        return set(open_family(family).members) if is_family(family) else set()
-    return set()
-
-
 def _reports(bundles: Mapping[str, Bundle]) -> dict[str, Report]:
     return {
         target: parse_report(bundle.read_bytes("report.json"), where=f"{bundle.path}/report.json")
@@ -131,8 +126,9 @@ def _reports(bundles: Mapping[str, Bundle]) -> dict[str, Report]:
 
 
 def _keep(family: Path, target: str, place: Path) -> None:
-    """Takes over a member that stood there: where it is built again as it was, its signature stays."""
-    if is_family(family) and (family / target).is_dir():
+    """Takes over a member that stood there whole: where it is built again as it was, its signature stays."""
+    with suppress(DataError, IntegrityError):
+        open_bundle(family / target).verify()
         shutil.copytree(family / target, place)
         archive = family / f"{target}.edgec"
         if archive.is_file():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgec.core.errors import ConfigError
 from edgec.core.target import load_target
 
-__all__ = ["own_settings", "take_family_"]
+__all__ = ["own_settings", "require_member", "take_family_"]
 
 _OWN = ("compress", "calibrate", "quantize", "export", "evaluate", "gates")
 """Sections in which members may differ; model, images and seed are the family's."""
@@ -38,6 +38,17 @@ def take_family_(table: dict[str, Any], *, where: str) -> dict[str, dict[str, An
         if (known := first.setdefault(load_target(name).name, name)) != name:
             raise ConfigError(f"{where}: family: '{known}' and '{name}' are one target", hint="leave one of them out")
     return family
+
+
+def require_member(targets: Iterable[str], target: object, what: str) -> None:
+    """Refuses what is said of a target that is not built; `what` says where it stands.
+
+    Raises:
+        ConfigError: It is none of these targets, or there is no such target.
+    """
+    built = list(targets)
+    if isinstance(target, str) and load_target(target).name not in {load_target(name).name for name in built}:
+        raise ConfigError(f"{what}: built are {', '.join(built)}", hint="name it among them, or leave it out")
 
 
 def own_settings(family: Mapping[str, dict[str, Any]], target: object) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def count_paths_from_(table: dict[str, Any], folder: Path) -> None:
         _resolve(table.get(section) if section else table, key, folder, when=is_file)
     _resolve_zoo(table.get("model"), folder)
     if isinstance(family := table.get("family"), dict):
-        table["family"] = {str(folder / name) if is_file_name(name) else name: own for name, own in family.items()}
+        table["family"] = {
+            str(folder / Path(name).expanduser()) if is_file_name(name) else name: own for name, own in family.items()
+        }
         for own in table["family"].values():
             if isinstance(own, dict):
                 count_paths_from_(own, folder)

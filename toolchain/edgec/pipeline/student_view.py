@@ -37,8 +37,13 @@ def require_learner(config: BuildConfig) -> None:
     Raises:
         ConfigError: There is neither recovery nor training with rounding.
     """
-    compresses = config.compress.method != "none" and not config.model.is_onnx
-    if config.compress.robust == "none" or compresses or config.quantize.train:
+    compresses, own = config.compress.method != "none" and not config.model.is_onnx, config.quantize.training.robust
+    if own not in (None, "none") and not config.quantize.train:
+        raise ConfigError(
+            f"quantize.training.robust = '{own}': the net is not trained with rounding",
+            hint="set quantize.train = true, or leave it out",
+        )
+    if config.compress.robust == "none" or operations_of(config, compresses=compresses):
         return
     why = f"the model '{config.model.name}' is an ONNX file" if config.model.is_onnx else "compress.method is 'none'"
     raise ConfigError(

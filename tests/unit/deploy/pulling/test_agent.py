@@ -496,6 +496,22 @@ class TestFamilies:
         with pytest.raises(RefusedError):
             make_agent(target="raspberry-pi-5").poll()
 
+    def test_a_target_that_is_corrected_counts_at_once(
+        self, family: Path, push, make_agent: MakeAgent, device: Path
+    ) -> None:
+        push(family)
+        assert make_agent(target="jetson-orin-nano-8gb").poll()
+        assert make_agent(target="raspberry-pi-5").poll()
+        assert running(device) == open_bundle(family / "raspberry-pi-5").digest
+
+    def test_a_bundle_for_another_device_is_refused_though_it_runs(
+        self, family: Path, push, make_agent: MakeAgent, device: Path
+    ) -> None:
+        push(family / "jetson-orin-nano-8gb")
+        assert make_agent().poll()
+        with pytest.raises(RefusedError, match="asked for is 'raspberry-pi-5'"):
+            make_agent(target="raspberry-pi-5").poll()
+
     def test_a_single_bundle_for_another_device_is_refused(
         self, family: Path, push, make_agent: MakeAgent, device: Path
     ) -> None:

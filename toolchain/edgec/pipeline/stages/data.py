@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,7 +149,8 @@ def _drawn(sources: Sources) -> tuple[Samples, tuple[str, ...]]:
     return few, (describe_draw(few, of=len(sources.train), imbalance=draw.imbalance),)
 
 
-class _Held(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class _Held:
     """What is kept of images beside their pixels.
 
     Attributes:
@@ -162,7 +164,7 @@ class _Held(Frozen):
     digests: tuple[str, ...]
     labels: tuple[int, ...] | None = None
     classes: tuple[str, ...] = ()
-    files: tuple[Path, ...] | None = None
+    files: tuple[str, ...] | None = None
 
 
 def read(folder: Path, plan: Plan) -> Prepared:
@@ -200,10 +202,10 @@ def _save(folder: Path, name: str, images: Images, given: Path | None) -> None:
     held = _Held(
         source=images.source,
         digests=images.digests,
-        files=None if files is None else tuple(_seen_from(path.absolute(), given) for path in files),
+        files=None if files is None else tuple(str(_seen_from(path.absolute(), given)) for path in files),
         **labelled,
     )
-    (folder / f"{name}.json").write_text(held.model_dump_json(), encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(asdict(held)))  # in ASCII: a name may be no UTF-8
 
 
 def _load(folder: Path, name: str, given: Path | None, plan: Plan, room: Room) -> Images | None:
@@ -213,16 +215,22 @@ def _load(folder: Path, name: str, given: Path | None, plan: Plan, room: Room) -
     path = folder / f"{name}.json"
     if not path.exists():
         return None
-    held = _Held.model_validate_json(path.read_text(encoding="utf-8"))
+    held = _Held(**json.loads(path.read_text()))
     if held.files is None:
         pixels = np.load(folder / f"{name}.npy", mmap_mode="r")
     else:
         paths = tuple(_root(given) / file for file in held.files)
-        pixels = Cached(FolderPixels(paths=paths, spec=plan.model.input, digests=held.digests), room)
+        pixels = Cached(FolderPixels(paths=paths, spec=plan.model.input, digests=tuple(held.digests)), room)
     if held.labels is None:
-        return Images(pixels=pixels, digests=held.digests, source=held.source)
+        return Images(pixels=pixels, digests=tuple(held.digests), source=held.source)
     labels = np.array(held.labels, dtype=np.int64)
-    return Samples(pixels=pixels, digests=held.digests, source=held.source, labels=labels, classes=held.classes)
+    return Samples(
+        pixels=pixels,
+        digests=tuple(held.digests),
+        source=held.source,
+        labels=labels,
+        classes=tuple(held.classes),
+    )
 
 
 def _root(given: Path | None) -> Path:
