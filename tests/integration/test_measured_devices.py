@@ -131,3 +131,101 @@ def test_a_device_that_fails_in_the_middle_of_a_sweep_is_told(
     assert "error: '" in outcome.stderr
     assert outcome.stderr.splitlines()[0].endswith(": too hot")
     assert not path.exists()
+
+
+TUNED = ("compress.steps=2", "data.ood_count=60", "data.few.total=20")
+HERE = "x86-avx2" if load_target("host").quantization.reduce_range else "x86-vnni"
+FAILS_ONCE = """
+import onnxruntime, os, pathlib, signal
+original, marker = onnxruntime.InferenceSession, pathlib.Path({marker!r})
+def session(model, *arguments, **options):
+    if b"QuantizeLinear" in model and not marker.exists():
+        marker.touch()
+        {failure}
+    return original(model, *arguments, **options)
+onnxruntime.InferenceSession = session
+"""
+
+
+@pytest.fixture
+def tune(edgec: Edgec, options: tuple[str, ...], tmp_path: Path) -> Callable[..., Any]:
+    """Searches among two candidates that the device times; none of them is good enough to be built to its end."""
+
+    def run() -> Any:
+        settings = [option for setting in TUNED for option in ("--set", setting)]
+        places = ("--cache", tmp_path / "cache", "--output", tmp_path / "tuned")
+        vary = ("--vary", "compress.keep_flops=0.2,0.5", "--trials", 5, "--agreement", 100)
+        return edgec("tune", "--target", HERE, "--device", "cpu", *options, *settings, *places, *vary)
+
+    return run
+
+
+def found(folder: Path) -> list[Any]:
+    return json.loads((folder / "tuned" / "tune.json").read_bytes())["candidates"]
+
+
+@pytest.mark.skipif(load_target("host").architecture != "x86_64", reason="the profile is one of x86")
+def test_candidates_of_a_search_are_timed_on_a_device(tune: Callable[..., Any], tmp_path: Path, host: Any) -> None:
+    assert tune().exit_code == 3
+    tuned = json.loads((tmp_path / "tuned" / "tune.json").read_bytes())
+    assert (tuned["timed"], tuned["timed_on"]) == ("measured", describe_host())
+    assert [each["found"]["latency_ms"] > 0 for each in tuned["candidates"]] == [True, True]
+    assert f"measured on {describe_host()}" in (tmp_path / "tuned" / "tune.html").read_text()
+    assert not host.root.exists()  # nothing is installed there
+
+
+@pytest.mark.skipif(load_target("host").architecture != "x86_64", reason="the profile is one of x86")
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        ("raise MemoryError", "the device cannot run the graph: MemoryError"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "the device did not time it, though it times the teacher"),
+    ],
+)
+def test_a_candidate_that_the_device_cannot_run_fails_alone(
+    tune: Callable[..., Any], tmp_path: Path, host: Any, failure: str, says: str
+) -> None:
+    site = host.folder / "base" / "sitecustomize.py"
+    site.write_text(site.read_text() + FAILS_ONCE.format(marker=str(tmp_path / "failed"), failure=failure))
+    assert tune().exit_code == 3
+    first, second = found(tmp_path)
+    assert says in first["error"]
+    assert second["found"]
+
+
+@pytest.mark.skipif(load_target("host").architecture != "x86_64", reason="the profile is one of x86")
+def test_a_device_that_is_gone_ends_the_search_and_the_same_command_resumes_it(
+    tune: Callable[..., Any], tmp_path: Path, host: Any
+) -> None:
+    real, count = host.python.read_text(), tmp_path / "count"
+    third = f'echo >> {count}\n[ "$(wc -l < {count})" -gt 3 ] && {{ echo error: no power >&2; exit 1; }}\n'
+    host.python.write_text(f"#!/bin/sh\n{third}{real.removeprefix('#!/bin/sh')}")
+    outcome = tune()
+    assert (outcome.exit_code, "no power" in outcome.failure[0]) == (5, True)
+    assert "finished candidates are kept" in outcome.failure[1]
+    assert len(found(tmp_path)) == 1
+    host.python.write_text(real)
+    assert tune().exit_code == 3
+    assert len(found(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("jetson", "runs tensorrt"),
+        ("host", "'host' is this machine"),
+        ("raspberry-pi-5" if load_target("host").architecture == "x86_64" else "x86-vnni", "the device is no"),
+    ],
+)
+def test_a_device_that_would_time_something_else_is_refused(
+    edgec: Edgec, options: tuple[str, ...], tmp_path: Path, target: str, says: str
+) -> None:
+    outcome = edgec("tune", "--target", target, *options, "--cache", tmp_path / "cache", "--output", tmp_path / "tuned")
+    assert outcome.exit_code == 1
+    assert says in outcome.failure[0]
+
+
+@pytest.mark.parametrize("devices", [("tpu",), ("cpu", "cuda"), ("ssh://a@h/p", "ssh://b@h/p")])
+def test_devices_that_are_none_or_too_many_are_refused(edgec: Edgec, devices: tuple[str, ...]) -> None:
+    outcome = edgec("tune", *(option for device in devices for option in ("--device", device)))
+    assert (outcome.exit_code, "--device" in outcome.failure[0]) == (2, True)

@@ -204,6 +204,16 @@ def test_where_no_candidate_is_good_enough_the_nearest_and_its_class_are_told(pl
     assert "more images of" in hint
     assert place.tuned["chosen"] is None
     assert "In no candidate" in (place.output / "tune.html").read_text()
+    assert "an earlier search" not in outcome.stderr
+
+
+def test_a_search_that_chooses_nothing_says_whose_the_bundle_in_its_folder_is(
+    searched: tuple[Place, Any], place: Place
+) -> None:
+    shutil.copytree(searched[0].output, place.output)
+    outcome = place.run("--agreement", 100)
+    assert outcome.exit_code == 3
+    assert "digits-jetson-orin-nano-8gb' is what an earlier search chose" in " ".join(outcome.stderr.split())
 
 
 def test_the_file_of_another_search_is_left_as_it_is(searched: tuple[Place, Any], place: Place) -> None:

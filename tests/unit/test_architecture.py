@@ -46,7 +46,7 @@ OUTER = {
     "pipeline": STAGES - {"serve", "deploy"},
     "track": {"core", "evaluate", "package", "pipeline"},
     "study": {"core", "compress", "data", "evaluate", "learn", "models", "pipeline", "quantize"},
-    "tuning": {"bench", "compress", "core", "latency", "learn", "package", "pipeline", "render"},
+    "tuning": {"bench", "compress", "core", "latency", "learn", "package", "pipeline", "render", "runtime"},
     "api": {"core", "evaluate", "package", "pipeline", "render", "runtime", "tuning"},
     "cli": {*STAGES, "pipeline", "track", "study", "tuning"},
     "__init__": {"api", "core"},

@@ -8,12 +8,13 @@ from typing import Any
 
 import onnxruntime
 import pytest
+from pydantic import ValidationError
 
 from edgec.core.errors import TransportError
 from edgec.core.host import describe_host
 from edgec.core.target import Scheme, Target, load_target
 from edgec.latency.fit.probes import Probe, probe_graph
-from edgec.runtime.timing import Order, median_ms, serve_timings
+from edgec.runtime.timing import Order, Timing, median_ms, serve_timings
 
 GRAPH = probe_graph(Probe(step="Conv", channels=8, size=8, kernel=3), Scheme.FLOAT32).SerializeToString()
 OTHER = probe_graph(Probe(step="Conv", channels=8, size=4, kernel=1), Scheme.FLOAT32).SerializeToString()
@@ -45,6 +46,19 @@ def test_a_graph_that_has_come_is_timed_again_by_its_number(monkeypatch: pytest.
     monkeypatch.setattr("edgec.runtime.timing.median_ms", lambda model, **_: timed.append(model) or 1.0)
     lines(order(0, GRAPH), order(1, OTHER), order(0), order(1))
     assert timed == [GRAPH, OTHER, GRAPH, OTHER]
+
+
+def test_a_graph_that_does_not_run_is_told_and_the_next_one_timed() -> None:
+    _, failed, timed = lines(order(0, b"no graph"), order(1, OTHER))
+    assert "no graph" not in failed["error"]
+    assert set(failed) == {"error"}
+    assert set(timed) == {"ms"}
+
+
+@pytest.mark.parametrize("line", ["{}", '{"ms": 1.0, "error": "too hot"}', '{"ms": 0}'])
+def test_an_answer_is_a_time_or_an_error(line: str) -> None:
+    with pytest.raises(ValidationError):
+        Timing.model_validate_json(line)
 
 
 def test_a_graph_that_is_cut_off_is_not_timed() -> None:

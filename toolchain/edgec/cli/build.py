@@ -187,7 +187,7 @@ def _of_trial(plan: Plan, number: int, folder: Path) -> dict[str, Any]:
 
     tuned = read_tuned(folder)
     candidates = tuned.candidates
-    if tuned.identity != identity_of(plan):
+    if tuned.identity != identity_of(plan, tuned.timed_on):
         raise ConfigError(
             f"--from-trial {number}: the search at '{folder}' had another config, other images or another version",
             hint="give the config, --set, --seed, --target and --validation of that search",

@@ -17,23 +17,32 @@ if TYPE_CHECKING:
     from edgec.deploy.fleet import Device
     from edgec.deploy.ssh import Connection
 
-__all__ = ["HERE", "ask_each", "destinations", "find_device", "find_devices", "one_device", "require_none_failed"]
+__all__ = [
+    "HERE",
+    "ask_each",
+    "destinations",
+    "find_device",
+    "find_devices",
+    "login_options",
+    "one_device",
+    "require_none_failed",
+]
 
 HERE = "host"
 """The name of the machine that edgec runs on."""
 _FILE = click.Path(path_type=Path)
-_LOGIN = (
+login_options = together(
     click.option("--identity", type=_FILE, metavar="FILE", help="Private key. Default: agent, ~/.ssh."),
     click.option("--known-hosts", type=_FILE, metavar="FILE", help="Default: ~/.ssh/known_hosts."),
     click.option("--python", metavar="PATH", help="The device's Python in which edgec is installed."),
 )
-
+"""How to log in on a device."""
 
 destinations = together(
     click.argument("urls", metavar="[ssh://USER@HOST/PATH]...", nargs=-1),
     click.option("--fleet", type=_FILE, metavar="FILE", help="Devices, as fleet.toml."),
     click.option("--only", multiple=True, metavar="NAME", help="Devices with this name or label; repeatable."),
-    *_LOGIN,
+    login_options,
     click.option(
         "--parallel",
         type=click.IntRange(1, 256),
@@ -54,7 +63,7 @@ one_device = together(
         show_default=True,
         help="Where to measure; `host` is this machine.",
     ),
-    *_LOGIN,
+    login_options,
 )
 """The options that say on which machine to measure; `find_device` reads them."""
 

@@ -147,10 +147,16 @@ def _swept_there(device: Device, threads: int) -> tuple[Fitted, Target, str]:
 
 
 @command.command("time")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", required=True, help="Threads within an operator.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    metavar="N",
+    required=True,
+    help="Threads within an operator; 0 leaves it to onnxruntime.",
+)
 @click.option("--seconds", type=click.FloatRange(min=0), metavar="S", required=True, help="Time for each graph.")
 def time_graphs(*, threads: int, seconds: float) -> None:
-    """Time graphs from stdin, and write the times to stdout; `edgec targets fit --device` starts this."""
+    """Time graphs from stdin, and write the times to stdout; `--device` of `targets fit` and `tune` starts this."""
     from edgec.runtime.timing import serve_timings
 
     serve_timings(sys.stdin.buffer, sys.stdout.buffer, threads=threads, seconds=seconds)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgec.cli.build import FLAGS, parse_setting
+from edgec.cli.devices import HERE, find_device, login_options
 from edgec.cli.say import say
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from edgec.core.target import Target
     from edgec.pipeline.plan import Plan
     from edgec.tuning.candidate import Tuned
     from edgec.tuning.run import Finished
     from edgec.tuning.search import Search
+    from edgec.tuning.timing import Stopwatch
 
 __all__ = ["command"]
 
-
+ACCELERATORS = ("auto", "cpu", "cuda")
 UNSURE = (
     "no validation images were given, and changed few samples do not order candidates surely: compare the accuracies "
     "with those of edgec build --from-trial 0, or give --validation"
@@ -62,8 +66,15 @@ UNSURE = (
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seeds every draw. [default: 0]")
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
+    "--device",
+    "devices",
+    metavar="auto|cpu|cuda|ssh://USER@HOST/PATH",
+    multiple=True,
+    default=["auto"],
+    show_default=True,
+    help="Where to train; with ssh://, where candidates are timed. Repeatable, one of each.",
 )
+@login_options
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the results. [default: tune/NAME-TARGET]")
 @click.option(
     "--cache", type=click.Path(path_type=Path), default=Path(".edgec/cache"), show_default=True, help="Stage cache."
@@ -82,18 +93,20 @@ def command(
     sampler: Any,
     settings: tuple[str, ...],
     seed: int | None,
-    device: str,
+    devices: tuple[str, ...],
     output: Path | None,
     cache: Path,
     dry_run: bool,
     as_json: bool,
+    **login: Any,
 ) -> None:
     """Search for the fastest model on a device at which every class still agrees with the teacher.
 
-    Candidates are built as far as the file that would ship, timed (predicted from the device's profile, or measured
-    where the target is this machine), and compared with the teacher on validation images or on the few samples,
-    strongly changed: test images do not choose. The fastest in which every class agrees often enough is built, and
-    meets the test images once. A candidate is kept when it is finished: the same command resumes a search that was cut.
+    Candidates are built as far as the file that would ship, and timed: predicted from the device's profile, or measured
+    on a device that --device names, or here where the target is this machine. They are compared with the teacher on
+    validation images or on the few samples, strongly changed: test images do not choose. The fastest in which every
+    class agrees often enough is built, and meets the test images once. A candidate is kept when it is finished: the
+    same command resumes a search that was cut.
     """
     from edgec.cli.console import ConsoleProgress
     from edgec.core.errors import GateFailed
@@ -110,8 +123,10 @@ def command(
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
     given += map(parse_setting, settings)
 
+    trained_on, there = _places(devices, login)
+
     def plan_of(more: Mapping[str, Any]) -> Plan:
-        return plan_build(read_config(config, on_top(given, more)), accelerator=Accelerator.named(device))
+        return plan_build(read_config(config, on_top(given, more)), accelerator=Accelerator.named(trained_on))
 
     progress = ConsoleProgress()
     search = Search.of(
@@ -119,6 +134,7 @@ def command(
         space=parse_space(vary) if vary else None,
         agreement=None if agreement is None else agreement / 100,
         sampler=sampler,
+        there=there,
         store=Store(cache),
         progress=progress,
     )
@@ -131,6 +147,31 @@ def command(
     if finished.built is None:
         told, hint = _none_is_good(finished.tuned)
         raise GateFailed(told, hint=hint)
+
+
+def _places(devices: Sequence[str], login: dict[str, Any]) -> tuple[str, Callable[[Target], Stopwatch] | None]:
+    """Where to train, and what times candidates on a device; None where no device is named."""
+    from edgec.core.errors import ConfigError
+
+    trained_on = [name for name in devices if "://" not in name] or ["auto"]
+    timed_on = [name for name in devices if "://" in name]
+    if unknown := [name for name in trained_on if name not in ACCELERATORS]:
+        raise ConfigError(
+            f"--device {unknown[0]}: expected auto, cpu or cuda, where to train, or ssh://USER@HOST/PATH, a device",
+            hint="as in --device cpu --device ssh://edge@10.0.0.11/srv/model",
+        )
+    if len(trained_on) > 1 or len(timed_on) > 1:
+        raise ConfigError(f"--device: {', '.join(devices)}", hint="name one place to train, and one device")
+    device = find_device(timed_on[0] if timed_on else HERE, login)
+    if device is None:
+        return trained_on[0], None
+
+    def there(target: Target) -> Stopwatch:
+        from edgec.deploy.remote import time_in_turns
+
+        return partial(time_in_turns, device, threads=target.runtime.threads or 0)
+
+    return trained_on[0], there
 
 
 def _print_space(search: Search, *, as_json: bool) -> None:

@@ -6,20 +6,23 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from statistics import median
 from typing import TypeVar
 
-from edgec.core.errors import TransportError
+from edgec.core.errors import TransportError, UnsupportedError
 from edgec.deploy.fleet import Device
 from edgec.deploy.payload import Payload
 from edgec.deploy.session import Request
 from edgec.deploy.ssh import PIECE_BYTES, Connection, CutError, Dialogue, connect
 from edgec.deploy.version import folder_name
-from edgec.runtime.timing import Clock, Machine, Order, Timing
+from edgec.runtime.timing import Clock, Machine, Order, Timed, Timing
 
-__all__ = ["Benched", "bench_there", "with_stopwatch"]
+__all__ = ["Benched", "bench_there", "time_in_turns", "with_stopwatch"]
 
 GRAPH_S = 300.0
 """For one graph to be sent and timed."""
+TURNS = 3
+TURN_S = 0.5
 
 _Result = TypeVar("_Result")
 
@@ -81,6 +84,7 @@ def with_stopwatch(
 
     Raises:
         TransportError: The device cannot be reached, or could not do it.
+        UnsupportedError: A graph does not run there; only where `work` lets it pass.
     """
 
     async def run() -> _Result:
@@ -106,6 +110,26 @@ def with_stopwatch(
         raise TransportError(str(error), hint="try again, from the beginning") from error
 
 
+def time_in_turns(device: Device, graphs: Sequence[bytes], *, threads: int) -> Timed:
+    """Times graphs on a device, one after the other, three times over: so all meet its quiet and its busy moments.
+
+    Args:
+        device: Where.
+        graphs: Serialised; each is sent once.
+        threads: Threads within an operator; 0 leaves it to onnxruntime.
+
+    Raises:
+        TransportError: The device cannot be reached, or could not do it.
+        UnsupportedError: A graph does not run there.
+    """
+
+    def timed(machine: Machine, clock: Clock) -> Timed:
+        turns = [[clock(graph, 0) for graph in graphs] for _ in range(TURNS)]
+        return Timed(machine, tuple(map(median, zip(*turns, strict=True))))
+
+    return with_stopwatch(device, ["--threads", str(threads), "--seconds", str(TURN_S)], timed)
+
+
 async def _require_installed(payload: Payload, connection: Connection, tell: Callable[[str], None]) -> None:
     """Puts the bundle among the versions, unless it is there."""
     digest, whole = payload.version.digest, len(payload.archive)
@@ -126,4 +150,7 @@ async def _time_ms(watch: Dialogue, order: Order, model: bytes) -> float:
             await watch.send(model[start : start + PIECE_BYTES])
     except CutError as error:
         raise await watch.ending() from error
-    return (await watch.hear(Timing)).ms
+    timing = await watch.hear(Timing)
+    if timing.ms is None:
+        raise UnsupportedError(f"the device cannot run the graph: {timing.error}")
+    return timing.ms

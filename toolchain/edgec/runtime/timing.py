@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
-from edgec.core.errors import TransportError
+from edgec.core.errors import EdgecError, TransportError
 from edgec.core.host import describe_host
 from edgec.core.target import Target, load_target
 
-__all__ = ["Clock", "Machine", "Order", "Timing", "median_ms", "serve_timings"]
+__all__ = ["Clock", "Machine", "Order", "Timed", "Timing", "median_ms", "serve_timings"]
 
 Clock: TypeAlias = Callable[[bytes, int], float]
 """Times a serialised graph, in ms, here or elsewhere; the number is `spill_mb` of `median_ms`."""
@@ -22,6 +23,7 @@ _WARM_UP_RUNS = 2
 _GRAPH_BYTES = 1 << 30
 """More than a graph of the sweep has."""
 _LINE_BYTES = 256
+_ERROR_CHARACTERS = 500
 
 
 class _Line(BaseModel):
@@ -40,6 +42,13 @@ class Machine(_Line):
     target: Target
 
 
+class Timed(NamedTuple):
+    """Graphs that were timed in turns on a machine, and the median of each, in ms."""
+
+    machine: Machine
+    times_ms: tuple[float, ...]
+
+
 class Order(_Line):
     """What is to be timed next.
 
@@ -55,9 +64,21 @@ class Order(_Line):
 
 
 class Timing(_Line):
-    """The answer to an order."""
+    """The answer to an order.
 
-    ms: float = Field(gt=0)
+    Attributes:
+        ms: What the graph takes; None where it does not run.
+        error: Why it does not run.
+    """
+
+    ms: float | None = Field(default=None, gt=0)
+    error: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.ms is None) == (self.error is None):
+            raise ValueError("expected either ms or error")
+        return self
 
 
 def median_ms(model: bytes, *, providers: Sequence[str], threads: int, seconds: float, spill_mb: int) -> float:
@@ -66,26 +87,27 @@ def median_ms(model: bytes, *, providers: Sequence[str], threads: int, seconds: 
     Args:
         model: An ONNX graph with one float32 input; of dimensions that are not fixed it is given one.
         providers: onnxruntime's execution providers, best first.
-        threads: Threads within an operator.
+        threads: Threads within an operator; 0 leaves it to the runtime.
         seconds: How long to go on; it runs at least five times.
         spill_mb: Megabytes that are written between two runs, as the rest of a net would: they drive out of the caches
             what the graph has left there.
-    """
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model, options, providers=list(providers))
-    given = session.get_inputs()[0]
-    shape = [size if isinstance(size, int) else 1 for size in given.shape]
+    Raises:
+        DataError: The graph cannot be loaded.
+        UnsupportedError: It does not run.
+    """
+    from edgec.runtime.engine import Settings
+    from edgec.runtime.onnx import OnnxRuntime
+
+    engine = OnnxRuntime(model, Settings(providers=tuple(providers), threads=threads or None, device="CPU"))
+    shape = [size if isinstance(size, int) else 1 for size in engine.inputs[0].shape]
     tensor = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     spilled = np.zeros(spill_mb * 1_000_000, np.uint8)
 
     def run_ms() -> float:
         np.add(spilled, 1, out=spilled)
         before = time.perf_counter()
-        session.run(None, {given.name: tensor})
+        engine.run(tensor)
         return (time.perf_counter() - before) * 1e3
 
     for _ in range(_WARM_UP_RUNS):
@@ -115,14 +137,18 @@ def serve_timings(reader: BinaryIO, writer: BinaryIO, *, threads: int, seconds: 
             graphs.append(reader.read(order.size))
             if len(graphs[-1]) < order.size:
                 return
-        ms = median_ms(
-            graphs[order.number],
-            providers=target.runtime.providers,
-            threads=threads,
-            seconds=seconds,
-            spill_mb=order.spill_mb,
-        )
-        _tell(writer, Timing(ms=ms))
+        try:
+            ms = median_ms(
+                graphs[order.number],
+                providers=target.runtime.providers,
+                threads=threads,
+                seconds=seconds,
+                spill_mb=order.spill_mb,
+            )
+        except (EdgecError, MemoryError) as error:
+            _tell(writer, Timing(error=str(error)[:_ERROR_CHARACTERS] or type(error).__name__))
+        else:
+            _tell(writer, Timing(ms=ms))
 
 
 def _order(line: bytes, *, known: int) -> Order:
@@ -138,5 +164,5 @@ def _order(line: bytes, *, known: int) -> Order:
 
 
 def _tell(writer: BinaryIO, line: BaseModel) -> None:
-    writer.write(line.model_dump_json().encode() + b"\n")
+    writer.write(line.model_dump_json(exclude_none=True).encode() + b"\n")
     writer.flush()

@@ -85,6 +85,7 @@ class Tuned(Frozen):
         title: The device's title.
         identity: Digest of what all candidates have in common: a search goes on from no other.
         timed: Whether latencies are predicted or measured.
+        timed_on: The machine on which they are measured.
         judged_on: `validation images`, or `views`: the few samples, strongly changed.
         machine: What the search ran on.
         edgec: The version that ran it.
@@ -98,6 +99,7 @@ class Tuned(Frozen):
     title: str
     identity: str
     timed: Literal["predicted", "measured"]
+    timed_on: str | None = None
     judged_on: Literal["validation images", "views"] = "views"
     machine: str
     edgec: str

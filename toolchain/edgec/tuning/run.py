@@ -48,6 +48,8 @@ def tune(search: Search, folder: Path, limits: Limits, *, progress: Progress) ->
     if best is not None:
         plan = search.plan_of({**best.settings, "report.chosen_from": len(tuned.candidates)})
         built = build(plan, store=search.store, output=bundle, progress=progress)
+    elif bundle.exists():
+        progress.note(f"'{bundle}' is what an earlier search chose; this one chose nothing")
     tuned = tuned.model_copy(update={"chosen": best and best.number})
     keep(tuned, folder)
     return Finished(tuned=tuned, page=folder / PAGE, built=built)

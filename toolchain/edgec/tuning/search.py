@@ -18,6 +18,7 @@ from edgec.core.errors import ConfigError, ContractError, UnsupportedError
 from edgec.core.files import read_json, require_writable, write_bytes, write_json
 from edgec.core.host import describe_host
 from edgec.core.progress import Progress
+from edgec.core.target import Target
 from edgec.core.wording import format_share
 from edgec.pipeline.build import require_build_extra, require_trainable
 from edgec.pipeline.graphs import make_graphs
@@ -32,7 +33,7 @@ from edgec.tuning.candidate import Candidate, Found, Tuned, front
 from edgec.tuning.page import render_tuned
 from edgec.tuning.sampling import Sampler, next_point, require_optuna
 from edgec.tuning.space import Space, default_space
-from edgec.tuning.timing import Clock, clock, require_timeable
+from edgec.tuning.timing import Clock, Stopwatch, clock, machine_of, require_timeable
 
 __all__ = ["PAGE", "Limits", "Search", "alone_in", "identity_of", "keep", "read_tuned", "stage_keys"]
 
@@ -66,6 +67,7 @@ class Search:
         agreement: On what share of its images every class is to agree with the teacher; None for as often as in the
             config's own build.
         sampler: How candidates are drawn.
+        there: Times candidates on a device; None predicts, or measures here where the target is this machine.
         store: The stage cache, by which candidates share what they have in common.
     """
 
@@ -74,6 +76,7 @@ class Search:
     space: Space
     agreement: float | None = None
     sampler: Sampler = "tpe"
+    there: Stopwatch | None = None
     store: Store
 
     @classmethod
@@ -84,6 +87,7 @@ class Search:
         space: Space | None = None,
         agreement: float | None = None,
         sampler: Sampler = "tpe",
+        there: Callable[[Target], Stopwatch] | None = None,
         store: Store,
         progress: Progress,
     ) -> Search:
@@ -94,6 +98,7 @@ class Search:
             space: What may be tried; None for what `default_space` finds.
             agreement: As the attribute.
             sampler: How candidates are drawn.
+            there: A device on which candidates are timed, as the target has it.
             store: The stage cache.
             progress: Told what loading the model finds.
 
@@ -114,14 +119,23 @@ class Search:
                 f"edgec tune varies how the model is compressed, and '{plan.model.name}' is quantised alone",
                 hint="give a PyTorch model, and leave compress.method = 'none' out",
             )
-        require_timeable(plan.target)
+        stopwatch = there and there(plan.target)
+        require_timeable(plan.target, stopwatch)
         if agreement is not None and not 0 <= agreement <= 1:
             raise ConfigError(f"agreement is {agreement:g}", hint="give a share from 0 to 1; --agreement takes percent")
         for dimension in space.dimensions if space else ():
             for value in dimension.values:
                 alone({dimension.setting: value})
         found = space or default_space(Sources(plan, progress))
-        return cls(plan=plan, plan_of=alone, space=found, agreement=agreement, sampler=sampler, store=store)
+        return cls(
+            plan=plan,
+            plan_of=alone,
+            space=found,
+            agreement=agreement,
+            sampler=sampler,
+            there=stopwatch,
+            store=store,
+        )
 
     @property
     def folder(self) -> Path:
@@ -155,7 +169,8 @@ class Search:
         if (gap := judge.unjudged(images)) is not None:
             progress.note(gap)
         started = time.perf_counter()
-        with clock(sources) as time_of, self.store.used_by(f"{self.plan.config.name}, tuning", stage_keys(self.plan)):
+        used = self.store.used_by(f"{self.plan.config.name}, tuning", stage_keys(self.plan))
+        with clock(sources, self.there) as time_of, used:
             while len(tuned.candidates) < limits.trials:
                 settings = self._next(tuned)
                 late = limits.hours is not None and time.perf_counter() - started > 3600 * limits.hours
@@ -171,13 +186,14 @@ class Search:
 
     def _begun(self, folder: Path) -> Tuned:
         """What an earlier run left; nothing of another search."""
-        target = self.plan.target
+        target, timed_on = self.plan.target, machine_of(self.plan.target, self.there)
         new = Tuned(
             name=self.plan.config.name,
             target=target.name,
             title=target.title,
-            identity=identity_of(self.plan),
-            timed="measured" if target.family == "host" else "predicted",
+            identity=identity_of(self.plan, timed_on),
+            timed="predicted" if timed_on is None else "measured",
+            timed_on=timed_on,
             judged_on="validation images" if self.plan.data.validation else "views",
             machine=describe_host(),
             edgec=__version__,
@@ -243,10 +259,9 @@ class Search:
         )
 
 
-def identity_of(plan: Plan) -> str:
+def identity_of(plan: Plan, timed_on: str | None) -> str:
     """Digest of what all candidates of a search have in common; of measured times, the machine too."""
-    machine = describe_host() if plan.target.family == "host" else None
-    return digest_value([quantize.key(plan).key, plan.target, machine])
+    return digest_value([quantize.key(plan).key, plan.target, timed_on])
 
 
 @contextmanager
