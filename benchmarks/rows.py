@@ -26,7 +26,7 @@ from rich.table import Table
 
 from edgec.core.host import describe_host
 
-__all__ = ["Row", "Run", "arguments", "commit", "over_seeds", "read_runs", "record", "show"]
+__all__ = ["Row", "Run", "arguments", "commit", "kept", "over_seeds", "read_runs", "record", "show"]
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ("toolchain", "targets", "calibration", "benchmarks", "tests/support", ":(exclude)benchmarks/results")
@@ -139,6 +139,12 @@ def read_runs(path: Path) -> tuple[Run, ...]:
     return tuple(
         Run(**run | {"commands": tuple(run["commands"]), "rows": tuple(map(_row, run["rows"]))}) for run in held
     )
+
+
+def kept(path: Path) -> dict[str, dict[int, float]]:
+    """What the code as it is now has measured already: by the names of rows, what each seed gave."""
+    runs = [run for run in read_runs(path) if run.commit == commit()] if path.exists() else []
+    return {row.what: dict(zip(row.seeds, row.values, strict=True)) for run in runs for row in run.rows}
 
 
 def _row(held: Mapping[str, object]) -> Row:
