@@ -7,7 +7,7 @@ from typing import Any
 from edgec.core.facts import TensorRTCheck
 from edgec.core.inputs import InputSpec
 from edgec.core.target import load_target
-from edgec.pipeline.stages.package import build_plan
+from edgec.pipeline.trtexec import build_plan
 from edgec.runtime import Session
 
 CHECK = TensorRTCheck(tool=None, proven=False, int8={}, floats=(), engine_bytes=0, seconds=0.0, note="not tried")

@@ -13,6 +13,7 @@ import onnx.shape_inference
 from google.protobuf.message import DecodeError
 
 from edgec.core.errors import DataError, UnsupportedError
+from edgec.graph.deck import is_deck, members_alone
 from edgec.graph.view import BYTE, HALF, SINGLE, VIEWS, WEIGHTED, Graph, attribute
 from edgec.latency.folding import fold_shapes_
 from edgec.latency.fusion import ACTIVATIONS, OnnxruntimeFusion, TensorrtFusion
@@ -131,6 +132,8 @@ class Work:
 def read_workload(model: Path, *, batch: int, engine: str = "tensorrt") -> tuple[Work, ...]:
     """The operators of an ONNX file in the graph's order, for a batch of this many images.
 
+    Of a deck, those of the gate and of the member with the most multiplications.
+
     Free, and so left out: views, arithmetic on shapes and constants, and what the runtime computes inside another
     operator (`fusion`). An operator that is taken along costs the reading of its other operands: an Add with nothing
     between it and the convolution or matrix product that feeds it.
@@ -151,6 +154,16 @@ def read_workload(model: Path, *, batch: int, engine: str = "tensorrt") -> tuple
         raise DataError(f"'{model}' is not a readable ONNX file: {error}", hint="check the path") from error
     if not proto.graph.node:
         raise DataError(f"'{model}' holds no operators", hint="export the model again")
+    if is_deck(proto):
+        return max((_work_of(each, model, batch, engine) for each in members_alone(proto)), key=_macs)
+    return _work_of(proto, model, batch, engine)
+
+
+def _macs(works: tuple[Work, ...]) -> int:
+    return sum(work.macs for work in works)
+
+
+def _work_of(proto: onnx.ModelProto, model: Path, batch: int, engine: str) -> tuple[Work, ...]:
     for node in proto.graph.node:
         _check_countable(node)
     graph = Graph(_with_shapes(proto, model, batch=batch))

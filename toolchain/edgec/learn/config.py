@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 from typing_extensions import Self
 
 from edgec.core.frozen import Frozen
@@ -15,6 +15,7 @@ __all__ = [
     "BUDGETS",
     "OPERATIONS",
     "Budget",
+    "DeckConfig",
     "DistillConfig",
     "Error",
     "LogitLoss",
@@ -42,6 +43,27 @@ OPERATIONS: Mapping[Robust, tuple[Operation, ...]] = MappingProxyType(
     }
 )
 """What robust recovery does to the student's images."""
+
+
+class DeckConfig(Frozen):
+    """Several students in one bundle, and a gate that picks one of them for each image.
+
+    Attributes:
+        members: What each of them saw in recovery, as `compress.robust` has it; the ordinary student's `none` among
+            them. None and one are no deck.
+        share: Of the views that the gate is fitted to, those that are changed: the larger, the more readily a robust
+            member is picked.
+    """
+
+    members: tuple[Robust, ...] = ()
+    share: float = Field(default=0.3, ge=0, le=1)
+
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, members: tuple[Robust, ...]) -> tuple[Robust, ...]:
+        if len(set(members)) < len(members):
+            raise ValueError(f"a member is named twice: {', '.join(members)}")
+        return members
 
 
 class Budget(Frozen):

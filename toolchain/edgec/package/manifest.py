@@ -75,12 +75,17 @@ class OutputEntry(Frozen):
 
 
 class ModelEntry(Frozen):
-    """The file that runs."""
+    """The file that runs.
+
+    Attributes:
+        members: Of a deck, what each net was recovered on, in the order of the graph's output `member`.
+    """
 
     file: str = "model.onnx"
     format: Literal["onnx"] = "onnx"
     scheme: Scheme
     opset: int = Field(ge=13, le=24)
+    members: tuple[str, ...] = ()
 
 
 class CheckEntry(Frozen):

@@ -21,11 +21,11 @@ from edgec.core.wording import format_amount
 from edgec.package import Manifest, open_bundle, require_replaceable, write_archive
 from edgec.pipeline.embedded import is_embedded
 from edgec.pipeline.eviction import evict
-from edgec.pipeline.graphs import make_graphs
+from edgec.pipeline.graphs import graph_keys, make_graphs
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, package, prove, quantize, teacher
+from edgec.pipeline.stages import compress, data, evaluate, export, package, prove, teacher
 from edgec.pipeline.store import LIMIT_BYTES, Output, StageKey, Store
 
 __all__ = ["Built", "build", "require_build_extra", "require_name", "require_trainable", "stage_keys"]
@@ -126,9 +126,9 @@ def require_name(output: Path) -> None:
 
 def stage_keys(plan: Plan) -> tuple[StageKey, ...]:
     """The key of every stage, in order."""
-    students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
+    controls = (compress.plain_key(plan), compress.few_key(plan))
     keys = (
-        *(data.key(plan), teacher.key(plan), *students, export.key(plan), calibrate.key(plan), quantize.key(plan)),
+        *(data.key(plan), teacher.key(plan), *controls, *graph_keys(plan)),
         *(prove.key(plan), evaluate.key(plan), package.key(plan)),
     )
     return tuple(key for key in keys if key is not None)
@@ -172,6 +172,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
         export=graphs.export,
         calibrate=graphs.calibrate,
         quantize=graphs.quantize,
+        deck=graphs.deck,
         prove=proven,
         evaluate=measured,
     )

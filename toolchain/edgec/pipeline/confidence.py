@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from edgec.runtime import Session
 
 __all__ = [
+    "as_taken",
+    "graph_run",
     "logits_through",
     "match_teacher",
     "prior_rows",
     "shift_of",
     "take_prior_out",
+    "teacher_beside",
     "teacher_run",
     "temperature_note",
     "unknown_rates",
@@ -133,7 +136,7 @@ def match_teacher(
 def teacher_run(sources: Sources, graph: Path) -> Iterator[Run]:
     """The teacher as it was given: the module, or the graph before anything was done to its logits."""
     if sources.plan.model.is_onnx:
-        yield _graph(sources, sources.session(graph))
+        yield graph_run(sources, sources.session(graph))
         return
     with _module(sources, sources.classifier, 0.0) as run:
         yield run
@@ -161,8 +164,8 @@ def views_through(sources: Sources, images: Prepared, shipped: Session, *, shift
     """Changed few samples, and what the teacher and the file that ships make of them."""
     from edgec.learn.temperature import views_of
 
-    run, plan = _graph(sources, shipped), sources.plan
-    with _teacher(sources, run, shift) as teacher:
+    run, plan = graph_run(sources, shipped), sources.plan
+    with teacher_beside(sources, run, shift) as teacher:
         return views_of(images.few, plan.model.input, teacher, run, seed=plan.config.seed)
 
 
@@ -205,8 +208,8 @@ def logits_through(
     """What the teacher and the file that ships make of images: logits of both, a row an image."""
     from edgec.models.infer import to_tensor
 
-    run, spec = _graph(sources, shipped), sources.plan.model.input
-    with _teacher(sources, run, shift) as teacher:
+    run, spec = graph_run(sources, shipped), sources.plan.model.input
+    with teacher_beside(sources, run, shift) as teacher:
         batches = [to_tensor(pixels, spec) for pixels in images.batches(_BATCH)]
         first, second = (np.concatenate([of(batch) for batch in batches]) for of in (teacher, run))
     return first, second
@@ -229,22 +232,22 @@ def _module(sources: Sources, classifier: Classifier, shift: np.ndarray | float)
         yield run
 
 
-def _graph(sources: Sources, session: Session) -> Run:
+def graph_run(sources: Sources, session: Session) -> Run:
     """A graph, which may want pixels from 0 to 255."""
+    return lambda batch: session.logits(as_taken(sources, batch))
+
+
+def as_taken(sources: Sources, batch: Tensor) -> np.ndarray:
+    """Normalised images as the graph takes them: perhaps as pixels from 0 to 255."""
     import torch
 
     spec = sources.plan.model.input
     scale, shift = (torch.tensor(values)[:, None, None] for values in (spec.scale, spec.shift))
-    raw = sources.raw
-
-    def run(batch: Tensor) -> np.ndarray:
-        return session.logits(((batch - shift) / scale if raw else batch).float().numpy())
-
-    return run
+    return ((batch - shift) / scale if sources.raw else batch).float().numpy()
 
 
 @contextmanager
-def _teacher(sources: Sources, shipped: Run, shift: np.ndarray | float) -> Iterator[Run]:
+def teacher_beside(sources: Sources, shipped: Run, shift: np.ndarray | float) -> Iterator[Run]:
     """The module; where a graph was given, what ships of it."""
     if sources.plan.model.is_onnx:
         yield shipped

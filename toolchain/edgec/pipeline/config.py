@@ -20,7 +20,7 @@ from edgec.core.errors import ConfigError
 from edgec.core.frozen import Frozen
 from edgec.data.groups import Grouping
 from edgec.evaluate.gate_settings import Gates
-from edgec.learn.config import Budget
+from edgec.learn.config import Budget, DeckConfig
 from edgec.models.config import ModelConfig
 from edgec.pipeline.budget import beside_budget, settle_budget_
 from edgec.pipeline.embedded import EMBEDDED
@@ -229,6 +229,7 @@ class BuildConfig(Frozen):
         evaluate: What is measured besides.
         gates: What `edgec check` demands of the bundle.
         package: What the bundle says of itself.
+        deck: Several students in one bundle.
         report: What the report shows.
     """
 
@@ -244,6 +245,7 @@ class BuildConfig(Frozen):
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: Gates = Gates()
     package: PackageConfig = PackageConfig()
+    deck: DeckConfig = DeckConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from edgec.models.presets import is_weights_enum
 from edgec.models.recognise import require_onnx
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, DataConfig
+from edgec.pipeline.deck import first_member, require_deck
 from edgec.pipeline.store import StageKey
 from edgec.pipeline.student_view import require_learner
 from edgec.quantize.config import QuantizeConfig
@@ -75,6 +76,11 @@ class Plan:
         return self.config.compress.method != "none" and not self.model.is_onnx
 
     @property
+    def is_deck(self) -> bool:
+        """Whether several students ship in one graph."""
+        return len(self.config.deck.members) > 1
+
+    @property
     def opsets(self) -> Opsets:
         """What a graph that is given is brought into."""
         most = self.target.runtime.opset
@@ -121,6 +127,7 @@ def plan_build(config: BuildConfig, *, accelerator: Accelerator, module: nn.Modu
             f"model.weights is '{config.model.weights}', but the module that is given has weights already",
             hint="leave model.weights out, or load them into the module",
         )
+    config = first_member(config)
     require_learner(config)
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
@@ -141,7 +148,7 @@ def plan_build(config: BuildConfig, *, accelerator: Accelerator, module: nn.Modu
             f"export.preprocess_in_graph: the model '{config.model.name}' is a finished graph",
             hint="export it with its preprocessing, or leave the option out",
         )
-    return Plan(
+    plan = Plan(
         config=config,
         model=config.model,
         data=config.data,
@@ -152,6 +159,8 @@ def plan_build(config: BuildConfig, *, accelerator: Accelerator, module: nn.Modu
         as_given=given is not None,
         held=held,
     )
+    require_deck(config, target, compresses=plan.compresses)
+    return plan
 
 
 def _given_scheme(config: BuildConfig) -> Scheme | None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from edgec.pipeline.plan import Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.store import Output, StageKey, Store
 
@@ -36,6 +37,12 @@ class Runner:
         cached = self.store.holds(key)
         self.sources.progress.stage(key.stage, number=number, total=len(self._stages), cached=cached)
         return self.store.get(key, facts, lambda folder: make(self.sources.within(key), folder))
+
+    def varied(self, plan: Plan) -> Runner:
+        """The same build with another plan over the same model and images."""
+        other = Runner(self.sources.varied(plan), (), self.store)
+        other._stages = self._stages
+        return other
 
     def maybe(self, key: StageKey | None, facts: type[FactsT], make: Make[FactsT]) -> Output[FactsT] | None:
         """The output of a stage that this build may not have."""

@@ -13,6 +13,7 @@ from edgec.core.errors import ContractError, DataError
 from edgec.core.progress import Progress
 from edgec.core.samples import Images, Samples
 from edgec.pipeline.accelerator import open_fabric
+from edgec.pipeline.deck import members_of
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.scope import OUTSIDE, Covered
 from edgec.pipeline.store import StageKey
@@ -57,7 +58,8 @@ class Sources:
             self._require_onnx()
             return
         if self.plan.compresses:
-            require_distilled(self.plan.config.compress, self.method[0])
+            for member in members_of(self.plan) or (self.plan,):
+                require_distilled(member.config.compress, self.method[0])
         _ = self.fabric, self.classifier
         self.plan.calibration.say_of(self.labels)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.core.facts import SizePart
+from edgec.graph.deck import is_deck, unfolded
 from edgec.graph.view import WEIGHTED, readers
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def _by_layer(path: Path) -> tuple[dict[str, tuple[str, int]], int]:
     """Operator and bytes of every layer that has weights, and the bytes of all other constants."""
     import onnx
 
-    graph = onnx.load(path).graph
+    model = onnx.load(path)
+    graph = unfolded(model.graph) if is_deck(model) else model.graph
     constants, taken = _constants(graph), readers(graph)
     found: dict[str, int] = {}
     others = 0

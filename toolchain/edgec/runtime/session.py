@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 from edgec.core.errors import DataError, UnsupportedError
+from edgec.core.gate import MEMBER
 from edgec.core.inputs import InputSpec, normalise
 from edgec.core.samples import Images
 from edgec.core.target import EngineName
@@ -41,6 +44,7 @@ class Session:
         classes: Number of logits.
         providers: The execution providers or devices in use, best first.
         parallel: Whether several threads may run it at the same time.
+        answers: Of a deck, how many images each member answered, by its position; of one net, nothing.
 
     Raises:
         MissingDependencyError: The engine is not installed.
@@ -69,7 +73,21 @@ class Session:
         self._batch = self._fixed_batch or min(batch, loaded.most or batch)
         self.providers = loaded.devices
         self.parallel = loaded.parallel
-        self._run = loaded.run
+        self.answers: Counter[int] = Counter()
+        run_all = getattr(loaded, "run_all", None) if _is_deck(loaded) else None
+        self._run = loaded.run if run_all is None else self._counted(run_all)
+
+    def _counted(self, run_all: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Callable[[np.ndarray], np.ndarray]:
+        """Runs a deck, and counts which member answers."""
+        lock = Lock()
+
+        def run(tensor: np.ndarray) -> np.ndarray:
+            found = run_all(tensor)
+            with lock:
+                self.answers[int(found[MEMBER][0])] += 1
+            return found[self._output]
+
+        return run
 
     @property
     def input(self) -> str:
@@ -130,6 +148,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     np.exp(powers, out=powers)
     powers /= np.add.reduce(powers, axis=1, keepdims=True)
     return powers
+
+
+def _is_deck(engine: Engine) -> bool:
+    return [port.name for port in engine.outputs[1:]] == [MEMBER]
 
 
 def _input(engine: Engine, spec: InputSpec) -> tuple[str, int | None]:

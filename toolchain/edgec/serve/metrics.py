@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
 from edgec.serve.drift import ClassMix, Drift
@@ -49,13 +49,37 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._registry.register(self)  # pyright: ignore[reportArgumentType]  # it has `collect`, which is all that is asked
         self._by_class: list[Counter] = []
+        self._members: Sequence[str] = ()
+        self._answers: Mapping[int, int] = {}
+        self._before: Mapping[int, int] = {}
 
-    def switched(self, *, name: str, version: str, engine: str, labels: tuple[str, ...], mix: ClassMix | None) -> None:
-        """Another version answers from now on; its drift begins anew."""
+    def switched(
+        self,
+        *,
+        name: str,
+        version: str,
+        engine: str,
+        labels: tuple[str, ...],
+        mix: ClassMix | None,
+        members: Sequence[str],
+        answers: Mapping[int, int],
+    ) -> None:
+        """Another version answers from now on; its drift begins anew.
+
+        Args:
+            name: What clients call it.
+            version: First digits of the bundle's digest.
+            engine: What runs it.
+            labels: Its classes.
+            mix: Those that are expected of it.
+            members: Of a deck, its members' names.
+            answers: How many images each of them answered, by its position; it grows as they answer.
+        """
         self._model.clear()
         self._model.labels(name, version, engine).set(1)
         self._by_class = [self._predicted.labels(label) for label in labels]
         self._drift = None if mix is None else Drift(mix, window=self._window)
+        self._members, self._answers, self._before = members, answers, dict(answers)
         self._loads.labels("switched").inc()
 
     def refused(self) -> None:
@@ -76,7 +100,9 @@ class Metrics:
             self._drift.add(index for index in found if index < len(self._drift.expected.counts))
 
     def collect(self) -> Iterator[Metric]:
-        """Drift, worked out when it is asked for."""
+        """Drift and a deck's answers, worked out when they are asked for."""
+        if self._members:
+            yield self._answered()
         drift = self._drift
         if drift is None:
             return
@@ -88,6 +114,13 @@ class Metrics:
         }
         for name, (text, value) in figures.items():
             yield GaugeMetricFamily(name, text, value=value)
+
+    def _answered(self) -> Metric:
+        """Images that each member of a deck answered since the version is the current one."""
+        found = CounterMetricFamily("edgec_deck_answers", "Images by the member that answered.", labels=["member"])
+        for position, name in enumerate(self._members):
+            found.add_metric([name], self._answers.get(position, 0) - self._before.get(position, 0))
+        return found
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format."""

@@ -181,6 +181,8 @@ class Versions:
             engine=served.model.session.engine,
             labels=served.shape.labels,
             mix=served.mix,
+            members=served.model.bundle.manifest.model.members,
+            answers=served.model.session.answers,
         )
         _LOG.info("%s %s answers, on %s", served.name, served.version, served.model.session.providers[0])
 

@@ -16,7 +16,7 @@ from edgec.pipeline.graphs import Graphs
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import data, quantize
+from edgec.pipeline.stages import data, deck
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey
 
@@ -40,7 +40,7 @@ class Judgement(Frozen):
 
 def key(plan: Plan) -> StageKey:
     """Of the judgement."""
-    return plan.key("judge", READS, opens=("model", "prior"), after=(data.key(plan), quantize.key(plan)))
+    return plan.key("judge", READS, opens=("model", "prior"), after=(data.key(plan), deck.shipped_key(plan)))
 
 
 def unjudged(images: Prepared) -> str | None:

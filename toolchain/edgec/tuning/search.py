@@ -21,11 +21,11 @@ from edgec.core.progress import Progress
 from edgec.core.target import Target
 from edgec.core.wording import format_share
 from edgec.pipeline.build import require_build_extra, require_trainable
-from edgec.pipeline.graphs import make_graphs
+from edgec.pipeline.graphs import graph_keys, make_graphs
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.runner import Runner
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import calibrate, compress, data, export, quantize
+from edgec.pipeline.stages import data, deck
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey, Store
 from edgec.tuning import judge
@@ -261,7 +261,7 @@ class Search:
 
 def identity_of(plan: Plan, timed_on: str | None) -> str:
     """Digest of what all candidates of a search have in common; of measured times, the machine too."""
-    return digest_value([quantize.key(plan).key, plan.target, timed_on])
+    return digest_value([deck.shipped_key(plan).key, plan.target, timed_on])
 
 
 @contextmanager
@@ -325,8 +325,7 @@ def read_tuned(folder: Path) -> Tuned:
 
 def stage_keys(plan: Plan) -> tuple[StageKey, ...]:
     """The stages of a candidate, in order."""
-    keys = (data.key(plan), compress.key(plan), export.key(plan), calibrate.key(plan), quantize.key(plan))
-    return tuple(key for key in (*keys, judge.key(plan)) if key is not None)
+    return (data.key(plan), *graph_keys(plan), judge.key(plan))
 
 
 def _told(candidate: Candidate, tuned: Tuned) -> str:

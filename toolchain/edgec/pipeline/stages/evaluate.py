@@ -34,7 +34,7 @@ from edgec.pipeline.remedies import explained
 from edgec.pipeline.robustness import RunningModel, robustness_measurements
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.speed import speed_of, with_teacher
-from edgec.pipeline.stages import compress, data, export, quantize
+from edgec.pipeline.stages import compress, data, deck, export
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey
 from edgec.runtime import Session
@@ -52,6 +52,7 @@ READS = (
     *(f"config.{name}" for name in ("evaluate", "export", "quantize", "seed")),
     *("target", "calibration", "accelerator", "compresses", "data.ood_count", "data.max_unreadable"),
     *("config.compress.robust", "config.compress.robust_share"),  # what is tried against a loss trains anew
+    *("is_deck", "config.deck.members"),
 )
 
 
@@ -84,7 +85,7 @@ class Facts(Frozen):
 def key(plan: Plan) -> StageKey:
     """Measurements."""
     students = (compress.plain_key(plan), compress.few_key(plan), compress.key(plan))
-    before = (data.key(plan), *students, export.key(plan), quantize.key(plan))
+    before = (data.key(plan), *students, export.key(plan), deck.shipped_key(plan))
     return plan.key("evaluate", READS, opens=("model", "prior", "test", "ood"), after=before)
 
 
@@ -124,6 +125,7 @@ def run(
     prior, prior_notes = prior_rows(sources, trained_on, logits[Stage.TEACHER])
     sure_rows, sure_notes, unknown_below = _confidence(sources, images, models, logits, rows, temperature, shift)
     robust_rows, robust_notes = robustness_measurements(sources, images, partial(_runners, sources, models, shift))
+    deck_notes = _answered(sources, models[Stage.ARTIFACT]) if sources.plan.is_deck else []
     with with_teacher(sources, models) as graphs:
         speed = speed_of(sources, graphs)
     confusion = {stage: confusion_counts(scores, test.labels, sources.labels) for stage, scores in logits.items()}
@@ -135,7 +137,7 @@ def run(
         operators=speed.operators,
         curves=speed.curves,
         loss=_loss(sources, images, models, logits, ranges),
-        notes=(*prior_notes, *sure_notes, *robust_notes, *speed.notes),
+        notes=(*prior_notes, *deck_notes, *sure_notes, *robust_notes, *speed.notes),
         unknown_below=unknown_below,
     )
 
@@ -152,7 +154,7 @@ def _confidence(
     """What the temperature did, and when the shipped file says `unknown`: rows, notes, and the threshold."""
     found, notes = list[Measurement](), list[str]()
     where = _where(sources, Stage.ARTIFACT, is_graph=True)
-    if temperature is not None:
+    if temperature is not None and not sources.plan.is_deck:  # each member has one of its own
         unscaled = logits[Stage.ARTIFACT] * temperature
         before = calibration_measurement(unscaled, sources.test.labels, stage=Stage.ARTIFACT, where=where)
         found.append(before.model_copy(update={"name": "calibration_error_without_temperature"}))
@@ -171,8 +173,8 @@ def _loss(
     """What the file that ships lost of what its FP32 graph had."""
     fp32, shipped, scheme = logits[Stage.COMPRESSED], logits[Stage.ARTIFACT], sources.plan.target.quantization.scheme
     loss = find_loss(fp32, shipped, sources.test.labels, sources.labels, scheme=scheme.value)
-    if loss is None:
-        return None
+    if loss is None or sources.plan.is_deck:  # what int8 costs is looked for in one net
+        return loss
     return explained(loss, sources, images, models[Stage.COMPRESSED], ranges, models[Stage.ARTIFACT])
 
 
@@ -224,6 +226,15 @@ def _logits(
     if sources.plan.model.is_onnx:
         logits = {Stage.TEACHER: logits[Stage.COMPRESSED] - shift, **logits}
     return logits
+
+
+def _answered(sources: Sources, shipped: Path) -> list[str]:
+    """Which member of a deck answers for the test images."""
+    session, members = sources.shipped_session(shipped), sources.plan.config.deck.members
+    session.logits_of(sources.test)
+    counts = session.answers
+    shares = ", ".join(f"'{name}' {100 * counts[at] / len(sources.test):.1f} %" for at, name in enumerate(members))
+    return [f"deck: of the test images, {shares} are answered by that member"]
 
 
 def _runners(sources: Sources, models: Mapping[Stage, Path], shift: np.ndarray | float) -> dict[Stage, RunningModel]:

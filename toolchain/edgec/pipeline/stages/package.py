@@ -15,7 +15,7 @@ from edgec.core.digest import digest_file, digest_value
 from edgec.core.facts import DataFacts
 from edgec.core.frozen import Frozen
 from edgec.core.measurement import Kind, Machine, Measurement, Stage
-from edgec.core.target import Target, without_edgec
+from edgec.core.target import without_edgec
 from edgec.core.versions import tool_versions
 from edgec.evaluate.broken import BROKEN, encode_broken, find_broken
 from edgec.evaluate.gates import check_gates
@@ -24,8 +24,6 @@ from edgec.evaluate.predictions import Predictions
 from edgec.evaluate.report import LineageStep, Report, encode_report
 from edgec.package import (
     SBOM,
-    BuildPlan,
-    CheckEntry,
     Description,
     FileEntry,
     Golden,
@@ -43,15 +41,15 @@ from edgec.pipeline.check import PREDICTIONS, REPORT
 from edgec.pipeline.embedded import is_embedded
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
-from edgec.pipeline.stages import calibrate, compress, data, evaluate, export, prove, quantize, teacher
+from edgec.pipeline.stages import calibrate, compress, data, deck, evaluate, export, prove, quantize, teacher
 from edgec.pipeline.stages.evaluate import LOGITS
 from edgec.pipeline.stages.export import FP32
 from edgec.pipeline.stages.quantize import MODEL
 from edgec.pipeline.store import Output, StageKey
+from edgec.pipeline.trtexec import build_plan
 from edgec.render.sizes import size_parts
-from edgec.runtime import Session
 
-__all__ = ["Facts", "Made", "build_plan", "key", "run"]
+__all__ = ["Facts", "Made", "key", "run"]
 
 GOLDEN = 16
 """Images that a device must reproduce."""
@@ -81,8 +79,19 @@ class Made:
     export: Output[export.Facts]
     calibrate: Output[calibrate.Facts]
     quantize: Output[quantize.Facts]
+    deck: Output[deck.Facts] | None
     prove: Output[prove.Facts] | None
     evaluate: Output[evaluate.Facts]
+
+    @property
+    def model(self) -> Path:
+        """The file that ships."""
+        return (self.deck or self.quantize).folder / MODEL
+
+    @property
+    def fp32(self) -> Path:
+        """Its graph before quantisation."""
+        return (self.deck or self.export).folder / FP32
 
     @property
     def outputs(self) -> tuple[Output[BaseModel], ...]:
@@ -119,7 +128,7 @@ def run(sources: Sources, folder: Path, *, made: Made) -> Facts:
         pictures=sources.plan.config.report.images,
     )
     gates = report.gates and check_gates(report, report.gates, drops=predictions.against_teacher())
-    model = made.quantize.folder / MODEL
+    model = made.model
     pixels = _golden_pixels(sources)
     golden = Golden(inputs=pixels, logits=sources.session(model).logits(pixels))
     description = _description(sources, made)
@@ -182,7 +191,7 @@ def _report(sources: Sources, made: Made) -> Report:
         reliability=measured.reliability,
         operators=measured.operators,
         curves=measured.curves,
-        sizes=size_parts(made.quantize.folder / MODEL, made.export.folder / FP32),
+        sizes=size_parts(made.model, made.fp32),
         sensitivity=made.quantize.facts.sensitivity,
         effects=made.quantize.facts.effects,
         tensorrt=made.prove and made.prove.facts,
@@ -200,6 +209,7 @@ def _report(sources: Sources, made: Made) -> Report:
             *images.notes,
             *_notes(sources, made),
             *_restyled_or_left_out(made),
+            *([made.deck.facts.summary] if made.deck else []),
             *_within_latency(made, measured.measurements),
             *measured.notes,
             *_not_proven(made),
@@ -301,7 +311,7 @@ def _told(output: Output[BaseModel]) -> Mapping[str, JsonValue]:
     facts = output.facts
     if isinstance(facts, compress.Facts):
         return facts.steps
-    if isinstance(facts, export.Facts):
+    if isinstance(facts, (export.Facts, deck.Facts)):
         return output.told
     if isinstance(facts, quantize.Facts):
         return {name: fact for name, fact in output.told.items() if name not in ("sensitivity", "effects")}
@@ -309,7 +319,7 @@ def _told(output: Output[BaseModel]) -> Mapping[str, JsonValue]:
 
 
 def _description(sources: Sources, made: Made) -> Description:
-    plan, target, session = sources.plan, sources.plan.target, sources.session(made.quantize.folder / MODEL)
+    plan, target, session = sources.plan, sources.plan.target, sources.session(made.model)
     return Description(
         name=plan.config.name,
         release=plan.config.package.release,
@@ -319,7 +329,11 @@ def _description(sources: Sources, made: Made) -> Description:
         input=plan.model.input,
         preprocessing_in_graph=sources.raw,
         output=OutputEntry(name=session.output),
-        model=ModelEntry(scheme=target.quantization.scheme, opset=made.quantize.facts.opset),
+        model=ModelEntry(
+            scheme=target.quantization.scheme,
+            opset=made.quantize.facts.opset,
+            members=tuple(member.robust for member in made.deck.facts.members) if made.deck else (),
+        ),
         runtime=RuntimeEntry(
             engine=target.runtime.engine,
             providers=target.runtime.providers,
@@ -369,24 +383,3 @@ def _done(facts: BaseModel) -> dict[str, JsonValue]:
         return {}
     done = {"done", "same_class"} if facts.source == "as given" else set[str]()
     return facts.model_dump(mode="json", include=done | ({"prior"} if facts.prior is not None else set[str]()))
-
-
-def build_plan(session: Session, target: Target, check: prove.Facts) -> BuildPlan:
-    """What `trtexec` is told of a graph.
-
-    Precision stands in the graph: TensorRT 10 takes it from there alone, 8 wants to be told that it may. Shapes are
-    given for open batches alone: `trtexec` refuses them for a graph that has its own.
-    """
-    shape = "x".join(map(str, session.spec.shape))
-    modern = not (target.runtime.version or "").startswith("8.")
-    batches = () if session.takes_one else (("min", 1), ("opt", 1), ("max", 8))
-    return BuildPlan(
-        tool="trtexec",
-        arguments=(
-            f"--onnx={MODEL}",
-            "--saveEngine=../model.engine",
-            *(("--stronglyTyped",) if modern else ("--int8", "--fp16")),
-            *(f"--{which}Shapes={session.input}:{batch}x{shape}" for which, batch in batches),
-        ),
-        check=CheckEntry(tool=check.tool, proven=check.proven, note=check.note),
-    )

@@ -1,0 +1,67 @@
+"""The members of a deck: builds that differ in what their students saw, of which one bundle is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edgec.core.errors import ConfigError, UnsupportedError
+from edgec.core.target import Target
+from edgec.learn.config import Robust
+from edgec.pipeline.config import BuildConfig
+
+if TYPE_CHECKING:
+    from edgec.pipeline.plan import Plan
+
+__all__ = ["first_member", "members_of", "require_deck"]
+
+
+def members_of(plan: Plan) -> tuple[Plan, ...]:
+    """The builds of a deck's members, the first being the plan itself; none where there is no deck."""
+    if not plan.is_deck:
+        return ()
+    return tuple(replace(plan, config=_of_member(plan.config, each)) for each in plan.config.deck.members)
+
+
+def first_member(config: BuildConfig) -> BuildConfig:
+    """The config of a deck's first member; of other builds, the config itself.
+
+    Raises:
+        ConfigError: `compress.robust` says otherwise.
+    """
+    members, robust = config.deck.members, config.compress.robust
+    if not members:
+        return config
+    if robust not in ("none", members[0]):
+        raise ConfigError(
+            f"compress.robust = '{robust}', and deck.members are {', '.join(members)}",
+            hint="leave compress.robust out: the members say what each student sees",
+        )
+    return _of_member(config, members[0])
+
+
+def require_deck(config: BuildConfig, target: Target, *, compresses: bool) -> None:
+    """Refuses a deck where there are no students, or where no deck was shown to run.
+
+    Raises:
+        ConfigError: Nothing is compressed, so that no student recovers.
+        UnsupportedError: The target's runtime is not onnxruntime.
+    """
+    members = config.deck.members
+    if len(members) < 2:
+        return
+    if not compresses:
+        raise ConfigError(
+            f"deck.members = {', '.join(members)}: the model '{config.model.name}' is not compressed, so no student "
+            "recovers",
+            hint="leave [deck] out, or give a PyTorch model and a compress.method",
+        )
+    if target.runtime.engine != "onnxruntime":
+        raise UnsupportedError(
+            f"a deck runs in onnxruntime, and '{target.name}' runs {target.runtime.engine}",
+            hint=f"leave [deck] out and set compress.robust = '{members[-1]}', which makes one robust student",
+        )
+
+
+def _of_member(config: BuildConfig, robust: Robust) -> BuildConfig:
+    return config.model_copy(update={"compress": config.compress.model_copy(update={"robust": robust})})
