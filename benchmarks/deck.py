@@ -27,6 +27,7 @@ from edgec.core.measurement import Stage
 from edgec.core.progress import Silent
 from edgec.core.samples import Samples
 from edgec.evaluate.corruptions import corruption_measurements
+from edgec.learn.config import Robust
 from edgec.models.infer import to_logits
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import stage_keys
@@ -96,8 +97,7 @@ def _measured(
             images = data.read(run(data.key(plan), data.Facts, data.run).folder, plan)
             graphs = make_graphs(run, images)
             test, session = sources.test.evenly(count), sources.shipped_session(graphs.model)
-            assert graphs.deck is not None
-            alone = {each.robust: _member(run, plan, images, each.robust) for each in graphs.deck.facts.members}
+            alone = {robust: _member(run, plan, images, robust) for robust in plan.config.deck.members}
             if number == 0:
                 yield from _judged("teacher", partial(to_logits, sources.classifier), test, plan)
                 for robust, member in alone.items():
@@ -107,7 +107,7 @@ def _measured(
             yield f"{told}: latency over a member's", "×", _ratio(session, [*alone.values()], test)
 
 
-def _member(run: Runner, plan: Plan, images: data.Prepared, robust: str) -> Session:
+def _member(run: Runner, plan: Plan, images: data.Prepared, robust: Robust) -> Session:
     """A member's graph as it would ship alone; it is in the cache."""
     deck = plan.config.deck.model_copy(update={"members": ()})
     compress = plan.config.compress.model_copy(update={"robust": robust})
