@@ -105,10 +105,8 @@ def test_a_class_that_the_model_does_not_have_is_left_out_and_told() -> None:
     notes: list[str] = []
     found = load_further(config, model.input, DIGITS[:8], note=notes.append)
     assert found.module(torch.zeros(2, 1, 8, 8)).shape == (2, 8)
-    assert notes == [
-        "further teacher 'edgec.models.digits:digits_net': its outputs for 8, 9 are left out, since the model has no "
-        "such class"
-    ]
+    (note,) = notes
+    assert note.endswith("digits_net': its outputs for 8, 9 are left out, since the model has no such class")
 
 
 @pytest.mark.parametrize(
@@ -124,16 +122,21 @@ def test_a_class_that_it_does_not_know_is_refused(labels: tuple[str, ...], messa
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_graph_says_what_the_same_net_says_as_a_module(tmp_path: Path, raw: bool) -> None:
-    """With its normalisation in the graph, and without."""
+    """One that takes pixels and normalises them itself, and one that takes them normalised."""
     weight = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
-    scaled = helper.make_node("Div", ["input", "most"], ["pixels"]), helper.make_node("Sub", ["pixels", "half"], ["x"])
+    scaled = (
+        helper.make_node("Cast", ["input"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "most"], ["pixels"]),
+        helper.make_node("Sub", ["pixels", "half"], ["x"]),
+    )
     nodes = [
         *(scaled if raw else [helper.make_node("Identity", ["input"], ["x"])]),
         helper.make_node("Flatten", ["x"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
     ]
     constants = {"weight": weight, "most": np.float32(255), "half": np.float32(0.5)}
-    shape = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 1, 8, 8])
+    kind = TensorProto.UINT8 if raw else TensorProto.FLOAT
+    shape = helper.make_tensor_value_info("input", kind, ["n", 1, 8, 8])
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])
     held = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "net", [shape], [output], held)

@@ -97,9 +97,7 @@ class FurtherTeacher(Frozen):
     @classmethod
     def _is_told(cls, value: TrainedOn) -> TrainedOn:
         if value == "estimate":
-            raise ValueError(
-                "'estimate' is for the model that is compressed alone: expected 'balanced', 'few' or counts"
-            )
+            raise ValueError("'estimate' is for the model alone: expected 'balanced', 'few', counts or a folder")
         return value
 
     def beside(self, model: ModelConfig) -> ModelConfig:
@@ -191,9 +189,7 @@ class ModelConfig(Frozen):
     @model_validator(mode="after")
     def _weighs_several(self) -> Self:
         if self.teachers != "mean" and not self.also:
-            raise ValueError(
-                f"teachers = '{self.teachers}' weighs several, and there is one: name others in model.also"
-            )
+            raise ValueError(f"teachers = '{self.teachers}' weighs several, but model.also names no further teacher")
         return self
 
     @property
