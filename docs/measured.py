@@ -379,10 +379,10 @@ def _several_teachers() -> str:
         *(Column(head=head, quantity=head, form=interval_over_seeds) for head in ("accuracy", "worst class")),
     )
     titles = {
-        "features": "student, features alone",
-        "alone": "student, and the logits of the teacher that is compressed",
-        "mean": "student, and the mean of both teachers",
-        "attention": "student, and both teachers by attention",
+        "features": "student: features alone",
+        "alone": "student: features, and logits of the teacher that is compressed",
+        "mean": "student: features, and the mean of both teachers",
+        "attention": "student: features, and both teachers by attention",
     }
     return table("several_teachers", by=("set", "classifier"), columns=columns, titles=titles)
 
