@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edgec.pipeline.embedded import WEIGHTS
 
 ALSO = f'model.also=[{{name="edgec.models.digits:digits_net", weights="{WEIGHTS}", trained_on="few"}}]'
 
 
+@pytest.mark.slow
 def test_the_report_says_how_good_each_further_teacher_is(builder: Any, tmp_path: Path) -> None:
     brief = ("compress.steps=2", "compress.compare=[]", "data.ood_count=60", 'quantize.scheme="float32"')
     heard = "compress.oefsmc.recovery.logit_weight=1"
