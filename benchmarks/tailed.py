@@ -17,17 +17,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from edgec.cli.build import parse_setting
 from edgec.core.progress import Silent
 from edgec.data import draw_few
-from edgec.learn.batches import augment
 from edgec.learn.prior import logit_shift
-from edgec.models.infer import logits_of, to_tensor
-from edgec.models.load import build_module
+from edgec.models.infer import logits_of
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, read_config
 from edgec.pipeline.plan import plan_build
@@ -36,10 +31,10 @@ from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
 from edgec.pipeline.stages.compress import compressed
 from rows import Row, arguments, over_seeds, show
-from teachers import trained
+from teachers import train_on
 
 HERE = Path(__file__).parent
-STEPS, BATCH, RATE = 3_000, 128, 0.1
+STEPS = 3_000
 """Of a teacher's training."""
 
 
@@ -77,7 +72,7 @@ class Tailed:
         with np.load(self.images) as file:
             self.counts = np.bincount(file["labels"])
         if not self.weights.exists():
-            self._train(steps)
+            train_on(read_config(self.config), self.images, self.weights, steps=steps)
 
     def measured(self, settings: list[tuple[str, object]], samples: int) -> Mapping[str, float]:
         """Accuracies of teacher and student, as they are and adjusted; what the adjustment brings."""
@@ -130,22 +125,6 @@ class Tailed:
         chosen = [rng.choice(np.flatnonzero(whole.labels == c), n, replace=False) for c, n in enumerate(counts)]
         tail = whole.choose(np.concatenate(chosen))
         np.savez(self.images, images=tail.decoded(), labels=tail.labels, names=np.array(tail.classes))
-
-    def _train(self, steps: int) -> None:
-        config = read_config(self.config)
-        model = config.model
-        with np.load(self.images) as file:
-            pixels, labels = file["images"], torch.as_tensor(file["labels"].astype(np.int64))
-        torch.manual_seed(0)
-        generator = torch.Generator().manual_seed(0)
-
-        def batch_of(chosen: Tensor) -> Tensor:
-            images = to_tensor(pixels[chosen], model.input)
-            return augment(images, shift=0.125, flip=config.compress.flip, generator=generator)
-
-        net = build_module(model, tuple(str(label) for label in range(len(self.counts))))
-        trained(net, labels, batch_of, steps=steps, batch=BATCH, rate=RATE, generator=generator)
-        save_file(net.state_dict(), self.weights)
 
 
 def config_of(name: str) -> Path | None:

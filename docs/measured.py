@@ -52,6 +52,7 @@ COMMANDS = {
     "long_tail": "python benchmarks/long_tail.py digits",
     "priors": "python benchmarks/priors.py digits digits:20:800 digits:50:800 digits:100:800 fashion-resnet8",
     "tuning": "python benchmarks/tuning.py cifar10-resnet20 --trials 8 --set compress.steps=150",
+    "several_teachers": "python benchmarks/several_teachers.py sizes --set compress.steps=100",
     "tailed": "python benchmarks/tailed.py fashion-resnet8 --teacher-steps 1500 --set compress.steps=300",
 }
 """What writes each file of results, with `--output benchmarks/results/FILE.json` behind it."""
@@ -371,6 +372,21 @@ def _long_tail() -> str:
     return table("long_tail", by=("set", "nets", "learned from"), columns=columns)
 
 
+def _several_teachers() -> str:
+    """Teachers and students, and what a second teacher brings in pairs of the same seed."""
+    columns = (
+        Column(head="seeds", quantity="accuracy", form=lambda row: str(row.n)),
+        *(Column(head=head, quantity=head, form=interval_over_seeds) for head in ("accuracy", "worst class")),
+    )
+    titles = {
+        "features": "student: features alone",
+        "alone": "student: features, and logits of the teacher that is compressed",
+        "mean": "student: features, and the mean of both teachers",
+        "attention": "student: features, and both teachers by attention",
+    }
+    return table("several_teachers", by=("set", "classifier"), columns=columns, titles=titles)
+
+
 def _priors() -> str:
     """What shifting the teacher's logits adds, by what told the frequencies."""
     columns = tuple(
@@ -416,6 +432,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "pixels": _pixels,
     "results-commands": _commands,
     "results-chain": lambda: _variants("chain"),
+    "results-several-teachers": _several_teachers,
     "results-gains": lambda: _variants("gains"),
     "results-digits": lambda: table("digits", by=("classifier",), under="digits", columns=_ACCURACIES, titles=_STAGES),
     "results-gate-errors": _gate_errors,

@@ -43,8 +43,9 @@ def everything_on() -> dict[str, Any]:
 
 
 def dotted(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted name; a table stands before what is in it, as None."""
-    for name, value in table.items():
+    """Values by dotted name; a table stands before what is in it, as None; of a list of tables the first."""
+    for name, given in table.items():
+        value = given[0] if isinstance(given, list) and given and isinstance(given[0], dict) else given
         is_table = isinstance(value, dict)
         yield f"{prefix}{name}", None if is_table else value
         yield from (dotted(value, f"{prefix}{name}.") if is_table else ())

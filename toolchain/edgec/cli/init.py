@@ -17,7 +17,7 @@ from edgec.cli.say import say
 __all__ = ["command", "config_text"]
 
 _TEMPLATE = Path(__file__).with_name("templates") / "edgec.toml"
-_TABLE = re.compile(r"#?\[([a-z.]+)\]")
+_TABLE = re.compile(r"#?\[\[?([a-z.]+)\]\]?")
 _SETTING = re.compile(r"#?([a-z_.]+) = .*?(\s+#.*)?")
 
 

@@ -22,6 +22,7 @@ from edgec.core.target import Rules
 from edgec.learn.config import Budget, DistillConfig
 from edgec.learn.inputs import streamed
 from edgec.learn.layerwise import Weighed
+from edgec.learn.teachers import Teachers
 from edgec.learn.views import View, view_of
 from edgec.models.infer import to_tensor
 
@@ -67,6 +68,7 @@ class CompressJob:
         goal: Share of the multiply-adds that the last stage is to leave, where this is one before it.
         few: The few labelled samples.
         trained_on: Images of each class that the teacher was trained on, where that matters and they were not alike.
+        teachers: Further teachers, where recovery listens to them.
         unlabelled: Images of the classes without labels, for recovery; None where there are none.
         auxiliary: What OE-FSMC adds; None for the plain method.
         budget: Size to reach, steps, augmentation.
@@ -83,6 +85,7 @@ class CompressJob:
     goal: float | None = None
     few: Samples
     trained_on: Int[np.ndarray, "class"] | None = None
+    teachers: Teachers | None = None
     unlabelled: Images | None = None
     budget: Budget
     latency: Price | None = None

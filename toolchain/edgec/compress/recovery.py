@@ -49,6 +49,7 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
         progress=progress,
         groups=class_groups(job.trained_on, config.groups),
         view=job.view,
+        teachers=job.teachers,
     )
 
 

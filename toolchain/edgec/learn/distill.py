@@ -7,6 +7,8 @@ MiR (arXiv 2201.02620) and, where asked for, a loss of the logits.
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Int
@@ -18,6 +20,7 @@ from edgec.learn.batches import Pool, batches
 from edgec.learn.config import Budget, DistillConfig
 from edgec.learn.inputs import Inputs
 from edgec.learn.mimic import Seen, mimic_loss
+from edgec.learn.teachers import Teachers
 from edgec.learn.views import View, student_view
 from edgec.models.infer import placed
 from edgec.models.taps import common_inputs, find_tap, tapped
@@ -44,6 +47,7 @@ def distill(
     progress: Progress,
     groups: Int[Tensor, "class"] | None = None,
     view: View | None = None,
+    teachers: Teachers | None = None,
 ) -> nn.Module:
     """A copy of the student, trained to do what the teacher does.
 
@@ -62,6 +66,7 @@ def distill(
         progress: Shown per step, and told of a lower rate.
         groups: LTKD's, from `class_groups`.
         view: What the student sees of each image; None for what the teacher sees.
+        teachers: Further teachers, whose logits are put together with the teacher's; None for the teacher alone.
     """
     begun = _with_head(copy.deepcopy(student), teacher, find_tap(teacher, pools[0].images[:2]).head)
     before = _agreement(begun, teacher, pools[0].images, fabric)
@@ -70,6 +75,7 @@ def distill(
     for halving in range(HALVINGS + 1):
         lower = config.model_copy(update={"learning_rate": rate / 2**halving})
         given = {"budget": budget, "fabric": fabric, "progress": progress, "groups": groups, "view": view}
+        given["teachers"] = teachers
         generator.set_state(draws)
         trained = _distilled(copy.deepcopy(student), teacher, pools, lower, generator=generator, **given)
         if trained is not None and not _is_worse(_agreement(trained, teacher, pools[0].images, fabric), before):
@@ -113,6 +119,7 @@ def _distilled(
     progress: Progress,
     groups: Int[Tensor, "class"] | None = None,
     view: View | None = None,
+    teachers: Teachers | None = None,
 ) -> nn.Module | None:
     """The student itself, trained; None as soon as training diverges."""
     tap = find_tap(teacher, pools[0].images[:2])
@@ -126,6 +133,7 @@ def _distilled(
     look, limit = student_view(view, generator), None
     with (
         placed(teacher, fabric.device),
+        nullcontext() if teachers is None else teachers.placed(fabric.device),
         tapped(student, tap, between) as ours,
         tapped(teacher, tap, between) as theirs,
     ):
@@ -134,6 +142,9 @@ def _distilled(
             images, seen, share = fabric.to_device((images, look(images), share))
             with torch.no_grad(), fabric.autocast():
                 wanted = _seen(teacher, images, theirs)
+                if teachers is not None:
+                    joined = teachers.joined(wanted.logits, images, temperature=config.temperature)
+                    wanted = replace(wanted, logits=joined)
             loss = mimic_loss(_seen(model, seen, ours), wanted, share, **how)
             if limit is None:
                 nothing = mimic_loss(_silent(wanted), wanted, share, **how)

@@ -22,7 +22,9 @@ from edgec.models.config import TrainedOn
 __all__ = ["logit_shift", "training_counts"]
 
 
-def training_counts(told: TrainedOn, few: Samples, estimate: PriorEstimate | None = None) -> np.ndarray | None:
+def training_counts(
+    told: TrainedOn, few: Samples, estimate: PriorEstimate | None = None, *, where: str = "model.trained_on"
+) -> np.ndarray | None:
     """Training images of each class.
 
     Args:
@@ -30,6 +32,7 @@ def training_counts(told: TrainedOn, few: Samples, estimate: PriorEstimate | Non
             labels, or by label; a folder with a folder of images for each class; `estimate`.
         few: The few samples.
         estimate: What was estimated, where that was asked for.
+        where: The setting, for errors.
 
     Returns:
         int64 [class]; None for `balanced`, and for an estimate that is not used.
@@ -46,13 +49,13 @@ def training_counts(told: TrainedOn, few: Samples, estimate: PriorEstimate | Non
         case "estimate":
             return np.array(estimate.counts, dtype=np.int64) if estimate is not None and estimate.used else None
         case Path():
-            return _ordered(_counted(told), few.classes)
+            return _ordered(_counted(told, where), few.classes, where)
         case dict():
-            return _ordered(told, few.classes)
+            return _ordered(told, few.classes, where)
         case tuple():
             if len(told) != len(few.classes):
                 raise ConfigError(
-                    f"model.trained_on: {len(told)} counts, expected {len(few.classes)}: one for each class",
+                    f"{where}: {len(told)} counts, expected {len(few.classes)}: one for each class",
                     hint=f"in the order {', '.join(few.classes[:8])}{', …' if len(few.classes) > 8 else ''}",
                 )
             return np.array(told, dtype=np.int64)
@@ -71,10 +74,10 @@ def logit_shift(counts: Sequence[int] | np.ndarray, *, strength: float) -> Float
     return -strength * (logs - logs.mean())
 
 
-def _counted(folder: Path) -> dict[str, int]:
+def _counted(folder: Path, where: str) -> dict[str, int]:
     """Image files of each class's folder."""
     if not folder.is_dir():
-        raise DataError(f"model.trained_on: no such folder '{folder}'", hint="'balanced', 'few', counts, or a folder")
+        raise DataError(f"{where}: no such folder '{folder}'", hint="'balanced', 'few', counts, or a folder")
     found = {path.name: len(image_files(path)[0]) for path in sorted(folder.iterdir()) if _is_class(path)}
     return {name: count for name, count in found.items() if count}
 
@@ -83,9 +86,9 @@ def _is_class(path: Path) -> bool:
     return path.is_dir() and not is_hidden(path.name)
 
 
-def _ordered(counts: Mapping[str, int], classes: Sequence[str]) -> np.ndarray:
+def _ordered(counts: Mapping[str, int], classes: Sequence[str], where: str) -> np.ndarray:
     unknown, missing = sorted(counts.keys() - set(classes)), [name for name in classes if name not in counts]
     if unknown or missing:
         what = f"'{unknown[0]}' is no class" if unknown else f"no count of class '{missing[0]}'"
-        raise ConfigError(f"model.trained_on: {what}", hint=f"the classes are {', '.join(classes)}")
+        raise ConfigError(f"{where}: {what}", hint=f"the classes are {', '.join(classes)}")
     return np.array([counts[name] for name in classes], dtype=np.int64)

@@ -18,14 +18,18 @@ def _is_path(value: str) -> bool:
     return bool(value) and not is_weights_enum(value)
 
 
+_OF_MODELS: Mapping[str, Callable[[str], bool]] = {
+    "name": is_onnx_file,
+    "weights": _is_path,
+    "preset": _is_path,
+    "trained_on": lambda told: told not in ("balanced", "few", "estimate"),
+}
+"""Of the model, and of each further teacher."""
 _PATHS: Mapping[str, Callable[[str], bool]] = {
     **{f"data.{name}": bool for name in ("train", "test", "calibration", "validation", "unlabelled", "ood")},
     "target": is_file_name,
     "calibrate.recipe": is_file_name,
-    "model.name": is_onnx_file,
-    "model.weights": _is_path,
-    "model.preset": _is_path,
-    "model.trained_on": lambda told: told not in ("balanced", "few", "estimate"),
+    **{f"model.{name}": is_file for name, is_file in _OF_MODELS.items()},
 }
 """Settings that hold a path, and which of their values are one."""
 
@@ -35,7 +39,12 @@ def count_paths_from_(table: dict[str, Any], folder: Path) -> None:
     for name, is_file in _PATHS.items():
         section, _, key = name.rpartition(".")
         _resolve(table.get(section) if section else table, key, folder, when=is_file)
-    _resolve_zoo(table.get("model"), folder)
+    _resolve_zoo(model := table.get("model"), folder)
+    also = model.get("also") if isinstance(model, dict) else None
+    for further in also if isinstance(also, list) else ():
+        for key, is_file in _OF_MODELS.items():
+            _resolve(further, key, folder, when=is_file)
+        _resolve_zoo(further, folder)
     if isinstance(family := table.get("family"), dict):
         table["family"] = {
             str(folder / Path(name).expanduser()) if is_file_name(name) else name: own for name, own in family.items()

@@ -24,6 +24,7 @@ from edgec.models.recognise import require_onnx
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, DataConfig
 from edgec.pipeline.deck import first_member, require_deck
+from edgec.pipeline.listening import require_heard
 from edgec.pipeline.store import StageKey
 from edgec.pipeline.student_view import require_learner
 from edgec.quantize.config import QuantizeConfig
@@ -129,6 +130,7 @@ def plan_build(config: BuildConfig, *, accelerator: Accelerator, module: nn.Modu
         )
     config = first_member(config)
     require_learner(config)
+    require_heard(config)
     target = load_target(config.target)
     target = _overridden(target, config.quantize)
     if config.compress.is_of_latency and config.compress.method != "none" and target.compute is None:
@@ -198,6 +200,8 @@ def _digests(model: ModelConfig, data: DataConfig, held: HeldModule | None) -> d
         "prior": _prior(model),
         "tools": digest_value([tool_versions(), source_digest()]),
     }
+    if model.also:
+        digests["also"] = digest_value([_further(each) for each in model.further])
     paths: dict[str, Path | None] = {name: getattr(data, name) for name in IMAGES}
     given = {name: _images(path, name) for name, path in paths.items() if path is not None}
     return {"train": "digits", "test": "digits", **digests, **given}
@@ -207,6 +211,12 @@ def _of_files(model: ModelConfig) -> str:
     """Digest of a teacher that lies in files."""
     weights = _weights(model.weights) if model.weights else None
     return digest_value([None if model.is_onnx else model.name, _architecture(model), weights])
+
+
+def _further(model: ModelConfig) -> list[object]:
+    """Of a further teacher, all that its answers follow from."""
+    said = (model.input, model.labels, model.output, model.arguments, model.checkpoint)
+    return [_of_files(model), _prior(model), *said]
 
 
 def _prior(model: ModelConfig) -> str:

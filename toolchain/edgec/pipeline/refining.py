@@ -26,11 +26,13 @@ from edgec.learn.losses import class_groups
 from edgec.learn.views import View, view_of
 from edgec.models.infer import placed
 from edgec.pipeline.confidence import shift_of
+from edgec.pipeline.listening import training_listens
 from edgec.pipeline.prior import class_counts
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages.calibrate import calibrating
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.student_view import training_robust
+from edgec.pipeline.teachers import teachers_of
 from edgec.quantize import quantize_model
 from edgec.quantize.refine import Refined, RefineJob, refine
 from edgec.quantize.sensitivity import changed_by_class, logits_of
@@ -76,7 +78,7 @@ def refined(sources: Sources, images: Prepared, model: Path, ranges: Ranges, fol
             return _logits(sources.shipped_session(file), images)
 
     counts = class_counts(sources, images, model)
-    with _teacher(sources, session, counts) as teacher:
+    with _teachers(sources, images, session, counts) as teacher:
         job = RefineJob(
             model=model,
             ranges=ranges,
@@ -122,6 +124,31 @@ def _pools(images: Prepared, session: Session, teacher: Callable[[Tensor], Tenso
 
 
 @contextmanager
+def _teachers(
+    sources: Sources, images: Prepared, session: Session, counts: np.ndarray | None
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """What training learns from: the teacher, put together with further ones where training listens to them.
+
+    They are put together before anything is adjusted, as in recovery.
+    """
+    plan, device = sources.plan, sources.fabric.device
+    with _teacher(sources, session, counts) as teacher:
+        if not (sources.opens("also") and training_listens(plan.config)):
+            yield teacher
+            return
+        teachers, normalised = teachers_of(sources, images.few, counts), _normalised(sources)
+        adjusted = torch.as_tensor(shift_of(sources, counts), device=device)
+        heat = plan.config.quantize.training.temperature
+        with teachers.placed(device):
+
+            def run(batch: Tensor) -> Tensor:
+                own = teacher(batch).to(device) - adjusted
+                return teachers.joined(own, normalised(batch), temperature=heat) + adjusted
+
+            yield run
+
+
+@contextmanager
 def _teacher(sources: Sources, session: Session, counts: np.ndarray | None) -> Iterator[Callable[[Tensor], Tensor]]:
     """From what the graph takes to the teacher's logits: the module's, or those of the graph that was given.
 
@@ -130,17 +157,17 @@ def _teacher(sources: Sources, session: Session, counts: np.ndarray | None) -> I
     if sources.plan.model.is_onnx:
         yield lambda batch: torch.from_numpy(session.logits(batch.cpu().numpy())).to(batch.device)
         return
-    spec, device = sources.plan.model.input, sources.fabric.device
-    raw = sources.raw
-    scale, shift = (torch.tensor(values, device=device)[:, None, None] for values in (spec.scale, spec.shift))
+    device, normalised = sources.fabric.device, _normalised(sources)
     adjusted = torch.as_tensor(shift_of(sources, counts), device=device)
     with placed(sources.classifier.module, device) as module:
+        yield lambda batch: module(normalised(batch)) + adjusted
 
-        def run(batch: Tensor) -> Tensor:
-            inputs = batch.to(device)
-            return module(inputs * scale + shift if raw else inputs) + adjusted
 
-        yield run
+def _normalised(sources: Sources) -> Callable[[Tensor], Tensor]:
+    """From what the graph takes to what the teacher takes, on the device."""
+    spec, device, raw = sources.plan.model.input, sources.fabric.device, sources.raw
+    scale, shift = (torch.tensor(values, device=device)[:, None, None] for values in (spec.scale, spec.shift))
+    return lambda batch: batch.to(device) * scale + shift if raw else batch.to(device)
 
 
 def require_refined(sources: Sources, images: Prepared, result: Refined, shipped: Path) -> float:

@@ -14,6 +14,7 @@ __all__ = ["OUTSIDE", "Covered"]
 
 OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "model": ("model.name", "model.weights"),
+    "also": ("model.also",),
     "prior": ("model.trained_on",),
     "train": ("data.train",),
     "test": ("data.test",),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgec.core.classifier import Classifier
     from edgec.core.registry import Registered
     from edgec.core.target import EngineName
+    from edgec.models.further import Further
     from edgec.models.onnx.load import OnnxModel
     from edgec.pipeline.latency_price import LatencyPrice
     from edgec.runtime import Session
@@ -54,6 +55,7 @@ class Sources:
         if (told := self.plan.model.input_told) is not None:
             self.progress.note(told)
         self.plan.config.gates.require_classes(self.labels)
+        _ = self.further
         if self.plan.model.is_onnx:
             self._require_onnx()
             return
@@ -89,7 +91,7 @@ class Sources:
     def varied(self, plan: Plan) -> Sources:
         """Sources of another plan over the same model, images and accelerator; what is open here stays open there."""
         other = Sources(plan, self.progress)
-        shared = ("fabric", "labels", "classifier", "onnx", "train", "test", "calibration", "validation")
+        shared = ("fabric", "labels", "classifier", "onnx", "further", "train", "test", "calibration", "validation")
         vars(other).update({name: value for name, value in vars(self).items() if name in shared})
         return other
 
@@ -101,6 +103,10 @@ class Sources:
     def within(self, key: StageKey) -> Sources:
         """The same, for a stage: reading what its key does not cover is a `ContractError`."""
         return _Scoped(self, key)
+
+    def opens(self, name: str) -> bool:
+        """Whether there is such a thing outside, by names of `Plan.digests`, and it is to be read."""
+        return name in self.plan.digests
 
     def tested_on(self, kept: Sequence[int] | None) -> Sources:
         """Sources whose test set holds these of its images alone; themselves for None."""
@@ -139,6 +145,16 @@ class Sources:
         from edgec.models.onnx.load import load_onnx
 
         return load_onnx(self.plan.model, self.labels, opsets=self.plan.opsets)
+
+    @cached_property
+    def further(self) -> tuple[Further, ...]:
+        """Teachers beside the one that is compressed."""
+        if not self.opens("also"):
+            return ()
+        from edgec.models.further import load_further
+
+        spec, note = self.plan.model.input, self.progress.note
+        return tuple(load_further(each, spec, self.labels, note=note) for each in self.plan.model.further)
 
     @cached_property
     def method(self) -> tuple[Registered, BaseModel]:
@@ -286,6 +302,7 @@ _NEEDS = {
     "labels": ("model.labels",),
     "classifier": ("model.name", "model.arguments", "model.checkpoint", "model.output"),
     "onnx": ("model.name",),
+    "further": ("model.also",),
     "method": ("config.compress.method", "config.compress.options"),
     "latency": ("config.compress.keep_latency", "config.compress.max_latency_ms"),
     **{name: (f"data.{name}",) for name in ("train", "test", "calibration", "validation", "unlabelled", "ood")},
@@ -308,6 +325,9 @@ class _Scoped(Sources):
             if path not in self._covers:
                 raise ContractError(f"stage '{self._key.stage}' uses {name}, but its key does not cover {path}")
         return getattr(self._whole, name)
+
+    def opens(self, name: str) -> bool:
+        return name in self._key.sources
 
     def varied(self, plan: Plan) -> Sources:
         return self._whole.varied(plan).within(self._key)

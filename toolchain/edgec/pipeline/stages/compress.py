@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import JsonValue
@@ -16,11 +17,15 @@ from edgec.core.errors import ContractError
 from edgec.core.frozen import Frozen
 from edgec.learn.config import Budget
 from edgec.pipeline.latency_price import LATENCY_READS
+from edgec.pipeline.listening import ALSO_READS, recovery_listens
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import data
 from edgec.pipeline.stages.data import Prepared
 from edgec.pipeline.store import StageKey
+
+if TYPE_CHECKING:
+    from edgec.learn.teachers import Teachers
 
 __all__ = ["Facts", "LatencyUse", "OodUse", "compressed", "few_key", "key", "plain_key", "run"]
 
@@ -94,8 +99,10 @@ def few_key(plan: Plan) -> StageKey | None:
 def _key(plan: Plan, stage: str, variant: Variant) -> StageKey:
     recipe = () if variant == "plain" else ("config.compress.oefsmc",)
     priced = LATENCY_READS if plan.config.compress.is_of_latency else ()
-    opens = ("model", "prior") if _asks_for_groups(plan, variant) else ("model",)
-    found = plan.key(stage, (*READS, *recipe, *priced), opens=opens, after=(data.key(plan),))
+    heard = bool(plan.model.also) and recovery_listens(plan.config.compress, variant)
+    opens = ("model", "prior") if heard or _asks_for_groups(plan, variant) else ("model",)
+    also, told = (("also",), ALSO_READS) if heard else ((), ())
+    found = plan.key(stage, (*READS, *recipe, *priced, *told), opens=(*opens, *also), after=(data.key(plan),))
     return replace(found, settings={**found.settings, "variant": variant})
 
 
@@ -191,6 +198,7 @@ def compressed(
         teacher=teacher,
         few=images.few,
         trained_on=training_counts(plan.model.trained_on, images.few) if _asks_for_groups(plan, variant) else None,
+        teachers=_teachers(sources, images, variant),
         unlabelled=images.unlabelled,
         budget=_budget(plan),
         latency=sources.latency,
@@ -212,6 +220,16 @@ def compressed(
     if (student.input, student.labels) != (teacher.input, teacher.labels):
         raise ContractError(f"compression method '{method.name}' changed the input or the labels")
     return student
+
+
+def _teachers(sources: Sources, images: Prepared, variant: Variant) -> Teachers | None:
+    """Further teachers that recovery listens to."""
+    if not (sources.opens("also") and recovery_listens(sources.plan.config.compress, variant)):
+        return None
+    from edgec.pipeline.prior import class_counts
+    from edgec.pipeline.teachers import teachers_of
+
+    return teachers_of(sources, images.few, class_counts(sources, images, Path()))
 
 
 def _tell_of_subset(sources: Sources, images: Prepared, most: int) -> None:

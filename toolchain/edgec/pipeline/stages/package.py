@@ -206,6 +206,7 @@ def _report(sources: Sources, made: Made) -> Report:
         gates=None if plan.config.gates.empty else plan.config.gates,
         notes=(
             *([checked.warning] if checked.warning else []),
+            *(each.told for each in checked.further or ()),
             *images.notes,
             *_notes(sources, made),
             *_restyled_or_left_out(made),

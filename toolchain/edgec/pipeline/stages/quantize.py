@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgec.core.facts import Effect, LayerSensitivity
 from edgec.core.frozen import Frozen
+from edgec.pipeline.listening import ALSO_READS, training_listens
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import calibrate, data, export
@@ -51,9 +52,10 @@ class Facts(Frozen):
 
 def key(plan: Plan) -> StageKey:
     """The graph that ships."""
-    return plan.key(
-        "quantize", READS, opens=("model", "prior"), after=(data.key(plan), export.key(plan), calibrate.key(plan))
-    )
+    heard = bool(plan.model.also) and training_listens(plan.config)
+    also, told = (("also",), ALSO_READS) if heard else ((), ())
+    before = (data.key(plan), export.key(plan), calibrate.key(plan))
+    return plan.key("quantize", (*READS, *told), opens=("model", "prior", *also), after=before)
 
 
 def run(sources: Sources, folder: Path, *, images: Prepared, model: Path, ranges: Path) -> Facts:
