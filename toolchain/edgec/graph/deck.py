@@ -41,8 +41,7 @@ def deck_of(members: Mapping[str, ModelProto], gate: Gate) -> ModelProto:
 
     first = next(iter(members.values()))
     _require_alike(members)
-    shape = _shape(first.graph.input[0])
-    channels, height, width = shape[1:]
+    channels, height, width = (axis.dim_value for axis in first.graph.input[0].type.tensor_type.shape.dim[1:])
     name, logits = first.graph.input[0].name, first.graph.output[0]
     looked, constants = _gate_nodes(name, Rings(height, width), gate)
     branches = [_branch(label, member, logits.name) for label, member in members.items()]
@@ -84,17 +83,18 @@ def members_alone(deck: ModelProto) -> Iterator[ModelProto]:
 
 
 def _require_alike(members: Mapping[str, ModelProto]) -> None:
-    def traits(model: ModelProto) -> tuple[object, ...]:
-        ports = (model.graph.input[0], model.graph.output[0])
-        opsets = sorted((each.domain, each.version) for each in model.opset_import)
-        return (*((port.name, _shape(port)) for port in ports), opsets, len(model.functions))
-
     (label, first), *others = members.items()
-    if dict(traits(first)[2]).get("", 0) < _LEAST_OPSET or first.functions:
+    opsets = {each.domain: each.version for each in first.opset_import}
+    if opsets.get("", 0) < _LEAST_OPSET or first.functions:
         raise UnsupportedError(f"a deck takes graphs of opset {_LEAST_OPSET} and above, without functions")
     for other, model in others:
-        if traits(model) != traits(first):
+        same = {each.domain: each.version for each in model.opset_import} == opsets and not model.functions
+        if not same or _ports(model) != _ports(first):
             raise UnsupportedError(f"members '{label}' and '{other}' of a deck differ in input, classes or opset")
+
+
+def _ports(model: ModelProto) -> list[tuple[str, tuple[int | str, ...]]]:
+    return [(port.name, _shape(port)) for port in (model.graph.input[0], model.graph.output[0])]
 
 
 def _shape(port: ValueInfoProto) -> tuple[int | str, ...]:

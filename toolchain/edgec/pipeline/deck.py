@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from edgec.core.errors import ConfigError, UnsupportedError
 from edgec.core.target import Target
 from edgec.learn.config import Robust
 from edgec.pipeline.config import BuildConfig
 
-if TYPE_CHECKING:
-    from edgec.pipeline.plan import Plan
-
-__all__ = ["first_member", "members_of", "require_deck"]
+__all__ = ["config_of_member", "first_member", "require_deck"]
 
 
-def members_of(plan: Plan) -> tuple[Plan, ...]:
-    """The builds of a deck's members, the first being the plan itself; none where there is no deck."""
-    if not plan.is_deck:
-        return ()
-    return tuple(replace(plan, config=_of_member(plan.config, each)) for each in plan.config.deck.members)
+def config_of_member(config: BuildConfig, robust: Robust) -> BuildConfig:
+    """The config of one member."""
+    return config.model_copy(update={"compress": config.compress.model_copy(update={"robust": robust})})
 
 
 def first_member(config: BuildConfig) -> BuildConfig:
@@ -37,7 +29,7 @@ def first_member(config: BuildConfig) -> BuildConfig:
             f"compress.robust = '{robust}', and deck.members are {', '.join(members)}",
             hint="leave compress.robust out: the members say what each student sees",
         )
-    return _of_member(config, members[0])
+    return config_of_member(config, members[0])
 
 
 def require_deck(config: BuildConfig, target: Target, *, compresses: bool) -> None:
@@ -61,7 +53,3 @@ def require_deck(config: BuildConfig, target: Target, *, compresses: bool) -> No
             f"a deck runs in onnxruntime, and '{target.name}' runs {target.runtime.engine}",
             hint=f"leave [deck] out and set compress.robust = '{members[-1]}', which makes one robust student",
         )
-
-
-def _of_member(config: BuildConfig, robust: Robust) -> BuildConfig:
-    return config.model_copy(update={"compress": config.compress.model_copy(update={"robust": robust})})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from edgec.pipeline.deck import members_of
+from edgec.learn.config import Robust
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.runner import Runner
 from edgec.pipeline.stages import calibrate, compress, deck, export, quantize
@@ -57,8 +57,8 @@ def make_graphs(run: Runner, images: Prepared, *, few: Output[compress.Facts] | 
     """
     plan = run.sources.plan
     first = _of_one(run, images, few)
-    members = {plan.config.compress.robust: first}
-    for other in members_of(plan)[1:]:
+    members: dict[Robust, Graphs] = {plan.config.compress.robust: first}
+    for other in plan.members[1:]:
         robust = other.config.compress.robust
         run.sources.progress.note(f"the deck's member '{robust}'")
         members[robust] = _of_one(run.varied(other), images)
@@ -91,5 +91,5 @@ def _of_one(run: Runner, images: Prepared, few: Output[compress.Facts] | None = 
 def graph_keys(plan: Plan) -> tuple[StageKey, ...]:
     """The stages that make the file that ships, in order; of a deck, those of every member."""
     stages = (compress.key, export.key, calibrate.key, quantize.key)
-    keys = [of(member) for member in members_of(plan) or (plan,) for of in stages]
+    keys = [of(member) for member in plan.members for of in stages]
     return tuple(key for key in (*keys, deck.key(plan)) if key is not None)

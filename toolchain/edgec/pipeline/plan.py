@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec, PathFinder
 from operator import attrgetter
 from pathlib import Path
@@ -23,7 +23,7 @@ from edgec.models.presets import is_weights_enum
 from edgec.models.recognise import require_onnx
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.config import BuildConfig, DataConfig
-from edgec.pipeline.deck import first_member, require_deck
+from edgec.pipeline.deck import config_of_member, first_member, require_deck
 from edgec.pipeline.listening import require_heard
 from edgec.pipeline.store import StageKey
 from edgec.pipeline.student_view import require_learner
@@ -80,6 +80,14 @@ class Plan:
     def is_deck(self) -> bool:
         """Whether several students ship in one graph."""
         return len(self.config.deck.members) > 1
+
+    @property
+    def members(self) -> tuple[Plan, ...]:
+        """The builds of a deck's members, which differ in what their students saw; of other builds, itself."""
+        if not self.is_deck:
+            return (self,)
+        configs = [config_of_member(self.config, robust) for robust in self.config.deck.members]
+        return tuple(replace(self, config=config) for config in configs)
 
     @property
     def opsets(self) -> Opsets:

@@ -13,7 +13,6 @@ from edgec.core.errors import ContractError, DataError
 from edgec.core.progress import Progress
 from edgec.core.samples import Images, Samples
 from edgec.pipeline.accelerator import open_fabric
-from edgec.pipeline.deck import members_of
 from edgec.pipeline.plan import Plan
 from edgec.pipeline.scope import OUTSIDE, Covered
 from edgec.pipeline.store import StageKey
@@ -60,7 +59,7 @@ class Sources:
             self._require_onnx()
             return
         if self.plan.compresses:
-            for member in members_of(self.plan) or (self.plan,):
+            for member in self.plan.members:
                 require_distilled(member.config.compress, self.method[0])
         _ = self.fabric, self.classifier
         self.plan.calibration.say_of(self.labels)

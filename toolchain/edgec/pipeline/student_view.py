@@ -21,8 +21,8 @@ def operations_of(config: BuildConfig, *, compresses: bool) -> tuple[Operation, 
         config: What is asked for.
         compresses: Whether there is a recovery.
     """
-    saw = config.deck.members or (config.compress.robust,)
-    recovery = [operation for robust in saw for operation in OPERATIONS[robust]] if compresses else ()
+    saw = (config.deck.members or (config.compress.robust,)) if compresses else ()
+    recovery = [operation for robust in saw for operation in OPERATIONS[robust]]
     training = OPERATIONS[training_robust(config)] if config.quantize.train else ()
     return tuple(dict.fromkeys((*recovery, *training)))
 

@@ -16,7 +16,6 @@ from edgec.core.frozen import Frozen
 from edgec.core.gate import Gate
 from edgec.core.samples import Images
 from edgec.learn.config import Robust
-from edgec.pipeline.deck import members_of
 from edgec.pipeline.plan import MODEL_SETTINGS, Plan
 from edgec.pipeline.sources import Sources
 from edgec.pipeline.stages import compress, data, export, quantize
@@ -94,11 +93,10 @@ class Facts(Frozen):
 
 def key(plan: Plan) -> StageKey | None:
     """The joined graph; None where there is no deck."""
-    members = members_of(plan)
-    if not members:
+    if not plan.is_deck:
         return None
     own = plan.key("deck", READS, opens=("model", "prior"), after=(data.key(plan), compress.key(plan)))
-    graphs = {f"quantize, {each.config.compress.robust}": quantize.key(each).key for each in members}
+    graphs = {f"quantize, {each.config.compress.robust}": quantize.key(each).key for each in plan.members}
     return replace(own, sources={**own.sources, **graphs})
 
 
