@@ -99,13 +99,13 @@ class NotesOnce:
 
 
 def missing(runs: Sequence[RunT], store: Store, progress: Progress) -> list[RunT]:
-    """The runs whose results the store does not hold; of the others a note says how many there are.
+    """The runs whose results no cache holds; of the others a note says how many there are.
 
     Raises:
         ConfigError: The store cannot be written to.
     """
     require_writable(store.folder / "any")
-    found = [run for run in runs if not store.holds(run.key)]
+    found = [run for run in runs if not store.brings(run.key)]
     if len(found) < len(runs):
         progress.note(f"{len(runs) - len(found)} of {len(runs)} runs lie in the cache")
     return found
