@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import random
 import shutil
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -262,9 +262,8 @@ def test_an_entry_that_is_not_what_it_should_be_is_named_made_anew_and_mended(
 def test_of_a_hundred_damaged_entries_none_is_used(shared: SharedFolder, tmp_path: Path) -> None:
     keys = [key_of(number) for number in range(DAMAGED)]
     filled(shared, tmp_path / "first", *keys)
-    rng = random.Random(0)
-    for key in keys:
-        damage = rng.choice([cut, flipped, gone, cut_record, changed_record, swapped_files, leads_outside, linked_file])
+    damages = (cut, flipped, gone, cut_record, changed_record, swapped_files, leads_outside, linked_file)
+    for key, damage in zip(keys, cycle(damages), strict=False):
         damage(shared.folder / "export" / key.key[:32])
     second = Machine(tmp_path / "second", sources=[shared])
     assert [second.get(key) for key in keys] == [content_of(key) for key in keys]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from edgec.core.digest import digest_file
-from edgec.core.errors import ConfigError, IntegrityError
+from edgec.core.errors import ConfigError, IntegrityError, TransportError
 from edgec.core.shared_cache import MAX_ENTRY_BYTES, MAX_FILES, MAX_RECORD_BYTES, RECORD, Admit
 from edgec.deploy.http import AbsentError
 from edgec.deploy.modelpack import MEDIA_TYPE, TITLE, Blob
@@ -92,13 +92,13 @@ class StageRegistry:
             record, *layers = manifest.layers
             if record.size > MAX_RECORD_BYTES or sum(layer.size for layer in layers) > MAX_ENTRY_BYTES:
                 raise IntegrityError("it is too large")
-            repository.fetch(record, into / RECORD)
+            _fetch(repository, record, into / RECORD)
             by_digest = {layer.sha256: layer for layer in layers}
             for name, digest in admit((into / RECORD).read_bytes()).items():
                 if digest not in by_digest:
                     raise IntegrityError(f"'{name}' is not there")
                 (into / name).parent.mkdir(parents=True, exist_ok=True)
-                repository.fetch(by_digest[digest], into / name)
+                _fetch(repository, by_digest[digest], into / name)
         return True
 
     def store(self, stage: str, key: str, folder: Path, files: Mapping[str, str], *, replace: bool) -> bool:
@@ -122,6 +122,14 @@ class StageRegistry:
 
     def _repository(self, stage: str, key: str) -> Repository:
         return Repository(replace(self.reference, tag=f"{stage}-{key}"), insecure=self.insecure)
+
+
+def _fetch(repository: Repository, blob: Blob, to: Path) -> None:
+    try:
+        repository.fetch(blob, to)
+    except TransportError as error:
+        repository.resolve()  # raises where it is the registry that fails, and not this file
+        raise IntegrityError(f"'{to.name}' cannot be fetched: {error}") from error
 
 
 def _stands_in(repository: Repository) -> bool:
