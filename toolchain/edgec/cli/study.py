@@ -72,6 +72,13 @@ def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], Funct
             help="Folder that keeps finished runs.",
         ),
         shared_caches,
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Processes that make runs, which share the cores. Each holds model and images of its own.",
+        ),
         click.option("--dry-run", is_flag=True, help="Print what would run and stop."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
     )

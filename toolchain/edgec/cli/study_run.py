@@ -55,6 +55,7 @@ class Outlet:
         cache: Keeps finished runs.
         cache_from: Shared caches to take runs from.
         cache_to: Shared caches to keep runs in.
+        workers: Processes that make runs.
         dry_run: Say what would run, and stop.
         as_json: One JSON object instead of tables.
     """
@@ -63,6 +64,7 @@ class Outlet:
     cache: Path
     cache_from: tuple[str, ...]
     cache_to: tuple[str, ...]
+    workers: int
     dry_run: bool
     as_json: bool
 
@@ -86,7 +88,7 @@ def carry_out(kind: Kind, study: Any, outlet: Outlet) -> None:
     require_folder(folder)
     progress, places = ConsoleProgress(), {"cache_from": outlet.cache_from, "cache_to": outlet.cache_to}
     with opened_store(outlet.cache, **places, progress=progress) as store:
-        findings = kind.run(study, store=store, progress=progress)
+        findings = kind.run(study, store=store, progress=progress, workers=outlet.workers)
     kind.write(findings, folder)
     if outlet.as_json:
         _print_answer(findings, folder)

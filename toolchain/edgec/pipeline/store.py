@@ -15,7 +15,7 @@ from edgec.core.digest import digest_file, digest_value
 from edgec.core.errors import IntegrityError
 from edgec.core.files import new_folder, write_json
 from edgec.core.shared_cache import RECORD
-from edgec.pipeline.claims import Claim, claim
+from edgec.pipeline.claims import Claim, claim, made_once
 from edgec.pipeline.eviction import entry_path, note_use
 from edgec.pipeline.exchange import Exchange
 from edgec.pipeline.record import Record
@@ -116,6 +116,17 @@ class Store:
         """Whether the stage is finished on this machine, and every file of it as it was left."""
         return self._record(key) is not None
 
+    def has_entry(self, key: StageKey) -> bool:
+        """Whether something stands in the stage's place; nothing of it is compared."""
+        return (self.path(key) / RECORD).exists()
+
+    def seconds(self, key: StageKey) -> float | None:
+        """How long the stage took to make; None where it is not finished here."""
+        try:
+            return Record.parse((self.path(key) / RECORD).read_bytes(), stage=key.stage, key=key.key).seconds
+        except (OSError, IntegrityError):
+            return None
+
     def brings(self, key: StageKey) -> bool:
         """Whether the stage is finished: here, or in a shared cache, from which it is fetched now."""
         return self._brought(key) is not None
@@ -128,7 +139,7 @@ class Store:
         """The output of a stage, made now if no cache has it.
 
         Args:
-            key: What to make.
+            key: What to make; where another process is making it, that is waited for.
             facts: What `make` returns.
             make: Writes files into the folder that it is given.
         """
@@ -138,8 +149,13 @@ class Store:
         cached = record is not None and found is not None
         if record is None or found is None:
             self._refuse(key)
-            record = self._make(key, make)
-            found = facts.model_validate(record.facts)
+            with made_once(self.folder, self.path(key)):
+                record = self._record(key)  # another process may have made it meanwhile
+                found = None if record is None else _parsed(facts, record)
+                cached = record is not None and found is not None
+                if record is None or found is None:
+                    record = self._make(key, make)
+                    found = facts.model_validate(record.facts)
         if self._use:
             note_use(self.path(key), self._use[0])
         self._offer(record, self.path(key))
