@@ -42,6 +42,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, study_place: Any) -> tuple
     return place, outcome
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bytes_as_one(
     studied: tuple[Any, Any], tmp_path: Path, study_place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

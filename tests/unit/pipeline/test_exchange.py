@@ -78,6 +78,10 @@ def write(folder: Path, key: StageKey) -> Written:
     return Written(accuracy=key.settings)
 
 
+SOUND = key_of(DAMAGED)
+"""An entry that nobody damages."""
+
+
 @pytest.fixture
 def shared(tmp_path: Path) -> SharedFolder:
     return SharedFolder(tmp_path / "shared")
@@ -171,14 +175,12 @@ def changed_record(entry: Path) -> None:
 
 
 def swapped(entry: Path) -> None:
-    other = next(path for path in sorted(entry.parent.iterdir()) if path != entry)
     shutil.rmtree(entry)
-    shutil.copytree(other, entry)
+    shutil.copytree(entry.parent / SOUND.key[:32], entry)
 
 
 def swapped_files(entry: Path) -> None:
-    other = next(path for path in sorted(entry.parent.iterdir()) if path != entry)
-    shutil.copy(other / "below" / "weights.bin", entry / "below" / "weights.bin")
+    shutil.copy(entry.parent / SOUND.key[:32] / "below" / "weights.bin", entry / "below" / "weights.bin")
 
 
 def other_facts(entry: Path) -> None:
@@ -247,7 +249,7 @@ DAMAGES = (
 def test_an_entry_that_is_not_what_it_should_be_is_named_made_anew_and_mended(
     shared: SharedFolder, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    filled(shared, tmp_path / "first", key_of(0), key_of(1))
+    filled(shared, tmp_path / "first", key_of(0), SOUND)
     damage(shared.folder / "export" / key_of(0).key[:32])
     second = Machine(tmp_path / "second", sources=[shared], sinks=[shared])
     assert second.get(key_of(0)) == content_of(key_of(0))
@@ -261,7 +263,7 @@ def test_an_entry_that_is_not_what_it_should_be_is_named_made_anew_and_mended(
 
 def test_of_a_hundred_damaged_entries_none_is_used(shared: SharedFolder, tmp_path: Path) -> None:
     keys = [key_of(number) for number in range(DAMAGED)]
-    filled(shared, tmp_path / "first", *keys)
+    filled(shared, tmp_path / "first", *keys, SOUND)
     damages = (cut, flipped, gone, cut_record, changed_record, swapped_files, leads_outside, linked_file)
     for key, damage in zip(keys, cycle(damages), strict=False):
         damage(shared.folder / "export" / key.key[:32])
