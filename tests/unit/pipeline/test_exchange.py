@@ -296,6 +296,18 @@ def test_a_cache_that_cannot_be_written_to_loses_no_stage(tmp_path: Path) -> Non
     ]
 
 
+def test_reading_an_entry_is_its_use_and_writes_nothing_into_it(shared: SharedFolder, tmp_path: Path) -> None:
+    """A file of another user's that is led elsewhere by a link would be written there."""
+    filled(shared, tmp_path / "first", key_of(0), key_of(1))
+    places = [shared.folder / "export" / key_of(n).key[:32] for n in (0, 1)]
+    for place in places:
+        os.utime(place / RECORD, (1000, 1000))
+    (places[0] / "uses.txt").symlink_to(tmp_path / "elsewhere")
+    Machine(tmp_path / "second", sources=[shared]).get(key_of(0))
+    assert not (tmp_path / "elsewhere").exists()
+    assert [(place / RECORD).stat().st_mtime > 1000 for place in places] == [True, False]
+
+
 def test_a_shared_folder_is_pruned_as_a_cache(shared: SharedFolder, tmp_path: Path) -> None:
     filled(shared, tmp_path / "first", key_of(0), key_of(1))
     gone = evict(shared.folder, most_bytes=0)

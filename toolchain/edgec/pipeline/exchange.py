@@ -46,10 +46,12 @@ class Exchange:
         self._offered: set[tuple[str, str]] = set()
         self._lost: dict[str, float] = {}
 
+    def may_have(self, key: str) -> bool:
+        """Whether it was not found yet that no cache has a stage."""
+        return bool(self.sources) and key not in self._absent
+
     def fetch(self, stage: str, key: str, place: Path) -> bool:
         """Puts a finished stage in its place, whole and compared; False where no cache has a sound one."""
-        if key in self._absent:
-            return False
         for cache in filter(self._is_up, self.sources):
             try:
                 _fetch(cache, stage, key, place)

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -15,7 +15,7 @@ from typing import IO
 from edgec.core.errors import IntegrityError
 from edgec.core.files import new_folder
 from edgec.core.shared_cache import MAX_ENTRY_BYTES, MAX_RECORD_BYTES, RECORD, Admit
-from edgec.pipeline.eviction import entry_path, note_use
+from edgec.pipeline.eviction import entry_path
 
 __all__ = ["SharedFolder"]
 
@@ -45,7 +45,8 @@ class SharedFolder:
             left = MAX_ENTRY_BYTES
             for name in admit((into / RECORD).read_bytes()):
                 left -= _copy(entry, name, into, most_bytes=left)
-        note_use(place, "shared")
+            with suppress(OSError):  # others' entries: they are pruned by when they were made
+                os.utime(RECORD, dir_fd=entry, follow_symlinks=False)
         return True
 
     def store(self, stage: str, key: str, folder: Path, files: Mapping[str, str], *, replace: bool) -> bool:

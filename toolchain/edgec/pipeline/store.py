@@ -174,10 +174,12 @@ class Store:
     def _brought(self, key: StageKey) -> Record | None:
         """What a stage left, here or in a shared cache; None where that is not there, or not as it was left."""
         record = self._record(key)
-        if record is None and self._exchange:
+        if record is None and self._exchange and self._exchange.may_have(key.key):
             self._claim(key)
-            if self._exchange.fetch(key.stage, key.key, self.path(key)):
-                return self._record(key)
+            with made_once(self.folder, self.path(key)):
+                record = self._record(key)
+                if record is None and self._exchange.fetch(key.stage, key.key, self.path(key)):
+                    record = self._record(key)
         return record
 
     def _record(self, key: StageKey) -> Record | None:

@@ -139,6 +139,7 @@ class Pool(Generic[RunT]):
             with suppress(OSError):  # it was ended while it had nothing to do
                 worker.pipe.send(run)
                 return worker
+            worker.pipe.close()
             worker.process.join(END_S)
         with _sigint_kept():
             near, far = get_context("spawn").Pipe()
@@ -182,6 +183,7 @@ class Pool(Generic[RunT]):
     def _bury(self, worker: _Worker[RunT]) -> None:
         """A process ended in the middle of a run: by itself, or by a signal, as where memory was short."""
         self._busy.remove(worker)
+        worker.pipe.close()
         worker.process.join(END_S)
         run, code = worker.run, worker.process.exitcode or 0
         if code >= 0:
