@@ -310,7 +310,7 @@ class TestAgain:
         assert outcome.last["bundle"] == str(digits.bundle)
         assert outcome.last["report"] == str(digits.bundle / "report.json")
         assert set(outcome.last) == {
-            *("bundle", "report", "seconds", "cached", "loss", "passed"),
+            *("bundle", "report", "seconds", "cached", "fetched", "loss", "passed"),
             *("left_out", "leaks", "contradictions", "teacher", "costs"),
         }
         assert len(outcome.stdout.splitlines()) == 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from edgec.core.files import DRAFT
 from edgec.pipeline.stages import compress
@@ -38,6 +40,43 @@ def studied(tmp_path_factory: pytest.TempPathFactory, study_place: Any) -> tuple
     outcome = place.run()
     assert outcome.exit_code == 0, outcome.stderr
     return place, outcome
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bytes_as_one(
+    studied: tuple[Any, Any], tmp_path: Path, study_place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the seconds. One thread each: with more of them, sums are added up in another order."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    other = study_place(tmp_path, *SMALL)
+    outcome = other.run("--workers", "2")
+    assert outcome.exit_code == 0, outcome.stderr
+    assert [line.split("/")[0] for line in outcome.stderr.splitlines() if line.startswith("[")][-1] == f"[{RUNS}"
+    alone, together = (
+        {
+            path.relative_to(where.cache): path
+            for path in where.cache.rglob("*")
+            if path.suffix in (".json", ".safetensors")
+        }
+        for where in (studied[0], other)
+    )
+    assert alone.keys() == together.keys()
+    for name in alone:
+        assert untimed(alone[name]) == untimed(together[name]), name
+    assert untimed(studied[0].output / "results.json") == untimed(other.output / "results.json")
+
+
+def untimed(path: Path) -> Any:
+    """A file without what depends on how long something took."""
+    if path.suffix != ".json":
+        return path.read_bytes()
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: kept(each) for name, each in value.items() if name not in ("seconds", "digest")}
+        return [kept(each) for each in value] if isinstance(value, list) else value
+
+    return kept(json.loads(path.read_bytes()))
 
 
 @pytest.fixture

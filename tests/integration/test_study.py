@@ -117,6 +117,18 @@ def test_only_a_run_whose_result_is_gone_is_made_again(place: Any, compressions:
     assert len(place.finished("few-sample")) == RUNS
 
 
+def test_another_machine_takes_the_runs_from_a_shared_cache(
+    studied: tuple[Any, Any], place: Any, study_place: Any, compressions: Any, tmp_path: Path
+) -> None:
+    seen = compressions()
+    assert place.run("--cache-to", tmp_path / "shared").exit_code == 0
+    other = study_place(tmp_path / "other", *SMALL)
+    outcome = other.run("--cache-from", tmp_path / "shared", "--json")
+    assert (outcome.last["cached"], seen) == (RUNS, [])
+    assert f"stages from {tmp_path / 'shared'}: {RUNS} few-sample, teacher" in " ".join(outcome.stderr.split())
+    assert other.results() == studied[0].results()
+
+
 def test_a_seed_more_runs_that_seed_alone(place: Any, compressions: Any) -> None:
     seen = compressions()
     assert place.run("--seeds", "0,1,2", "--json").last["cached"] == RUNS

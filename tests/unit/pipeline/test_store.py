@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -137,3 +140,39 @@ def test_a_stage_that_was_killed_leaves_nothing_under_its_name(tmp_path: Path) -
     assert all(path.name.startswith(".") for path in (tmp_path / "export").iterdir())
     output = store.get(KEY, Written, write_one)
     assert set(output.files) == {"below/file"}
+
+
+def make_slowly(folder: Path, log: Path) -> None:
+    def make(draft: Path) -> Written:
+        with log.open("a") as lines:
+            lines.write("made\n")
+        time.sleep(0.3)
+        return write_one(draft)
+
+    Store(folder).get(KEY, Written, make)
+
+
+def test_of_processes_that_need_the_same_stage_at_once_one_makes_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    args = (tmp_path / "cache", tmp_path / "log")
+    processes = [context.Process(target=make_slowly, args=args) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert (tmp_path / "log").read_text() == "made\n"
+    assert Store(tmp_path / "cache").get(KEY, Written, never).cached
+    assert list((tmp_path / "cache" / ".making").iterdir()) == []
+
+
+def test_a_stage_that_failed_elsewhere_is_made_by_who_waited(tmp_path: Path) -> None:
+    def kill(_: Path) -> Written:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    context = multiprocessing.get_context("fork")
+    killed = context.Process(target=lambda: Store(tmp_path).get(KEY, Written, kill))
+    killed.start()
+    killed.join()
+    assert Store(tmp_path).get(KEY, Written, write_one).cached is False

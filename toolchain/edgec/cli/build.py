@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgec.cli.caches import opened_store, shared_caches
 from edgec.cli.quantities import SIZE
 from edgec.cli.say import say
 
@@ -74,6 +75,7 @@ FLAGS = {
 @click.option(
     "--cache-limit", type=SIZE, default="10GB", show_default=True, help="Size to which the stage cache is cut back."
 )
+@shared_caches
 @click.option(
     "--from-trial", type=click.IntRange(min=0), metavar="N", help="Take the settings of edgec tune's candidate."
 )
@@ -91,6 +93,8 @@ def command(
     device: str,
     cache: Path,
     cache_limit: int,
+    cache_from: tuple[str, ...],
+    cache_to: tuple[str, ...],
     from_trial: int | None,
     tuned: Path | None,
     fail_on_gates: bool,
@@ -114,20 +118,22 @@ def command(
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
     given += map(parse_setting, settings)
     plans = _plans(config, given, Accelerator.named(device), trial=from_trial, tuned=tuned)
-    store, progress = Store(cache), ConsoleProgress()
+    progress = ConsoleProgress()
     if dry_run:
+        store = Store(cache)
         for plan in plans:
             rehearse(plan, store, progress)
         _print_plans(plans, store, as_json=as_json)
         return
-    if len(plans) == 1:
-        built = build(plans[0], store=store, output=output, cache_limit_bytes=cache_limit, progress=progress)
-        members, gates = (built,), (check_own_gates(built.bundle),)
-        _print_result(built, gates[0], as_json=as_json)
-    else:
-        family = build_family(plans, store=store, output=output, cache_limit_bytes=cache_limit, progress=progress)
-        members, gates = family.members, tuple(check_own_gates(each.bundle) for each in family.members)
-        _print_family(family, gates, as_json=as_json)
+    with opened_store(cache, cache_from=cache_from, cache_to=cache_to, progress=progress) as store:
+        if len(plans) == 1:
+            built = build(plans[0], store=store, output=output, cache_limit_bytes=cache_limit, progress=progress)
+            members, gates = (built,), (check_own_gates(built.bundle),)
+            _print_result(built, gates[0], as_json=as_json)
+        else:
+            family = build_family(plans, store=store, output=output, cache_limit_bytes=cache_limit, progress=progress)
+            members, gates = family.members, tuple(check_own_gates(each.bundle) for each in family.members)
+            _print_family(family, gates, as_json=as_json)
     if fail_on_gates:
         _require_passed(members, gates)
 
@@ -279,6 +285,7 @@ def _answer(built: Built, gates: Sequence[GateResult]) -> dict[str, Any]:
         "report": str(path),
         "seconds": round(built.seconds, 3),
         "cached": list(built.cached),
+        "fetched": dict(built.fetched),
         "passed": not any(gate.blocks for gate in gates) if gates else None,
         "loss": report.loss and report.loss.model_dump(mode="json"),
         "teacher": report.teacher and {**report.teacher.model_dump(mode="json"), "warning": report.teacher.warning},

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgec.cli.build import parse_setting
+from edgec.cli.caches import shared_caches
 from edgec.cli.options import together
+from edgec.cli.study_run import Kind, Outlet, carry_out, few_sample_record, imbalance_record, long_tail_record
 from edgec.cli.study_tables import print_few_sample, print_imbalance, print_long_tail
 
 if TYPE_CHECKING:
-    from edgec.pipeline.store import Store
-    from edgec.study.few_sample.findings import Findings
-    from edgec.study.few_sample.plan import Run
-    from edgec.study.imbalance.findings import Findings as ImbalanceFindings
-    from edgec.study.imbalance.plan import Run as ImbalanceRun
     from edgec.study.lists import Lists
-    from edgec.study.long_tail.findings import Findings as LongTailFindings
-    from edgec.study.long_tail.plan import Run as LongTailRun
 
 __all__ = ["command"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 GridT = TypeVar("GridT", bound="Lists")
-RunT = TypeVar("RunT", bound="Run | ImbalanceRun | LongTailRun")
 
 
 class ListType(click.ParamType):
@@ -79,6 +71,14 @@ def _shared_options(*, output: str, setting: str) -> Callable[[FunctionT], Funct
             show_default=True,
             help="Folder that keeps finished runs.",
         ),
+        shared_caches,
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Processes that make runs, which share the cores. Each holds model and images of its own.",
+        ),
         click.option("--dry-run", is_flag=True, help="Print what would run and stop."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
     )
@@ -126,11 +126,7 @@ def few_sample(
     config: Path | None,
     settings: tuple[str, ...],
     device: str,
-    output: Path | None,
-    cache: Path,
-    dry_run: bool,
-    as_json: bool,
-    **lists: tuple[str, ...] | None,
+    **options: Any,
 ) -> None:
     """Compress with every method: alone, with OE-FSMC as published, and with our recipe, without and with OOD images.
 
@@ -144,11 +140,12 @@ def few_sample(
     from edgec.study.few_sample.run import run_study
     from edgec.study.few_sample.write import write_study
 
-    given = {name: values for name, values in lists.items() if values is not None}
+    outlet = Outlet.taken(options)
+    given = {name: values for name, values in options.items() if values is not None}
     grid = bind({"methods": known_methods(), **given}, Grid, where="study few-sample")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
-    kind = _Kind(name="few-sample", run=run_study, write=write_study, show=print_few_sample, record=_few_sample_record)
-    _carry_out(kind, study, folder=output, cache=cache, dry_run=dry_run, as_json=as_json)
+    kind = Kind(name="few-sample", run=run_study, write=write_study, show=print_few_sample, record=few_sample_record)
+    carry_out(kind, study, outlet)
 
 
 @command.command("imbalance")
@@ -178,11 +175,7 @@ def imbalance(
     config: Path | None,
     settings: tuple[str, ...],
     device: str,
-    output: Path | None,
-    cache: Path,
-    dry_run: bool,
-    as_json: bool,
-    **varied: Any,
+    **options: Any,
 ) -> None:
     """Train on imbalanced classes, compress, and compare how much accuracy the imbalance costs.
 
@@ -196,10 +189,11 @@ def imbalance(
     from edgec.study.imbalance.run import run_study
     from edgec.study.imbalance.write import write_study
 
-    grid = _trained_grid(Grid, varied, where="study imbalance")
+    outlet = Outlet.taken(options)
+    grid = _trained_grid(Grid, options, where="study imbalance")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
-    kind = _Kind(name="imbalance", run=run_study, write=write_study, show=print_imbalance, record=_imbalance_record)
-    _carry_out(kind, study, folder=output, cache=cache, dry_run=dry_run, as_json=as_json)
+    kind = Kind(name="imbalance", run=run_study, write=write_study, show=print_imbalance, record=imbalance_record)
+    carry_out(kind, study, outlet)
 
 
 @command.command("long-tail")
@@ -246,11 +240,7 @@ def long_tail(
     config: Path | None,
     settings: tuple[str, ...],
     device: str,
-    output: Path | None,
-    cache: Path,
-    dry_run: bool,
-    as_json: bool,
-    **varied: Any,
+    **options: Any,
 ) -> None:
     """Train teachers on a long tail of classes, and students from them with every loss.
 
@@ -264,10 +254,11 @@ def long_tail(
     from edgec.study.long_tail.run import run_study
     from edgec.study.long_tail.write import write_study
 
-    grid = _trained_grid(Grid, varied, where="study long-tail")
+    outlet = Outlet.taken(options)
+    grid = _trained_grid(Grid, options, where="study long-tail")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
-    kind = _Kind(name="long-tail", run=run_study, write=write_study, show=print_long_tail, record=_long_tail_record)
-    _carry_out(kind, study, folder=output, cache=cache, dry_run=dry_run, as_json=as_json)
+    kind = Kind(name="long-tail", run=run_study, write=write_study, show=print_long_tail, record=long_tail_record)
+    carry_out(kind, study, outlet)
 
 
 def _trained_grid(schema: type[GridT], varied: Mapping[str, Any], *, where: str) -> GridT:
@@ -278,104 +269,3 @@ def _trained_grid(schema: type[GridT], varied: Mapping[str, Any], *, where: str)
     given = {name: value for name, value in varied.items() if value is not None}
     training = {name: given.pop(name) for name in Training.model_fields if name in given}
     return bind({**given, "training": training}, schema, where=where)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Kind:
-    """What studies do in their own way.
-
-    Attributes:
-        name: Of the command.
-        run: Makes the findings of a study.
-        write: Writes them into a folder.
-        show: Prints them, and where the page is.
-        record: What a run is about, for a dry run's JSON.
-    """
-
-    name: str
-    run: Callable[..., Any]
-    write: Callable[[Any, Path], None]
-    show: Callable[[Any, Path], None]
-    record: Callable[[Any], Mapping[str, Any]]
-
-
-def _carry_out(kind: _Kind, study: Any, *, folder: Path | None, cache: Path, dry_run: bool, as_json: bool) -> None:
-    """Runs a bound study and writes its files, or says what would run."""
-    from edgec.cli.console import ConsoleProgress
-    from edgec.pipeline.store import Store
-    from edgec.study.files import require_folder
-
-    store = Store(cache)
-    if dry_run:
-        _print_plan(kind.name, study.runs, store, kind.record if as_json else None)
-        return
-    suffix = "" if kind.name == "few-sample" else f"-{kind.name}"
-    folder = folder or Path("study") / f"{study.plan.config.name}{suffix}"
-    require_folder(folder)
-    findings = kind.run(study, store=store, progress=ConsoleProgress())
-    kind.write(findings, folder)
-    if as_json:
-        _print_answer(findings, folder)
-    else:
-        kind.show(findings, folder)
-
-
-def _print_plan(
-    study: str, runs: Sequence[RunT], store: Store, record: Callable[[RunT], Mapping[str, Any]] | None
-) -> None:
-    """What would run: lines, or JSON where there is a record of a run."""
-    held = [store.holds(run.key) for run in runs]
-    if record is not None:
-        told = [
-            {**record(run), "seed": run.seed, "key": run.key.key, "cached": cached}
-            for run, cached in zip(runs, held, strict=True)
-        ]
-        click.echo(json.dumps({"study": study, "runs": told}))
-        return
-    from rich.table import Table
-    from rich.text import Text
-
-    from edgec.cli.console import Terminal
-
-    table = Table("run", "state", box=None, pad_edge=False)
-    for run, cached in zip(runs, held, strict=True):
-        table.add_row(Text(run.title), "cached" if cached else "to do")
-    Terminal().print(table)
-
-
-def _few_sample_record(run: Run) -> Mapping[str, Any]:
-    cell = run.cell
-    return {
-        "method": cell.method,
-        "variant": cell.variant.name,
-        "samples": cell.samples,
-        "imbalance": cell.imbalance,
-    }
-
-
-def _imbalance_record(run: ImbalanceRun) -> Mapping[str, Any]:
-    draw = run.cell.draw
-    return {
-        "profile": draw.profile or "balanced",
-        "minority": draw.minority,
-        "imbalance": draw.imbalance,
-        "compression": run.cell.compression,
-    }
-
-
-def _long_tail_record(run: LongTailRun) -> Mapping[str, Any]:
-    from edgec.study.long_tail.table import cell_record
-
-    return cell_record(run.cell)
-
-
-def _print_answer(findings: Findings | ImbalanceFindings | LongTailFindings, folder: Path) -> None:
-    from edgec.study.files import JSON
-
-    answer = {
-        "results": str(folder / JSON),
-        "runs": len(findings.outcomes),
-        "cached": findings.cached,
-        "seconds": round(findings.seconds, 3),
-    }
-    click.echo(json.dumps(answer))

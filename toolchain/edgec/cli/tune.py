@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.build import FLAGS, parse_setting
+from edgec.cli.caches import opened_store, shared_caches
 from edgec.cli.devices import HERE, find_device, login_options
 from edgec.cli.say import say
 
@@ -79,6 +80,7 @@ UNSURE = (
 @click.option(
     "--cache", type=click.Path(path_type=Path), default=Path(".edgec/cache"), show_default=True, help="Stage cache."
 )
+@shared_caches
 @click.option("--dry-run", is_flag=True, help="Print what may be tried and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(
@@ -96,6 +98,8 @@ def command(
     devices: tuple[str, ...],
     output: Path | None,
     cache: Path,
+    cache_from: tuple[str, ...],
+    cache_to: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     **login: Any,
@@ -114,7 +118,6 @@ def command(
     from edgec.pipeline.budget import on_top
     from edgec.pipeline.config import read_config
     from edgec.pipeline.plan import plan_build
-    from edgec.pipeline.store import Store
     from edgec.tuning.run import tune
     from edgec.tuning.search import Limits, Search
     from edgec.tuning.space import parse_space
@@ -129,20 +132,21 @@ def command(
         return plan_build(read_config(config, on_top(given, more)), accelerator=Accelerator.named(trained_on))
 
     progress = ConsoleProgress()
-    search = Search.of(
-        plan_of,
-        space=parse_space(vary) if vary else None,
-        agreement=None if agreement is None else agreement / 100,
-        sampler=sampler,
-        there=there,
-        store=Store(cache),
-        progress=progress,
-    )
-    if dry_run:
-        _print_space(search, as_json=as_json)
-        return
-    limits = Limits(trials=trials, hours=hours)
-    finished = tune(search, output or search.folder, limits, progress=progress)
+    with opened_store(cache, cache_from=cache_from, cache_to=cache_to, progress=progress) as store:
+        search = Search.of(
+            plan_of,
+            space=parse_space(vary) if vary else None,
+            agreement=None if agreement is None else agreement / 100,
+            sampler=sampler,
+            there=there,
+            store=store,
+            progress=progress,
+        )
+        if dry_run:
+            _print_space(search, as_json=as_json)
+            return
+        limits = Limits(trials=trials, hours=hours)
+        finished = tune(search, output or search.folder, limits, progress=progress)
     _print_result(finished, as_json=as_json)
     if finished.built is None:
         told, hint = _none_is_good(finished.tuned)

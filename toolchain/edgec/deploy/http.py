@@ -25,7 +25,7 @@ from edgec.deploy.reference import Reference
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
 
-__all__ = ["WAITS_S", "HttpConnection", "PassingError"]
+__all__ = ["WAITS_S", "AbsentError", "HttpConnection", "PassingError"]
 
 T = TypeVar("T")
 
@@ -52,6 +52,10 @@ class PassingError(TransportError):
     """
 
     after_s = 0.0
+
+
+class AbsentError(TransportError):
+    """A registry has nothing of that name."""
 
 
 class HttpConnection:
@@ -244,7 +248,7 @@ class HttpConnection:
                 hint=f"docker login {host}",
             )
         if status == HTTPStatus.NOT_FOUND and path.startswith("manifests/"):
-            return TransportError(
+            return AbsentError(
                 f"registry '{host}' has no '{path.removeprefix('manifests/')}' in '{self._reference.repository}'",
                 hint="check the name; edgec push stores a bundle",
             )

@@ -60,6 +60,10 @@ class Repository:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all connections."""
         self._connection.close()
 
     def resolve(self) -> str:

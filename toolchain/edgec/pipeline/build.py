@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -41,12 +41,14 @@ class Built:
     Attributes:
         bundle: The folder; the archive stands beside it as `NAME.edgec`.
         seconds: How long it took.
-        cached: Stages whose results lay there already.
+        cached: Stages whose results lay there already, here or in a shared cache.
+        fetched: Those that came from a shared cache, and from which.
     """
 
     bundle: Path
     seconds: float
     cached: tuple[str, ...]
+    fetched: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(
@@ -80,14 +82,17 @@ def build(
         progress.note(line)
     whole, keys = package.key(plan), stage_keys(plan)
     with store.used_by(f"{plan.config.name} for {plan.target.name}", keys):
-        if store.holds(whole):
+        if store.brings(whole):
             stages = [key.stage for key in keys]
         else:
             stages = [made.key.stage for made in _run(plan, store, progress) if made.cached]
         _publish(store.path(whole) / "bundle", output)
+        store.share(keys)
+        fetched = {key.stage: origin for key in keys if (origin := store.origin(key))}
         if cache_limit_bytes is not None:
             _limit(store, cache_limit_bytes, progress)
-    return Built(bundle=output, seconds=time.perf_counter() - started, cached=tuple(stages))
+    seconds = time.perf_counter() - started
+    return Built(bundle=output, seconds=seconds, cached=tuple(stages), fetched=fetched)
 
 
 def _limit(store: Store, most_bytes: int, progress: Progress) -> None:
@@ -186,7 +191,7 @@ def require_trainable(sources: Sources, store: Store) -> None:
     Raises:
         UnsupportedError: It cannot.
     """
-    if sources.plan.compresses and not store.holds(export.key(sources.plan)):
+    if sources.plan.compresses and not store.brings(export.key(sources.plan)):
         from edgec.export.onnx import require_exportable
 
         require_exportable(sources.classifier, opset=sources.plan.target.runtime.opset)

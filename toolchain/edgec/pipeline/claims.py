@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["Claim", "claim", "claimed", "clear_claims", "locked"]
+__all__ = ["Claim", "claim", "claimed", "clear_claims", "locked", "made_once"]
 
 _LOCK = ".lock"
 _CLAIMS = ".claims"
+_MAKING = ".making"
 
 
 class Claim:
@@ -78,6 +79,31 @@ def locked(folder: Path, kind: int) -> Iterator[None]:
                 raise
         yield
     finally:
+        os.close(handle)
+
+
+@contextmanager
+def made_once(folder: Path, entry: Path) -> Iterator[None]:
+    """One process at a time makes an entry; the others wait, and find it made, or make it where that one failed."""
+    path = folder / _MAKING / f"{entry.parent.name}-{entry.name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _held_file(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _held_file(path: Path) -> int:
+    """A file that this process keeps locked, and that still has its name."""
+    while True:
+        handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        with suppress(OSError):  # a file system without locks: there, two may make it
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
         os.close(handle)
 
 

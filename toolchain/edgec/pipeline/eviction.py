@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.core.files import clear_drafts, discard, files_below
+from edgec.core.shared_cache import RECORD
 from edgec.pipeline.claims import claimed, clear_claims, locked
 
-__all__ = ["RECORD", "Entry", "entries", "evict", "evictable", "note_use"]
-
-RECORD = "stage.json"
-"""What a stage leaves beside its files."""
+__all__ = ["Entry", "entries", "entry_path", "evict", "evictable", "note_use"]
 
 _USES = "uses.txt"
 """In an entry: the builds that used it, one a line. Its time is that of the last use."""
@@ -51,6 +49,11 @@ class Entry:
     def key(self) -> str:
         """The start of its key."""
         return self.path.stem
+
+
+def entry_path(folder: Path, stage: str, key: str) -> Path:
+    """Where a stage's output is in a cache, or would be."""
+    return folder / stage / key[:32]
 
 
 def entries(folder: Path) -> tuple[Entry, ...]:

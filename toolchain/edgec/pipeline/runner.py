@@ -34,7 +34,7 @@ class Runner:
     def __call__(self, key: StageKey, facts: type[FactsT], make: Make[FactsT]) -> Output[FactsT]:
         """The output of a stage."""
         number = self._stages.index(key.stage) + 1
-        cached = self.store.holds(key)
+        cached = self.store.brings(key)
         self.sources.progress.stage(key.stage, number=number, total=len(self._stages), cached=cached)
         return self.store.get(key, facts, lambda folder: make(self.sources.within(key), folder))
 

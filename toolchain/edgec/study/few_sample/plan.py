@@ -42,6 +42,11 @@ class Run:
         return _key("few-sample", None, self.plan, {key.stage: key.key for key in before})
 
     @property
+    def before(self) -> tuple[StageKey, ...]:
+        """The images, which are drawn once for all methods that learn from them."""
+        return (data.key(self.plan),)
+
+    @property
     def title(self) -> str:
         """For people, as in `mir ours, 50 samples at imbalance 100, seed 0`."""
         cell = self.cell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from pydantic import RootModel
 
@@ -16,6 +17,7 @@ from edgec.pipeline.store import Store
 from edgec.study.few_sample.findings import Findings, Measured, Outcome
 from edgec.study.few_sample.plan import Run, Study
 from edgec.study.running import NotesOnce, describe_place, run_all
+from edgec.study.runs import Hands
 from edgec.study.score import Inapplicable, Score, score_fields
 
 __all__ = ["run_study"]
@@ -32,23 +34,26 @@ class _Result(RootModel[Measured | Inapplicable]):
     """What a run comes to."""
 
 
-def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
+def run_study(study: Study, *, store: Store, progress: Progress, workers: int = 1) -> Findings:
     """Makes every run that the store does not hold (`study.running.run_all`).
 
     Raises:
         EdgecError: Any expected failure but that of a method that does not apply, which is a result.
     """
     sources = Sources(study.plan, NotesOnce(progress))
-    ran = run_all(
-        study.runs,
-        store,
-        progress,
-        title=f"study few-sample of {study.plan.config.name}",
-        prepare=lambda: _open(sources),
-        make=lambda run: _outcome(run, sources, store),
-    )
+    hands = _hands(study, sources, store)
+    ran = run_all(study.runs, hands, store, progress, open_=partial(_opened, study), workers=workers)
     teacher = store.get(study.teacher, _Teacher, lambda _: _teacher(sources)).facts
     return Findings(study=study, labels=teacher.labels, teacher=teacher.score, **vars(ran))
+
+
+def _opened(study: Study, store: Store, progress: Progress) -> Hands[Run, Outcome]:
+    return _hands(study, Sources(study.plan, NotesOnce(progress)), store)
+
+
+def _hands(study: Study, sources: Sources, store: Store) -> Hands[Run, Outcome]:
+    title = f"study few-sample of {study.plan.config.name}"
+    return Hands(title=title, prepare=lambda: _open(sources), make=lambda run: _outcome(run, sources, store))
 
 
 def _open(sources: Sources) -> None:

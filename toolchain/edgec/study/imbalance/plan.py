@@ -72,6 +72,11 @@ class Run:
         return self._key("imbalance", settings, before)
 
     @property
+    def before(self) -> tuple[StageKey, ...]:
+        """The net that is trained from scratch, and where it is to teach, that which was trained on."""
+        return (self.start, self.net) if self.compression.kind == "distilled" else (self.start,)
+
+    @property
     def title(self) -> str:
         """For people, as in `a3w3, linear, imbalance 100, seed 0`."""
         return f"{self.cell.compression}, {self.cell.draw.name}, seed {self.seed}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +24,7 @@ from edgec.study.held_out import held_out
 from edgec.study.imbalance.findings import Findings, Measured, Outcome
 from edgec.study.imbalance.plan import Run, Study
 from edgec.study.running import NotesOnce, describe_place, run_all
+from edgec.study.runs import Hands
 from edgec.study.score import Inapplicable, score_fields
 from edgec.study.scratch import lesson_of, untrained
 
@@ -46,23 +47,24 @@ class _Started(Frozen):
     """A net was trained from scratch; all that there is to know is in its folder."""
 
 
-def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
+def run_study(study: Study, *, store: Store, progress: Progress, workers: int = 1) -> Findings:
     """Makes every run that the store does not hold (`study.running.run_all`).
 
     Raises:
         EdgecError: Any expected failure but that of a compression that does not apply, which is a result.
     """
-    sources = Sources(study.plan, NotesOnce(progress))
-    ran = run_all(
-        study.runs,
-        store,
-        progress,
-        title=f"study imbalance of {study.plan.config.name}",
-        prepare=lambda: _require_bound(study, sources),
-        make=lambda run: _outcome(run, sources, store),
-    )
+    hands = _hands(study, store, progress)
+    ran = run_all(study.runs, hands, store, progress, open_=partial(_hands, study), workers=workers)
     labels = next(tuple(o.result.class_accuracy) for o in ran.outcomes if isinstance(o.result, Measured))
     return Findings(study=study, labels=labels, **vars(ran))
+
+
+def _hands(study: Study, store: Store, progress: Progress) -> Hands[Run, Outcome]:
+    sources = Sources(study.plan, NotesOnce(progress))
+    title = f"study imbalance of {study.plan.config.name}"
+    return Hands(
+        title=title, prepare=lambda: _require_bound(study, sources), make=lambda run: _outcome(run, sources, store)
+    )
 
 
 def _require_bound(study: Study, sources: Sources) -> None:

@@ -64,7 +64,7 @@ class Run:
         """What its result depends on."""
         before = {"tested": self.tested.key, "test": self.teacher.digests["test"]}
         settings: dict[str, Any] = {"loss": self.cell.loss, "adjusted": self.cell.adjusted}
-        if self.cell.loss == "teacher" or self.cell.data == "few" or self.cell.distillation:
+        if self.before:
             before["teacher"] = self.taught.key
         if self.cell.loss == "teacher":
             return StageKey(stage="long-tail", settings=settings, sources=before)
@@ -75,6 +75,12 @@ class Run:
             before |= {found.stage: found.key for found in (data.key(plan), compress.key(plan)) if found}
         settings |= training_settings(self.student, self.grid.training, seed=self.seed)
         return self._scratch("long-tail", self.student, settings, **before)
+
+    @property
+    def before(self) -> tuple[StageKey, ...]:
+        """The teacher, where it takes part."""
+        taught = self.cell.loss == "teacher" or self.cell.data == "few" or self.cell.distillation
+        return (self.taught,) if taught else ()
 
     @property
     def title(self) -> str:

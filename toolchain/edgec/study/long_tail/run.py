@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from edgec.study.held_out import held_out
 from edgec.study.long_tail.findings import Findings, Measured, Outcome
 from edgec.study.long_tail.plan import Run, Study, few_plan
 from edgec.study.running import NotesOnce, describe_place, run_all
+from edgec.study.runs import Hands
 from edgec.study.score import Inapplicable, score_fields
 from edgec.study.scratch import lesson_of, untrained
 
@@ -44,23 +45,24 @@ class _Taught(Frozen):
     where: str
 
 
-def run_study(study: Study, *, store: Store, progress: Progress) -> Findings:
+def run_study(study: Study, *, store: Store, progress: Progress, workers: int = 1) -> Findings:
     """Makes every run that the store does not hold (`study.running.run_all`).
 
     Raises:
         EdgecError: Any expected failure but that of a way that does not apply, which is a result.
     """
-    sources = Sources(study.plan, NotesOnce(progress))
-    ran = run_all(
-        study.runs,
-        store,
-        progress,
-        title=f"study long-tail of {study.plan.config.name}",
-        prepare=lambda: _require_bound(study, sources),
-        make=lambda run: _outcome(run, sources, store),
-    )
+    hands = _hands(study, store, progress)
+    ran = run_all(study.runs, hands, store, progress, open_=partial(_hands, study), workers=workers)
     labels = next(tuple(o.result.class_accuracy) for o in ran.outcomes if isinstance(o.result, Measured))
     return Findings(study=study, labels=labels, **vars(ran))
+
+
+def _hands(study: Study, store: Store, progress: Progress) -> Hands[Run, Outcome]:
+    sources = Sources(study.plan, NotesOnce(progress))
+    title = f"study long-tail of {study.plan.config.name}"
+    return Hands(
+        title=title, prepare=lambda: _require_bound(study, sources), make=lambda run: _outcome(run, sources, store)
+    )
 
 
 def _require_bound(study: Study, sources: Sources) -> None:
