@@ -126,7 +126,7 @@ def _judged(who: str, run: object, test: Samples, plan: Plan) -> Iterator[tuple[
     named = {
         "corrupted_accuracy": "corrupted",
         "corrupted_worst_class_accuracy": "worst class, corrupted",
-        "accuracy_under_unseen": "unseen kinds",
+        "accuracy_under_unseen_kinds": "unseen kinds",
     }
     for row in corruption_measurements(run, test, test.labels, test.classes, **how):  # pyright: ignore[reportArgumentType]
         if row.label is None and row.name in named:

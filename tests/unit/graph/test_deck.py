@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -59,7 +60,7 @@ def images(size: tuple[int, int], count: int = 40) -> np.ndarray:
     return ((1 - blur) * made + blur * np.roll(made, 1, axis=3)).astype(np.float32)
 
 
-def run(model: onnx.ModelProto, image: np.ndarray) -> list[np.ndarray]:
+def run(model: onnx.ModelProto, image: np.ndarray) -> Any:
     return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})
 
 
@@ -71,7 +72,7 @@ def test_a_deck_gives_the_logits_of_the_member_that_its_gate_picks(size: tuple[i
     deck = deck_of(members, gate)
     picks = gate.picks(images(size))
     assert len(set(picks.tolist())) > 1
-    session = onnxruntime.InferenceSession(deck.SerializeToString())
+    session: Any = onnxruntime.InferenceSession(deck.SerializeToString())
     for image, pick in zip(images(size), picks, strict=True):
         logits, picked = session.run(None, {"image": image[None]})
         assert picked.tolist() == [pick]

@@ -22,7 +22,7 @@ def operations_of(config: BuildConfig, *, compresses: bool) -> tuple[Operation, 
         compresses: Whether there is a recovery.
     """
     saw = (config.deck.members or (config.compress.robust,)) if compresses else ()
-    recovery = [operation for robust in saw for operation in OPERATIONS[robust]]
+    recovery: list[Operation] = [operation for robust in saw for operation in OPERATIONS[robust]]
     training = OPERATIONS[training_robust(config)] if config.quantize.train else ()
     return tuple(dict.fromkeys((*recovery, *training)))
 
