@@ -39,6 +39,7 @@ COMMANDS = {
     "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
     "gate_errors": "python benchmarks/gate_errors.py --bundles 1000",
     "gates": "python benchmarks/gates.py --plot docs/images/gates.svg",
+    "deck": "python benchmarks/deck.py cifar10-resnet20 fashion-resnet8 --shares 0.3 0.5",
     "family": "python benchmarks/family.py",
     "fuzz": "python benchmarks/fuzz --seconds 60",
     "hostile_graphs": "python benchmarks/hostile_graphs.py",
@@ -48,6 +49,7 @@ COMMANDS = {
     "hostile_peers": "python benchmarks/hostile_peers.py",
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
+    "robust": "python benchmarks/robust.py cifar10-resnet20",
     "zoo": "python benchmarks/zoo.py",
     "long_tail": "python benchmarks/long_tail.py digits",
     "priors": "python benchmarks/priors.py digits digits:20:800 digits:50:800 digits:100:800 fashion-resnet8",
@@ -398,6 +400,41 @@ def _priors() -> str:
     return table("priors", by=by, columns=(*columns, used), titles={"as given": "none: as given, %"})
 
 
+_ROBUST = (
+    Column(head="clean", quantity="clean", form=interval_over_seeds),
+    Column(head="worst class, clean", quantity="worst class, clean", form=interval_over_seeds),
+)
+
+
+def _robust() -> str:
+    """Students by what they saw, beside their teacher."""
+    columns = (
+        *_ROBUST,
+        Column(head="corrupted", quantity="corrupted accuracy", form=interval_over_seeds),
+        Column(head="worst class, corrupted", quantity="corrupted worst class accuracy", form=interval_over_seeds),
+        Column(
+            head="kinds unseen by `mixed`", quantity="accuracy under unseen by mixed kinds", form=interval_over_seeds
+        ),
+    )
+    return table("robust", by=("set", "steps", "images", "student"), columns=columns)
+
+
+def _deck() -> str:
+    """Decks beside their members and the teacher."""
+    columns = (
+        *_ROBUST,
+        Column(head="corrupted", quantity="corrupted", form=interval_over_seeds),
+        Column(head="worst class, corrupted", quantity="worst class, corrupted", form=interval_over_seeds),
+        Column(head="unseen kinds", quantity="unseen kinds", form=interval_over_seeds),
+        Column(
+            head="latency, of the slowest member's",
+            quantity="latency over a member's",
+            form=lambda row: f"{row.value:.2f} × ({row.low:.2f} to {row.high:.2f})",
+        ),
+    )
+    return table("deck", by=("set", "steps and images", "members", "model"), columns=columns)
+
+
 def _tuning() -> str:
     columns = (
         Column(head="rank correlation with test images", quantity="rank correlation", form=plain_number),
@@ -444,10 +481,12 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-latency-budget": _latency_budget,
     "results-mutations": _mutations,
     "results-priors": _priors,
+    "results-robust": _robust,
     "results-tailed": _tailed,
     "results-temperature": _temperature,
     "results-tuning": _tuning,
     "results-hostile-peers": _hostile_peers,
+    "results-deck": _deck,
     "results-family": _family,
     "results-fuzz": _fuzz,
     "results-gaps": _gaps,

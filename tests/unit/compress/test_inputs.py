@@ -131,7 +131,7 @@ def test_few_images_are_left_as_they_are(few: Samples) -> None:
 
 def test_every_class_of_a_subset_counts_for_what_it_counted(few: Samples) -> None:
     shares = np.random.default_rng(0).dirichlet(np.ones(30))
-    images, kept = weighed_subset(few, shares, 14, seed=0)
+    images, kept = weighed_subset(few, shares, 14, labels=few.labels, seed=0)
     assert isinstance(images, Samples)
     assert len(images) == 14
     np.testing.assert_allclose(

@@ -146,11 +146,12 @@ def weighed(job: CompressJob, *, joint: float) -> Weighed:
     """
     auxiliary = job.auxiliary
     if auxiliary is None:
-        parts = [(job.few, np.full(len(job.few), 1 / len(job.few)))]
+        parts = [(job.few, np.full(len(job.few), 1 / len(job.few)), job.few.labels)]
     else:
         few, ood = joint * auxiliary.near_chances, (1 - joint) * auxiliary.chances
-        parts = [(auxiliary.near, few), (auxiliary.pool, ood)]
-    seen = [weighed_subset(*part, job.budget.judged_images, seed=job.seed) for part in parts]
+        parts = [(auxiliary.near, few, job.few.labels), (auxiliary.pool, ood, None)]
+    most = job.budget.judged_images
+    seen = [weighed_subset(part, count, most, labels=labels, seed=job.seed) for part, count, labels in parts]
     images = seen[0][0] if auxiliary is None else seen[0][0].joined(seen[1][0])
     shares = torch.cat([torch.as_tensor(part) for _, part in seen]).float()
     return Weighed(images=streamed(images, job.teacher.input), shares=shares.to(job.fabric.device))

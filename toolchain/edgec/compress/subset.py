@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from edgec.core.samples import Images, Samples, even_positions
+from edgec.core.samples import Images, even_positions
 
 __all__ = ["balanced_positions", "sampled", "weighed_subset"]
 
@@ -18,19 +18,32 @@ def sampled(images: Images, most: int, *, seed: int) -> Images:
 
 
 def weighed_subset(
-    images: Images, shares: Float[np.ndarray, "n"], most: int, *, seed: int
+    images: Images,
+    shares: Float[np.ndarray, "n"],
+    most: int,
+    *,
+    labels: Int[np.ndarray, "labelled"] | None = None,
+    seed: int,
 ) -> tuple[Images, Float[np.ndarray, "m"]]:
-    """The images and their shares, or so many of them, of every class alike where they have labels.
+    """The images and their shares, or so many of them: of every class alike, and of those without a label as of one.
 
     Shares are raised so that every class counts for what it counted.
+
+    Args:
+        images: All of them.
+        shares: What each counts.
+        most: How many to keep.
+        labels: Of the first of the images; None where none has a label.
+        seed: Of the draw.
     """
     if len(images) <= most:
         return images, shares
-    labels = images.labels if isinstance(images, Samples) else np.zeros(len(images), dtype=np.int64)
-    kept = balanced_positions(labels, most, seed=seed)
-    whole, left = np.bincount(labels, shares), np.bincount(labels[kept], shares[kept])
+    known = np.empty(0, dtype=np.int64) if labels is None else labels
+    groups = np.append(known, np.full(len(images) - len(known), known.max(initial=-1) + 1))
+    kept = balanced_positions(groups, most, seed=seed)
+    whole, left = np.bincount(groups, shares), np.bincount(groups[kept], shares[kept])
     raised = np.divide(whole, left, out=np.zeros_like(whole), where=left > 0)  # a class may count for nothing
-    return images.choose(kept), shares[kept] * raised[labels[kept]]
+    return images.choose(kept), shares[kept] * raised[groups[kept]]
 
 
 def balanced_positions(labels: Int[np.ndarray, "n"], most: int, *, seed: int) -> Int[np.ndarray, "m"]:
