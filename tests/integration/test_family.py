@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import edgec as edgec_door
+from edgec.cli.build import parse_setting
 from edgec.package import open_bundle
 from edgec.package.family import open_family, write_family
 from support import sshd
@@ -55,6 +57,23 @@ def test_built_again_nothing_is_made_and_signatures_stay(built: tuple[Path, Any]
     assert outcome.exit_code == 0, outcome.stderr
     assert [len(member["cached"]) for member in outcome.last["members"]] == [9, 8]  # every stage; one has no TensorRT
     assert (tmp_path / "digits" / TARGETS[0] / "signature.json").read_text() == "{}"
+
+
+def test_from_python_the_same_family_comes_of_the_same_cache(built: tuple[Path, Any], tmp_path: Path) -> None:
+    shutil.copytree(built[0].parent / "cache", tmp_path / "cache")
+    family = edgec_door.build_family(
+        targets=TARGETS,
+        output=tmp_path / "digits",
+        settings=dict(map(parse_setting, SMALL)),
+        cache=tmp_path / "cache",
+        device="cpu",
+    )
+    assert list(family.members) == list(TARGETS)
+    assert family.page.read_bytes() == (built[0] / "family.html").read_bytes()
+    for target, bundle in family.members.items():
+        assert bundle.target == target
+        assert open_bundle(bundle.path).digest == open_bundle(built[0] / target).digest
+    assert family._repr_html_().count("<table") >= len(TARGETS)
 
 
 def test_a_member_that_is_not_built_any_more_is_told(built: tuple[Path, Any], edgec: Edgec, tmp_path: Path) -> None:

@@ -8,12 +8,28 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost more than all the rest
 if TYPE_CHECKING:
-    from edgec.api import Bundle, Model, Prediction, Report, Tuning, Verdict, build, check, load, report, targets, tune
+    from edgec.api import (
+        Bundle,
+        Family,
+        Model,
+        Prediction,
+        Report,
+        Tuning,
+        Verdict,
+        build,
+        build_family,
+        check,
+        load,
+        report,
+        targets,
+        tune,
+    )
     from edgec.core.errors import EdgecError
 
 __all__ = [
     "Bundle",
     "EdgecError",
+    "Family",
     "Model",
     "Prediction",
     "Report",
@@ -21,6 +37,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "build",
+    "build_family",
     "check",
     "load",
     "report",

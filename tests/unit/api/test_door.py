@@ -21,6 +21,8 @@ from edgec.core.errors import ConfigError, DataError, IntegrityError
 SIGNATURES = {
     "build": "(config=None, *, model=None, target=None, output=None, settings=None, cache=None, "
     "cache_limit_bytes=10000000000, device='auto', progress=None)",
+    "build_family": "(config=None, *, targets=None, model=None, output=None, settings=None, cache=None, "
+    "cache_limit_bytes=10000000000, device='auto', progress=None)",
     "check": "(bundle, gates=None, *, baseline=None, test=None)",
     "load": "(bundle, *, key=None)",
     "report": "(bundle)",
@@ -32,6 +34,7 @@ SIGNATURES = {
 }
 MEMBERS = {
     "Bundle": {"labels", "name", "path", "target"},
+    "Family": {"members", "page", "path"},
     "Model": {"labels", "loaded", "note", "predict"},
     "Prediction": {"label", "score", "scores", "unknown"},
     "Report": {"bundle", "classes", "rows", "to_html", "values"},
@@ -265,11 +268,25 @@ class TestBuild:
             ({"config": {"nmae": "x"}}, "config: unknown key 'nmae'"),
             ({"settings": {"seed.more": 1}}, "seed"),
             ({"config": "gone.toml"}, "cannot read config 'gone.toml'"),
+            ({"config": {"family": {"jetson": {}}}}, "names jetson, and edgec.build makes one bundle"),
         ],
     )
     def test_a_wrong_argument_is_the_command_s_own_error(self, arguments: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             edgec.build(**arguments)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({}, "no device is named"),
+            ({"targets": []}, "no device is named"),
+            ({"targets": ["jetson", "jetson-orin-nano-8gb"]}, "stands twice"),
+            ({"targets": ["jetson"], "settings": {"family.host.compress.steps": 3}}, "built are jetson"),
+        ],
+    )
+    def test_a_family_wants_its_devices_named(self, arguments: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            edgec.build_family(**arguments)
 
     def test_progress_may_be_a_function_that_takes_lines(self) -> None:
         from edgec.core.progress import Lines, Progress

@@ -6,19 +6,21 @@ show themselves in a notebook.
 
 from __future__ import annotations
 
-from edgec.api.calls import build, check, load, report, targets, tune
-from edgec.api.values import Bundle, Model, Prediction, Report, Tuning, Verdict
+from edgec.api.calls import build, build_family, check, load, report, targets, tune
+from edgec.api.values import Bundle, Family, Model, Prediction, Report, Tuning, Verdict
 from edgec.core.errors import EdgecError
 
 __all__ = [
     "Bundle",
     "EdgecError",
+    "Family",
     "Model",
     "Prediction",
     "Report",
     "Tuning",
     "Verdict",
     "build",
+    "build_family",
     "check",
     "load",
     "report",

@@ -7,14 +7,15 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.api.values import Bundle, Model, Place, Report, Tuning, Verdict
+from edgec.api.values import Bundle, Family, Model, Place, Report, Tuning, Verdict
+from edgec.core.errors import ConfigError
 from edgec.core.progress import Lines, Progress, Silent
 from edgec.core.target import Target, known_targets
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["build", "check", "load", "report", "targets", "tune"]
+__all__ = ["build", "build_family", "check", "load", "report", "targets", "tune"]
 
 
 def build(
@@ -48,13 +49,18 @@ def build(
     """
     from edgec.pipeline import build as pipeline
     from edgec.pipeline.accelerator import Accelerator
-    from edgec.pipeline.config import read_config
+    from edgec.pipeline.config import family_targets, read_config
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.store import CACHE, Store
 
-    overrides = [*(() if target is None else [("target", fspath(target))]), *(settings or {}).items()]
-    overrides += [] if model is None else [("model.name", f"memory:{type(model).__name__}")]
-    source = config if config is None or isinstance(config, Mapping) else Path(config)
+    source, overrides = _source(config), _overrides(settings, model)
+    if target is not None:
+        overrides.append(("target", fspath(target)))
+    elif members := family_targets(source):
+        raise ConfigError(
+            f"the config's [family] names {', '.join(members)}, and edgec.build makes one bundle",
+            hint="edgec.build_family builds all of them; or name one with target=",
+        )
     plan = plan_build(read_config(source, overrides), accelerator=Accelerator.named(device), module=model)
     place = None if output is None else Path(output)
     store = Store(Path(cache or CACHE))
@@ -62,6 +68,55 @@ def build(
         plan, store=store, output=place, cache_limit_bytes=cache_limit_bytes, progress=_told(progress)
     )
     return Bundle(built.bundle)
+
+
+def build_family(
+    config: Place | Mapping[str, Any] | None = None,
+    *,
+    targets: Sequence[Place] | None = None,
+    model: nn.Module | None = None,
+    output: Place | None = None,
+    settings: Mapping[str, Any] | None = None,
+    cache: Place | None = None,
+    cache_limit_bytes: int | None = 10_000_000_000,
+    device: str = "auto",
+    progress: Progress | Callable[[str], object] | None = None,
+) -> Family:
+    """Builds a bundle for each of several devices from one teacher, as `edgec build --target A,B,C` does.
+
+    Args:
+        config: As of `build`.
+        targets: Device profiles, by name or file; None takes those of the config's `[family]`.
+        model: As of `build`.
+        output: The family's folder; None is `build/NAME`.
+        settings: Of all members, by dotted name; `family.TARGET.compress.steps` is of one.
+        cache: Stage cache; None is `.edgec/cache`.
+        cache_limit_bytes: As of `build`.
+        device: Where to train: `auto`, `cpu` or `cuda`.
+        progress: As of `build`.
+
+    Raises:
+        EdgecError: Any expected failure; the output is as it was before.
+    """
+    from edgec.pipeline import family
+    from edgec.pipeline.accelerator import Accelerator
+    from edgec.pipeline.config import family_targets
+    from edgec.pipeline.store import CACHE, Store
+
+    source = _source(config)
+    named = family_targets(source) if targets is None else [fspath(target) for target in targets]
+    if not named:
+        raise ConfigError("no device is named", hint="give targets=[...], or a table [family] in the config")
+    configs = family.family_configs(source, _overrides(settings, model), named)
+    plans = family.plan_family(configs, accelerator=Accelerator.named(device), module=model)
+    built = family.build_family(
+        plans,
+        store=Store(Path(cache or CACHE)),
+        output=None if output is None else Path(output),
+        cache_limit_bytes=cache_limit_bytes,
+        progress=_told(progress),
+    )
+    return Family(path=built.folder)
 
 
 def tune(
@@ -186,6 +241,15 @@ def report(bundle: Place) -> Report:
 def targets() -> dict[str, Target]:
     """The device profiles that ship with edgec, by name."""
     return dict(sorted(known_targets().items()))
+
+
+def _source(config: Place | Mapping[str, Any] | None) -> Path | Mapping[str, Any] | None:
+    return config if config is None or isinstance(config, Mapping) else Path(config)
+
+
+def _overrides(settings: Mapping[str, Any] | None, model: nn.Module | None) -> list[tuple[str, Any]]:
+    """Single settings, and the name of a module in memory."""
+    return [*(settings or {}).items(), *([] if model is None else [("model.name", f"memory:{type(model).__name__}")])]
 
 
 def _told(progress: Progress | Callable[[str], object] | None) -> Progress:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgec.runtime.model import Model as LoadedModel
     from edgec.tuning.candidate import Tuned
 
-__all__ = ["Bundle", "Model", "Place", "Prediction", "Report", "Tuning", "Verdict"]
+__all__ = ["Bundle", "Family", "Model", "Place", "Prediction", "Report", "Tuning", "Verdict"]
 
 Place: TypeAlias = "str | PathLike[str]"
 """A path; an `edgec.Bundle` is one."""
@@ -72,6 +72,36 @@ class Bundle:
 
         caption = f"{self.name} for {self._manifest.target.title}"
         return class_table(read_evidence(self.path).report, caption=caption)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Bundles of one teacher for several devices; wherever a path is asked for, it stands for its own.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @cached_property
+    def members(self) -> dict[str, Bundle]:
+        """The bundles, by the names of their targets."""
+        from edgec.package.family import member_names
+
+        return {target: Bundle(self.path / target) for target in member_names(self.path)}
+
+    @property
+    def page(self) -> Path:
+        """Size against the worst class, and every class over all members."""
+        return self.path / "family.html"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _repr_html_(self) -> str:
+        """The members' tables, for a notebook."""
+        return "".join(bundle._repr_html_() for bundle in self.members.values())
 
 
 @dataclass(frozen=True, repr=False)

@@ -149,23 +149,21 @@ def _plans(
     """One build, or the members of a family, whose targets the command line names, or else the config."""
     from edgec.core.errors import ConfigError
     from edgec.pipeline.budget import on_top
-    from edgec.pipeline.config import family_targets, read_config
-    from edgec.pipeline.family import plan_family
-    from edgec.pipeline.members import require_member
+    from edgec.pipeline.config import read_config
+    from edgec.pipeline.family import family_configs, plan_family
     from edgec.pipeline.plan import plan_build
 
     asked = dict(given).get("target")
-    targets = family_targets(config) if asked is None else [name.strip() for name in str(asked).split(",")]
-    for setting in (name for name, _ in given if name.startswith("family.")):
-        require_member(targets or ("host",), setting.split(".")[1], f"--set {setting}")
-    members = [[*given, ("target", name)] for name in targets] or [given]
-    if len(members) > 1 and trial is not None:
-        raise ConfigError(f"--from-trial {trial}: a search has one target", hint=f"name it: --target {targets[0]}")
-    plans = plan_family([read_config(config, member) for member in members], accelerator=accelerator)
+    configs = family_configs(config, given, None if asked is None else [name.strip() for name in str(asked).split(",")])
+    target = configs[0].target
+    if len(configs) > 1 and trial is not None:
+        raise ConfigError(f"--from-trial {trial}: a search has one target", hint=f"name it: --target {target}")
+    plans = plan_family(configs, accelerator=accelerator)
     if trial is None:
         return plans
     more = _of_trial(plans[0], trial, tuned or Path("tune") / f"{plans[0].config.name}-{plans[0].target.name}")
-    return (plan_build(read_config(config, on_top(members[0], more)), accelerator=accelerator),)
+    one = [*given, ("target", target)]
+    return (plan_build(read_config(config, on_top(one, more)), accelerator=accelerator),)
 
 
 def _require_passed(members: Sequence[Built], gates: Sequence[Sequence[GateResult]]) -> None:

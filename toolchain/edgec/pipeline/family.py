@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgec.core.errors import ConfigError, DataError, IntegrityError
 from edgec.core.files import new_folder, require_writable, write_bytes
@@ -18,14 +18,15 @@ from edgec.package import Bundle, open_bundle
 from edgec.package.family import is_family, member_names, require_family_place, write_family
 from edgec.pipeline.accelerator import Accelerator
 from edgec.pipeline.build import Built, build, require_name
-from edgec.pipeline.config import BuildConfig
+from edgec.pipeline.config import BuildConfig, family_targets, read_config
+from edgec.pipeline.members import require_member
 from edgec.pipeline.plan import Plan, plan_build
 from edgec.pipeline.store import LIMIT_BYTES, Store
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["BuiltFamily", "build_family", "plan_family"]
+__all__ = ["BuiltFamily", "build_family", "family_configs", "plan_family"]
 
 PAGE = "family.html"
 
@@ -48,6 +49,26 @@ class BuiltFamily:
     def page(self) -> Path:
         """Size against the worst class, and every class over all members."""
         return self.folder / PAGE
+
+
+def family_configs(
+    source: Path | Mapping[str, Any] | None, given: Sequence[tuple[str, Any]], targets: Sequence[str] | None
+) -> tuple[BuildConfig, ...]:
+    """A config for each target that is asked for, else for each of the config's `[family]`; else the config alone.
+
+    Args:
+        source: The config.
+        given: Overrides, by dotted name.
+        targets: Names or files of profiles; None leaves them to the config.
+
+    Raises:
+        ConfigError: What is set for a target that is not built, and as `read_config`.
+    """
+    names = family_targets(source) if targets is None else tuple(targets)
+    for setting in (name for name, _ in given if name.startswith("family.")):
+        require_member(names or ("host",), setting.split(".")[1], f"--set {setting}")
+    members = [[*given, ("target", name)] for name in names] or [given]
+    return tuple(read_config(source, member) for member in members)
 
 
 def plan_family(
