@@ -51,7 +51,7 @@ def test_the_bundle_says_who_answers_and_what_was_trained_on(built: Any) -> None
     notes = " ".join(report(built)["notes"])
     assert "views that the gate was not fitted to" in notes
     assert "are answered by that member" in notes
-    assert "robust recovery: the student saw images changed by gaussian noise" in notes
+    assert "robust recovery: members of the deck saw images changed by gaussian noise" in notes
     assert [member["robust"] for member in facts(built)["members"]] == ["none", "noise"]
 
 

@@ -268,7 +268,7 @@ class TestBuild:
             ({"config": {"nmae": "x"}}, "config: unknown key 'nmae'"),
             ({"settings": {"seed.more": 1}}, "seed"),
             ({"config": "gone.toml"}, "cannot read config 'gone.toml'"),
-            ({"config": {"family": {"jetson": {}}}}, "names jetson, and edgec.build makes one bundle"),
+            ({"config": {"family": {"jetson": {}}}}, "names jetson, and one target is wanted"),
         ],
     )
     def test_a_wrong_argument_is_the_command_s_own_error(self, arguments: dict[str, Any], message: str) -> None:
@@ -280,6 +280,8 @@ class TestBuild:
         [
             ({}, "no device is named"),
             ({"targets": []}, "no device is named"),
+            ({"targets": "jetsn"}, "unknown target 'jetsn'"),
+            ({"targets": ["jetson"], "settings": {"target": "host"}}, "a family has several"),
             ({"targets": ["jetson", "jetson-orin-nano-8gb"]}, "stands twice"),
             ({"targets": ["jetson"], "settings": {"family.host.compress.steps": 3}}, "built are jetson"),
         ],
@@ -287,6 +289,10 @@ class TestBuild:
     def test_a_family_wants_its_devices_named(self, arguments: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             edgec.build_family(**arguments)
+
+    def test_a_search_is_for_one_device(self) -> None:
+        with pytest.raises(ConfigError, match="names jetson, and one target is wanted"):
+            edgec.tune({"family": {"jetson": {}}})
 
     def test_progress_may_be_a_function_that_takes_lines(self) -> None:
         from edgec.core.progress import Lines, Progress

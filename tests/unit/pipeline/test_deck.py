@@ -72,6 +72,12 @@ def test_the_operations_of_a_deck_are_those_of_all_its_members() -> None:
         ([], "jetson", UnsupportedError, "a deck runs in onnxruntime"),
         ([], "intel-n100", UnsupportedError, "a deck runs in onnxruntime"),
         ([("compress.robust", "noise")], "x86-vnni", ConfigError, "deck.members are none, mixed"),
+        (
+            [("deck.members", ["mixed", "none"]), ("compress.robust", "mixed")],
+            "x86-vnni",
+            ConfigError,
+            "deck.members are",
+        ),
     ],
 )
 def test_decks_that_cannot_be_are_refused(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from os import fspath
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,18 +49,15 @@ def build(
     """
     from edgec.pipeline import build as pipeline
     from edgec.pipeline.accelerator import Accelerator
-    from edgec.pipeline.config import family_targets, read_config
+    from edgec.pipeline.config import read_config
+    from edgec.pipeline.family import require_no_family
     from edgec.pipeline.plan import plan_build
     from edgec.pipeline.store import CACHE, Store
 
     source, overrides = _source(config), _overrides(settings, model)
+    require_no_family(source, target, "edgec.build_family builds all of them; or name one with target=")
     if target is not None:
         overrides.append(("target", fspath(target)))
-    elif members := family_targets(source):
-        raise ConfigError(
-            f"the config's [family] names {', '.join(members)}, and edgec.build makes one bundle",
-            hint="edgec.build_family builds all of them; or name one with target=",
-        )
     plan = plan_build(read_config(source, overrides), accelerator=Accelerator.named(device), module=model)
     place = None if output is None else Path(output)
     store = Store(Path(cache or CACHE))
@@ -104,7 +101,10 @@ def build_family(
     from edgec.pipeline.store import CACHE, Store
 
     source = _source(config)
-    named = family_targets(source) if targets is None else [fspath(target) for target in targets]
+    given = [targets] if isinstance(targets, (str, PathLike)) else targets
+    named = family_targets(source) if given is None else [fspath(target) for target in given]
+    if "target" in (settings or {}):
+        raise ConfigError("settings name a target, and a family has several", hint="name them in targets=[...]")
     if not named:
         raise ConfigError("no device is named", hint="give targets=[...], or a table [family] in the config")
     configs = family.family_configs(source, _overrides(settings, model), named)
@@ -152,14 +152,17 @@ def tune(
     from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.budget import on_top
     from edgec.pipeline.config import read_config
+    from edgec.pipeline.family import require_no_family
     from edgec.pipeline.plan import Plan, plan_build
     from edgec.pipeline.store import CACHE, Store
     from edgec.tuning import run
     from edgec.tuning.search import Limits, Search
     from edgec.tuning.space import space_of
 
-    given = [*(() if target is None else [("target", fspath(target))]), *(settings or {}).items()]
-    source = config if config is None or isinstance(config, Mapping) else Path(config)
+    source, given = _source(config), _overrides(settings, None)
+    require_no_family(source, target, "name one of them with target=")
+    if target is not None:
+        given.append(("target", fspath(target)))
 
     def plan_of(more: Mapping[str, Any]) -> Plan:
         return plan_build(read_config(source, on_top(given, more)), accelerator=Accelerator.named(device))

@@ -64,11 +64,12 @@ def connect(cache_from: Sequence[str], cache_to: Sequence[str], progress: Progre
         return None
     from edgec.pipeline.exchange import Exchange
 
-    sources, sinks = ([_place(text) for text in dict.fromkeys(texts)] for texts in (cache_from, cache_to))
+    sinks = [_place(text, made=True) for text in dict.fromkeys(cache_to)]
+    sources = [_place(text, made=text in cache_to) for text in dict.fromkeys(cache_from)]
     return Exchange(sources=sources, sinks=sinks, progress=progress)
 
 
-def _place(text: str) -> SharedCache:
+def _place(text: str, *, made: bool) -> SharedCache:
     if "://" in text:
         from edgec.deploy.stage_registry import StageRegistry
 
@@ -81,4 +82,6 @@ def _place(text: str) -> SharedCache:
     folder = Path(text).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"shared cache '{text}' is not a folder", hint="name a folder, or oci://registry/repository")
+    if not folder.exists() and not made:
+        raise ConfigError(f"--cache-from {text}: no such folder", hint="check the path; is the share mounted?")
     return SharedFolder(folder)

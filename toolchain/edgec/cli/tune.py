@@ -117,6 +117,7 @@ def command(
     from edgec.pipeline.accelerator import Accelerator
     from edgec.pipeline.budget import on_top
     from edgec.pipeline.config import read_config
+    from edgec.pipeline.family import require_no_family
     from edgec.pipeline.plan import plan_build
     from edgec.tuning.run import tune
     from edgec.tuning.search import Limits, Search
@@ -126,6 +127,7 @@ def command(
     given = [(FLAGS[name], value) for name, value in flags.items() if value is not None]
     given += map(parse_setting, settings)
 
+    require_no_family(config, dict(given).get("target"), "name one of them with --target")
     trained_on, there = _places(devices, login)
 
     def plan_of(more: Mapping[str, Any]) -> Plan:

@@ -26,7 +26,7 @@ from edgec.pipeline.store import LIMIT_BYTES, Store
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["BuiltFamily", "build_family", "family_configs", "plan_family"]
+__all__ = ["BuiltFamily", "build_family", "family_configs", "plan_family", "require_no_family"]
 
 PAGE = "family.html"
 
@@ -71,6 +71,16 @@ def family_configs(
     return tuple(read_config(source, member) for member in members)
 
 
+def require_no_family(source: Path | Mapping[str, Any] | None, target: object, hint: str) -> None:
+    """Refuses a config with a family where one bundle is meant and nobody says for which device.
+
+    Raises:
+        ConfigError: The config has a `[family]`, and no target is named beside it.
+    """
+    if target is None and (members := family_targets(source)):
+        raise ConfigError(f"the config's [family] names {', '.join(members)}, and one target is wanted", hint=hint)
+
+
 def plan_family(
     configs: Sequence[BuildConfig], *, accelerator: Accelerator, module: nn.Module | None = None
 ) -> tuple[Plan, ...]:
@@ -90,7 +100,7 @@ def plan_family(
     names = [plan.target.name for plan in plans]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"--target: '{name}' stands twice", hint="name each target once")
+            raise ConfigError(f"target '{name}' stands twice", hint="name each target once")
     return plans
 
 

@@ -18,7 +18,7 @@ __all__ = ["Graphs", "graph_keys", "make_graphs"]
 
 @dataclass(frozen=True, kw_only=True)
 class Graphs:
-    """What the stages from compression to quantisation made; of a deck, of its first member.
+    """What the stages from compression to quantisation made; outputs are those of a deck's first member.
 
     Attributes:
         compress: The student; None where the model is quantised alone.

@@ -58,7 +58,7 @@ def robustness_measurements(
     operations = operations_of(sources.plan.config, compresses=sources.plan.compresses)
     groups = kinds_by_training(operations) if operations else {}
     if operations:
-        notes.append(_trained_on(operations, groups, tested=bool(wanted.corrupted)))
+        notes.append(_trained_on(operations, groups, tested=bool(wanted.corrupted), deck=sources.plan.is_deck))
     runners = models() if wanted.corrupted or wanted.unseen_ood else {}
     if wanted.corrupted:
         chosen = sources.test.evenly(wanted.corrupted)
@@ -93,9 +93,11 @@ def kinds_by_training(operations: Sequence[Operation]) -> dict[str, tuple[str, .
     return {group: tuple(groups[group]) for group in ("seen", "related", "unseen") if group in groups}
 
 
-def _trained_on(operations: Sequence[Operation], groups: Mapping[str, Sequence[str]], *, tested: bool) -> str:
+def _trained_on(
+    operations: Sequence[Operation], groups: Mapping[str, Sequence[str]], *, tested: bool, deck: bool
+) -> str:
     """What robust recovery was trained on, and which tested kinds say what it gives elsewhere."""
-    told = f"robust recovery: the student saw images changed by {', '.join(map(_plain, operations))}"
+    told = f"robust recovery: {'members of the deck' if deck else 'the student'} saw images changed by {', '.join(map(_plain, operations))}"
     if not tested:
         return f"{told}; corrupted test images were not measured: set evaluate.corrupted"
     kinds = "; ".join(f"{group} {', '.join(map(_plain, its))}" for group, its in groups.items())

@@ -204,7 +204,7 @@ class Search:
         old = read_tuned(folder)
         if old.identity != new.identity:
             raise ConfigError(
-                f"'{folder / FILE}' holds a search with another config, other images or another version of edgec",
+                f"'{folder / FILE}' holds a search with another config, other images or edgec, or timed elsewhere",
                 hint="name another folder with --output, or remove this one",
             )
         return new.model_copy(update={"candidates": old.candidates})

@@ -103,7 +103,10 @@ def clock(sources: Sources, there: Stopwatch | None = None) -> Iterator[Clock]:
     with with_teacher(sources, {}) as graphs:
         teacher = graphs[Stage.TEACHER]
         if there is not None:
-            there([teacher.read_bytes()])
+            try:
+                there([teacher.read_bytes()])
+            except UnsupportedError as error:
+                raise UnsupportedError(f"the teacher, beside which candidates are timed: {error}") from error
             yield partial(_timed_there, there, teacher.read_bytes())
         elif sources.plan.target.family == "host":
             yield partial(_timed_here, sources, teacher)

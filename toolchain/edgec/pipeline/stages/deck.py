@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts", "Judged", "Member", "key", "run", "shipped_key"]
 
+LEAST_GAIN = 0.01
+"""Share of the best member's divergence that a gate has to save to be worth its members' size."""
 READS = (
     *MODEL_SETTINGS,
     *("config.deck", "config.export", "config.seed", "accelerator", "target.runtime", "target.quantization"),
@@ -85,9 +87,15 @@ class Facts(Frozen):
         """What the gate does, for people."""
         shares = ", ".join(f"'{each.robust}' {100 * each.picked:.0f} %" for each in self.members)
         alone = ", ".join(f"'{each.robust}' alone {each.divergence:.3g}" for each in self.members)
+        best = min(self.members, key=lambda each: each.divergence)
+        useless = (
+            f"; that is no nearer than '{best.robust}' alone, which compress.robust makes a smaller bundle of"
+            if self.divergence > (1 - LEAST_GAIN) * best.divergence
+            else ""
+        )
         return (
             f"deck: of {self.views} views that the gate was not fitted to, {shares}; divergence from the teacher "
-            f"{self.divergence:.3g} nat behind the gate, {alone}, {self.least:.3g} at best"
+            f"{self.divergence:.3g} nat behind the gate, {alone}, {self.least:.3g} at best{useless}"
         )
 
 
