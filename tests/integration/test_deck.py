@@ -18,7 +18,7 @@ from edgec.package import open_bundle
 from edgec.runtime import load_model
 
 TARGET = ("--target", "x86-vnni")
-SMALL = ("compress.steps=150", "compress.compare=[]", "data.ood_count=100")
+SMALL = ("compress.steps=60", "compress.compare=[]", "data.ood_count=100")
 DECK = ('deck.members=["none","noise"]', "deck.share=0.5", "evaluate.corrupted=20")
 
 
@@ -36,15 +36,15 @@ def facts(built: Any) -> dict[str, Any]:
     return next(step["facts"] for step in report(built)["lineage"] if step["name"] == "deck")
 
 
-def test_both_members_answer_as_the_gate_says(built: Any) -> None:
-    _, test = load_digits_splits()
-    clean = test.evenly(100).decoded()
+def test_members_answer_as_the_gate_says(built: Any) -> None:
+    clean = load_digits_splits()[1].evenly(100).decoded()
     model, gate = load_model(built.bundle), Gate(**facts(built)["gate"])
     assert model.bundle.manifest.model.members == ("none", "noise")
-    assert all(member["picked"] > 0.05 for member in facts(built)["members"])
     images = model.session.feed(np.concatenate([clean, corrupt(clean, "gaussian_noise", 5)]))
     model.session.logits(images)
-    assert model.session.answers[1] == pytest.approx(gate.picks(images).sum(), abs=1)
+    counts = np.bincount(gate.picks(images), minlength=2)
+    assert [model.session.answers[position] for position in range(2)] == pytest.approx(counts, abs=1)
+    assert sum(member["picked"] for member in facts(built)["members"]) == pytest.approx(1)
 
 
 def test_the_bundle_says_who_answers_and_what_was_trained_on(built: Any) -> None:
@@ -73,20 +73,23 @@ def test_the_golden_images_replay_and_the_command_line_runs_it(built: Any, edgec
     assert timed.exit_code == 0, timed.stderr
 
 
-def test_a_deck_of_one_ships_the_file_of_its_member(built: Any, builder: Any, tmp_path: Path) -> None:
-    """From the deck's own cache: its member is the build with `compress.robust`."""
+def test_each_image_gets_the_answer_of_its_member_alone(built: Any, builder: Any, tmp_path: Path) -> None:
+    """From the deck's own cache: a member is the build with that `compress.robust`, and a deck of one is that build."""
     cache = tmp_path / "cache"
     shutil.copytree(built.cache, cache)
-    one = builder(tmp_path / "one", *TARGET, cache=cache, settings=(*SMALL, 'deck.members=["noise"]'))
-    alone = builder(tmp_path / "alone", *TARGET, cache=cache, settings=(*SMALL, "compress.robust=noise"))
-    model = (one.bundle / "model.onnx").read_bytes()
-    assert model == (alone.bundle / "model.onnx").read_bytes()
-    graph = onnx.load_from_string(model).graph
+    how = {"none": "compress.robust=none", "noise": 'deck.members=["noise"]'}
+    alone = {name: builder(tmp_path / name, *TARGET, cache=cache, settings=(*SMALL, how[name])) for name in how}
+    graph = onnx.load(alone["noise"].bundle / "model.onnx").graph
     assert MEMBER not in [output.name for output in graph.output]
-    _, test = load_digits_splits()
-    session = load_model(one.bundle).session
-    images = session.feed(test.evenly(100).decoded())
-    picked = Gate(**facts(built)["gate"]).picks(images) == 1
-    assert picked.any()
-    found = load_model(built.bundle).session.logits(images[picked])
-    np.testing.assert_allclose(found, session.logits(images[picked]), rtol=1e-4, atol=1e-4)
+    same = builder(tmp_path / "same", *TARGET, cache=cache, settings=(*SMALL, "compress.robust=noise"))
+    assert (same.bundle / "model.onnx").read_bytes() == (alone["noise"].bundle / "model.onnx").read_bytes()
+
+    clean = load_digits_splits()[1].evenly(60).decoded()
+    deck = load_model(built.bundle).session
+    images = deck.feed(np.concatenate([clean, corrupt(clean, "gaussian_noise", 5)]))
+    picks = Gate(**facts(built)["gate"]).picks(images)
+    each = [load_model(build.bundle).session.logits(images) for build in alone.values()]
+    expected = np.where(picks[:, None] == 0, *each)
+    assert (
+        np.isclose(deck.logits(images), expected, rtol=1e-4, atol=1e-4).all(axis=1).mean() > 0.98
+    )  # but for near ties

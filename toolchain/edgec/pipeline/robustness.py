@@ -97,7 +97,8 @@ def _trained_on(
     operations: Sequence[Operation], groups: Mapping[str, Sequence[str]], *, tested: bool, deck: bool
 ) -> str:
     """What robust recovery was trained on, and which tested kinds say what it gives elsewhere."""
-    told = f"robust recovery: {'members of the deck' if deck else 'the student'} saw images changed by {', '.join(map(_plain, operations))}"
+    who = "members of the deck" if deck else "the student"
+    told = f"robust recovery: {who} saw images changed by {', '.join(map(_plain, operations))}"
     if not tested:
         return f"{told}; corrupted test images were not measured: set evaluate.corrupted"
     kinds = "; ".join(f"{group} {', '.join(map(_plain, its))}" for group, its in groups.items())
