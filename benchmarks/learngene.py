@@ -177,7 +177,7 @@ def _accuracies(what: str, when: str, net: Classifier, test: Samples) -> Iterato
 
 
 def _rows(figures: Figures, title: str) -> list[Row]:
-    """Every figure of one title, and how far learned ones are above others, in pairs of the same seed."""
+    """Every figure of one title."""
     own = {what: values for what, values in figures.items() if what.startswith(f"{title}: ")}
     return [over_seeds(what, "s" if what.endswith("seconds") else "share", values) for what, values in own.items()]
 

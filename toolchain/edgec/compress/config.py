@@ -75,6 +75,8 @@ class PractiseConfig(MirConfig):
 class LearngeneConfig(DistillConfig):
     """Learngenes of the teacher's own layers, and how they are learned where OE-FSMC does not recover jointly.
 
+    `practise` made the better students of a trained transformer (docs/methods.md §4).
+
     Attributes:
         components: N, how many learngenes each kind of parameter has, but for nets of fewer layers: these have as many
             as layers.
