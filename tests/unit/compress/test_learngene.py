@@ -191,7 +191,7 @@ def test_learning_brings_every_depth_nearer_to_the_teacher(job: CompressJob) -> 
 
 
 def test_components_learn_at_a_share_of_the_rate_of_recovery(job: CompressJob) -> None:
-    def learned(**fields: float) -> Learngenes:
+    def learned(**fields: Any) -> Learngenes:
         return learngene.decomposed(job, LAYERS, LearngeneConfig(**QUICK, **fields), steps=2, progress=Silent())
 
     by_share, whole = learned(decompose_rate=0.1, learning_rate=0.4), learned(decompose_rate=1.0, learning_rate=0.04)
