@@ -24,7 +24,7 @@ from settings import Section, Tables, settings_of
 
 from edgec.calibrate.recipe import Recipe, known_recipes
 from edgec.cli import COMMANDS, GROUPS
-from edgec.compress.config import CdConfig, FskdConfig, MirConfig, PractiseConfig
+from edgec.compress.config import CdConfig, FskdConfig, LearngeneConfig, MirConfig, PractiseConfig
 from edgec.core.errors import EdgecError
 from edgec.core.target import Target, known_targets
 from edgec.evaluate.gates import Check
@@ -37,6 +37,7 @@ METHODS = {
     "compress.options": {
         "compress.cd": CdConfig,
         "compress.fskd": FskdConfig,
+        "compress.learngene": LearngeneConfig,
         "compress.mir": MirConfig,
         "compress.practise": PractiseConfig,
     }

@@ -49,6 +49,7 @@ COMMANDS = {
     "hostile_clients": "python benchmarks/hostile_clients.py",
     "pixels": "python benchmarks/pixels.py",
     "zoo": "python benchmarks/zoo.py",
+    "learngene": "python benchmarks/learngene.py fashion-vit",
     "long_tail": "python benchmarks/long_tail.py digits",
     "priors": "python benchmarks/priors.py digits digits:20:800 digits:50:800 digits:100:800 fashion-resnet8",
     "tuning": "python benchmarks/tuning.py cifar10-resnet20 --trials 8 --set compress.steps=150",
@@ -262,6 +263,16 @@ def _family() -> str:
     return table("family", by=("set", "targets", "what", "built"), columns=columns)
 
 
+def _learngene() -> str:
+    """Nets of fewer layers by where these come from, before and after recovery."""
+    columns = tuple(
+        Column(head=f"{measure}, {when}", quantity=f"{measure} {when}", form=interval_over_seeds)
+        for when in ("at once", "recovered")
+        for measure in ("top-1", "worst class")
+    )
+    return table("learngene", by=("set", "samples", "layers left", "from"), columns=columns)
+
+
 def _gaps() -> str:
     columns = tuple(
         Column(head=what, quantity=what, form=lambda row: f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})")
@@ -440,6 +451,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "results-hostile": _hostile,
     "results-int8": _int8,
     "results-latency": _latency,
+    "results-learngene": _learngene,
     "results-long-tail": _long_tail,
     "results-latency-budget": _latency_budget,
     "results-mutations": _mutations,

@@ -220,7 +220,7 @@ def test_a_dry_run_says_what_is_there(place: Any, made: Any) -> None:
         (
             ("--set", "compress.method=none"),
             "compress.method is 'none', which prunes no teacher",
-            "set one of cd, fskd, mir, practise, or leave few out of --data",
+            "set one of cd, fskd, learngene, mir, practise, or leave few out of --data",
         ),
         (
             ("--set", "data.few.total=79000"),

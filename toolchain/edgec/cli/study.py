@@ -102,7 +102,9 @@ def _training_options(*, steps: str) -> Callable[[FunctionT], FunctionT]:
 
 @command.command("few-sample")
 @_config
-@click.option("--methods", type=ListType(), metavar="NAMES", help="Compression methods. [default: all]")
+@click.option(
+    "--methods", type=ListType(), metavar="NAMES", help="Compression methods. [default: all that take any net]"
+)
 @click.option(
     "--variants", type=ListType(), metavar="NAMES", help="Some of plain, paper, few, ours. [default: all four]"
 )
@@ -136,13 +138,13 @@ def few_sample(
     from edgec.core.declaration import bind
     from edgec.pipeline.accelerator import Accelerator
     from edgec.study.few_sample.grid import Grid
-    from edgec.study.few_sample.plan import known_methods, plan_study
+    from edgec.study.few_sample.plan import general_methods, plan_study
     from edgec.study.few_sample.run import run_study
     from edgec.study.few_sample.write import write_study
 
     outlet = Outlet.taken(options)
     given = {name: values for name, values in options.items() if values is not None}
-    grid = bind({"methods": known_methods(), **given}, Grid, where="study few-sample")
+    grid = bind({"methods": general_methods(), **given}, Grid, where="study few-sample")
     study = plan_study(config, [parse_setting(text) for text in settings], grid, accelerator=Accelerator(device))
     kind = Kind(name="few-sample", run=run_study, write=write_study, show=print_few_sample, record=few_sample_record)
     carry_out(kind, study, outlet)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from edgec.core.frozen import Frozen
 from edgec.learn.config import DistillConfig, Error, Mix, OodShare, Schedule
 
 __all__ = [
+    "Basis",
     "CdConfig",
     "ClassWeights",
     "FinetuneConfig",
     "FskdConfig",
     "Importance",
+    "LearngeneConfig",
     "MirConfig",
     "OefsmcConfig",
     "Part",
@@ -28,6 +30,7 @@ Importance = Literal["l1", "taylor"]
 Variant = Literal["plain", "few", "ours"]
 """How a method is run: alone; under our recipe with the few samples in the OOD images' place; under it, whole."""
 Widths = Literal["even", "by-cost"]
+Basis = Literal["chebyshev", "powers"]
 Part = Literal["compression", "finetuning"]
 
 
@@ -67,6 +70,26 @@ class PractiseConfig(MirConfig):
 
     adaptor_images: int = Field(default=32, ge=1)
     adaptor_steps: int = Field(default=8, ge=0)
+
+
+class LearngeneConfig(DistillConfig):
+    """Learngenes of the teacher's own layers, and how they are learned where OE-FSMC does not recover jointly.
+
+    Attributes:
+        components: N, how many learngenes each kind of parameter has, but for nets of fewer layers: these have as many
+            as layers.
+        basis: Polynomials of a layer's position: `chebyshev` or `powers`.
+        depth: Layers of the student; where it is not given, as many as the budget lets stay.
+        depths: Of the nets that the components learn as, in turns, a step each; where none are given, a quarter, a
+            half, three quarters of the teacher's, and all of it. The paper has all of it alone.
+        decompose: Share of the steps that the components learn in, before the net that ships recovers by itself.
+    """
+
+    components: int = Field(default=4, ge=1)
+    basis: Basis = "chebyshev"
+    depth: int | None = Field(default=None, ge=1)
+    depths: tuple[PositiveInt, ...] = ()
+    decompose: float = Field(default=0.5, ge=0, le=1)
 
 
 class FskdConfig(Frozen):

@@ -33,13 +33,13 @@ def fitted(job: CompressJob, method: str, *, progress: Progress) -> CompressJob:
 
     Args:
         job: With the auxiliary set, where there is one.
-        method: What will cut; `practise` chooses blocks itself.
+        method: What will cut; `practise` and `learngene` choose blocks themselves.
         progress: Shown per block.
 
     Raises:
         ConfigError: The budget is out of reach, or more blocks are to go than can.
     """
-    if not job.budget.is_of_latency or method == "practise":
+    if not job.budget.is_of_latency or method in ("practise", "learngene"):
         return shortened(job, progress=progress)
     trade = _trade(job, progress=progress)
     plan = within(job.limit, trade.best, trade.cut)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgec.compress import cd, fskd, mir, practise
+from edgec.compress import cd, fskd, learngene, mir, practise
 from edgec.compress.job import methods
 
-__all__ = ["cd", "fskd", "methods", "mir", "practise"]
+__all__ = ["cd", "fskd", "learngene", "methods", "mir", "practise"]

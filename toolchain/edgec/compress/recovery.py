@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -11,11 +13,11 @@ from edgec.core.classifier import Classifier, Step
 from edgec.core.progress import Progress
 from edgec.learn.batches import Pool
 from edgec.learn.config import DistillConfig
-from edgec.learn.distill import distill
+from edgec.learn.distill import distill_together
 from edgec.learn.inputs import streamed
 from edgec.learn.losses import class_groups
 
-__all__ = ["finished", "recover"]
+__all__ = ["finished", "recover", "recover_together"]
 
 
 def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, progress: Progress) -> nn.Module:
@@ -27,6 +29,13 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
         config: The method's own way, which an auxiliary set's joint recovery replaces.
         progress: Shown per step.
     """
+    return recover_together((student,), job, config, progress=progress)[0]
+
+
+def recover_together(
+    students: Sequence[nn.Module], job: CompressJob, config: DistillConfig, *, progress: Progress
+) -> tuple[nn.Module, ...]:
+    """As `recover`, with several students that share parameters and take turns."""
     auxiliary = job.auxiliary
     if auxiliary is None:
         few = streamed(job.few, job.teacher.input)
@@ -38,8 +47,8 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
             Pool(images=near, chances=torch.as_tensor(auxiliary.near_chances)),
             Pool(images=ood, chances=torch.as_tensor(auxiliary.chances)),
         )
-    return distill(
-        student,
+    return distill_together(
+        students,
         job.teacher.module,
         pools,
         config,

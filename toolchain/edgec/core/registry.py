@@ -18,11 +18,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class Registered(Generic[F]):
-    """A registered function with the config class that it takes."""
+    """A registered function.
+
+    Attributes:
+        name: What it is found by.
+        function: Itself.
+        config: The config class that it takes.
+        requires: Raises where what it is meant for cannot be done to something; None where it takes anything.
+    """
 
     name: str
     function: F
     config: type[BaseModel]
+    requires: Callable[..., object] | None = None
 
 
 class Registry(Generic[F]):
@@ -33,8 +41,15 @@ class Registry(Generic[F]):
         self._entries: dict[str, Registered[F]] = {}
         self._searched = False
 
-    def register(self, name: str, config: type[BaseModel]) -> Callable[[F], F]:
+    def register(
+        self, name: str, config: type[BaseModel], *, requires: Callable[..., object] | None = None
+    ) -> Callable[[F], F]:
         """Decorator: registers a function under a name.
+
+        Args:
+            name: To find it by.
+            config: The config class that it takes.
+            requires: As `Registered` has it.
 
         Raises:
             ValueError: The name is taken.
@@ -43,7 +58,7 @@ class Registry(Generic[F]):
         def add(function: F) -> F:
             if name in self._entries:
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
-            self._entries[name] = Registered(name=name, function=function, config=config)
+            self._entries[name] = Registered(name=name, function=function, config=config, requires=requires)
             return function
 
         return add

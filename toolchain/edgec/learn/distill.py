@@ -7,7 +7,8 @@ MiR (arXiv 2201.02620) and, where asked for, a loss of the logits.
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
@@ -25,7 +26,7 @@ from edgec.learn.views import View, student_view
 from edgec.models.infer import placed
 from edgec.models.taps import common_inputs, find_tap, tapped
 
-__all__ = ["distill"]
+__all__ = ["distill", "distill_together"]
 
 DIVERGED = 3.0
 """Training has diverged where the loss is this many times that of its start, and that of a net that shows nothing."""
@@ -68,8 +69,30 @@ def distill(
         view: What the student sees of each image; None for what the teacher sees.
         teachers: Further teachers, whose logits are put together with the teacher's; None for the teacher alone.
     """
-    begun = _with_head(copy.deepcopy(student), teacher, find_tap(teacher, pools[0].images[:2]).head)
-    before = _agreement(begun, teacher, pools[0].images, fabric)
+    given = {"budget": budget, "fabric": fabric, "generator": generator, "progress": progress}
+    given |= {"groups": groups, "view": view, "teachers": teachers}
+    return distill_together((student,), teacher, pools, config, **given)[0]
+
+
+def distill_together(
+    students: Sequence[nn.Module],
+    teacher: nn.Module,
+    pools: tuple[Pool, Pool | None],
+    config: DistillConfig,
+    *,
+    budget: Budget,
+    fabric: Fabric,
+    generator: torch.Generator,
+    progress: Progress,
+    groups: Int[Tensor, "class"] | None = None,
+    view: View | None = None,
+    teachers: Teachers | None = None,
+) -> tuple[nn.Module, ...]:
+    """As `distill`, with several students that share parameters and take turns, a step each; so do their copies."""
+    begun = copy.deepcopy(tuple(students))
+    for student in begun:
+        _with_head(student, teacher, find_tap(teacher, pools[0].images[:2]).head)
+    before = _agreements(begun, teacher, pools[0].images, fabric)
     draws = generator.get_state()
     rate = config.learning_rate
     for halving in range(HALVINGS + 1):
@@ -77,8 +100,8 @@ def distill(
         given = {"budget": budget, "fabric": fabric, "progress": progress, "groups": groups, "view": view}
         given["teachers"] = teachers
         generator.set_state(draws)
-        trained = _distilled(copy.deepcopy(student), teacher, pools, lower, generator=generator, **given)
-        if trained is not None and not _is_worse(_agreement(trained, teacher, pools[0].images, fabric), before):
+        trained = _distilled(copy.deepcopy(tuple(students)), teacher, pools, lower, generator=generator, **given)
+        if trained is not None and not _is_worse(_agreements(trained, teacher, pools[0].images, fabric), before):
             if halving:
                 progress.note(f"recovery diverged at learning_rate = {rate}: it went well at {lower.learning_rate:g}")
             return trained
@@ -92,6 +115,12 @@ def distill(
 def _with_head(student: nn.Module, teacher: nn.Module, head: str) -> nn.Module:
     student.get_submodule(head).load_state_dict(teacher.get_submodule(head).state_dict())
     return student
+
+
+def _agreements(
+    students: Sequence[nn.Module], teacher: nn.Module, images: Inputs, fabric: Fabric
+) -> Bool[Tensor, "student*n"]:
+    return torch.cat([_agreement(student, teacher, images, fabric) for student in students])
 
 
 def _agreement(student: nn.Module, teacher: nn.Module, images: Inputs, fabric: Fabric) -> Bool[Tensor, "n"]:
@@ -108,7 +137,7 @@ def _is_worse(after: Bool[Tensor, "n"], before: Bool[Tensor, "n"]) -> bool:
 
 
 def _distilled(
-    student: nn.Module,
+    students: Sequence[nn.Module],
     teacher: nn.Module,
     pools: tuple[Pool, Pool | None],
     config: DistillConfig,
@@ -120,44 +149,53 @@ def _distilled(
     groups: Int[Tensor, "class"] | None = None,
     view: View | None = None,
     teachers: Teachers | None = None,
-) -> nn.Module | None:
-    """The student itself, trained; None as soon as training diverges."""
+) -> tuple[nn.Module, ...] | None:
+    """The students themselves, trained; None as soon as training diverges."""
     tap = find_tap(teacher, pools[0].images[:2])
-    _with_head(student, teacher, tap.head)
-    trained = [p for name, p in student.named_parameters() if not name.startswith(f"{tap.head}.")]
+    for student in students:
+        _with_head(student, teacher, tap.head)
+    learning = nn.ModuleList(students)  # names what they share once
+    trained = [p for name, p in learning.named_parameters() if not name.partition(".")[2].startswith(f"{tap.head}.")]
     optimiser = torch.optim.SGD(trained, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
     schedule = _schedule(optimiser, config, steps=budget.steps)
-    between = common_inputs(student, teacher, tap, pools[0].images[:2]) if config.between_weight else ()
-    model, optimiser = fabric.setup(_learning(student), optimiser)
+    between = [
+        common_inputs(student, teacher, tap, pools[0].images[:2]) if config.between_weight else ()
+        for student in students
+    ]
+    first, optimiser = fabric.setup(_learning(students[0]), optimiser)
+    models = [first, *(fabric.setup_module(_learning(student)) for student in students[1:])]
     how = {"config": config, "groups": None if groups is None else groups.to(fabric.device)}
-    look, limit = student_view(view, generator), None
-    with (
-        placed(teacher, fabric.device),
-        nullcontext() if teachers is None else teachers.placed(fabric.device),
-        tapped(student, tap, between) as ours,
-        tapped(teacher, tap, between) as theirs,
-    ):
+    look, limits = student_view(view, generator), [0.0] * len(students)
+    with ExitStack() as held:
+        held.enter_context(placed(teacher, fabric.device))
+        if teachers is not None:
+            held.enter_context(teachers.placed(fabric.device))
+        ours = [held.enter_context(tapped(net, tap, names)) for net, names in zip(students, between, strict=True)]
+        theirs = [held.enter_context(tapped(teacher, tap, names)) for names in between]
         drawn = batches(pools, config, steps=budget.steps, shift=budget.shift, flip=budget.flip, generator=generator)
-        for images, share in progress.track(drawn, total=budget.steps, what="distilling", unit="step"):
+        for step, (images, share) in enumerate(
+            progress.track(drawn, total=budget.steps, what="distilling", unit="step")
+        ):
+            turn = step % len(students)
             images, seen, share = fabric.to_device((images, look(images), share))
             with torch.no_grad(), fabric.autocast():
-                wanted = _seen(teacher, images, theirs)
+                wanted = _seen(teacher, images, theirs[turn])
                 if teachers is not None:
                     joined = teachers.joined(wanted.logits, images, temperature=config.temperature)
                     wanted = replace(wanted, logits=joined)
-            loss = mimic_loss(_seen(model, seen, ours), wanted, share, **how)
-            if limit is None:
+            loss = mimic_loss(_seen(models[turn], seen, ours[turn]), wanted, share, **how)
+            if step < len(students):
                 nothing = mimic_loss(_silent(wanted), wanted, share, **how)
-                limit = DIVERGED * max(loss.item(), nothing.item())
-            if not loss.item() <= limit:
+                limits[turn] = DIVERGED * max(loss.item(), nothing.item())
+            if not loss.item() <= limits[turn]:
                 return None
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(loss)
             if config.gradient_norm:
-                fabric.clip_gradients(model, optimiser, max_norm=config.gradient_norm)
+                fabric.clip_gradients(models[turn], optimiser, max_norm=config.gradient_norm)
             optimiser.step()
             schedule.step()
-    return student.eval().to("cpu") if _is_finite(student) else None
+    return tuple(student.eval().to("cpu") for student in students) if all(map(_is_finite, students)) else None
 
 
 def _silent(teacher: Seen) -> Seen:

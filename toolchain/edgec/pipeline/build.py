@@ -185,7 +185,7 @@ def _run(plan: Plan, store: Store, progress: Progress) -> tuple[Output[BaseModel
 
 
 def require_trainable(sources: Sources, store: Store) -> None:
-    """Tries whether the teacher can be exported, before recovery, which takes long.
+    """Tries whether the method can cut the teacher, and whether that can be exported, before recovery takes long.
 
     Raises:
         UnsupportedError: It cannot.
@@ -193,6 +193,7 @@ def require_trainable(sources: Sources, store: Store) -> None:
     if sources.plan.compresses and not store.brings(export.key(sources.plan)):
         from edgec.export.onnx import require_exportable
 
+        sources.require_fitting_method()
         require_exportable(sources.classifier, opset=sources.plan.target.runtime.opset)
 
 

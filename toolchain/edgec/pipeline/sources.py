@@ -163,6 +163,18 @@ class Sources:
         method = methods[compress.method]
         return method, bind(compress.options, method.config, where=f"[compress.{compress.method}]")
 
+    def require_fitting_method(self) -> None:
+        """Tries whether the compression method takes this architecture, where it takes some alone.
+
+        Raises:
+            UnsupportedError: It does not.
+        """
+        requires = self.method[0].requires
+        if requires is not None:
+            import torch
+
+            requires(self.classifier.module, torch.ones(2, *self.classifier.input.shape))
+
     @cached_property
     def latency(self) -> LatencyPrice | None:
         """What nets take on the target, where compression has a budget of latency."""

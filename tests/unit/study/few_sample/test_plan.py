@@ -14,7 +14,7 @@ from edgec.pipeline.config import read_config
 from edgec.pipeline.plan import plan_build
 from edgec.pipeline.stages import compress, data
 from edgec.study.few_sample.grid import Grid
-from edgec.study.few_sample.plan import Study, known_methods, plan_study
+from edgec.study.few_sample.plan import Study, general_methods, known_methods, plan_study
 
 
 def plan(*overrides: tuple[str, Any], path: Path | None = None, **fields: Any) -> Study:
@@ -70,6 +70,10 @@ def test_tables_of_other_methods_may_stand_in_the_file(tmp_path: Path) -> None:
     others = "".join(f"[compress.{name}]\nnothing_known = 1\n" for name in known_methods() if name != "mir")
     (tmp_path / "edgec.toml").write_text(f'[compress.mir]\nmix = "across"\n{others}', encoding="utf-8")
     assert plan(path=tmp_path / "edgec.toml").runs[0].plan.config.compress.options == {"mix": "across"}
+
+
+def test_methods_that_take_some_nets_alone_are_not_compared_unasked() -> None:
+    assert set(known_methods()) - set(general_methods()) == {"learngene"}
 
 
 def test_a_wrong_setting_of_a_method_is_found_before_anything_runs() -> None:

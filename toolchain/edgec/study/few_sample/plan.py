@@ -18,7 +18,7 @@ from edgec.pipeline.stages import compress, data
 from edgec.pipeline.store import StageKey
 from edgec.study.few_sample.grid import Cell, Grid
 
-__all__ = ["Run", "Study", "known_methods", "plan_study"]
+__all__ = ["Run", "Study", "general_methods", "known_methods", "plan_study"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,18 @@ def known_methods() -> tuple[str, ...]:
     from edgec.compress.methods import methods
 
     return tuple(methods)
+
+
+def general_methods() -> tuple[str, ...]:
+    """Those that take any architecture.
+
+    Raises:
+        MissingDependencyError: A package that compression needs is not installed.
+    """
+    require_build_extra()
+    from edgec.compress.methods import methods
+
+    return tuple(name for name in methods if methods[name].requires is None)
 
 
 def plan_study(
