@@ -42,17 +42,15 @@ def main() -> int:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     with np.load(given.folder / "fashion_train.npz") as file:
-        pixels, labels = file["images"], torch.as_tensor(file["labels"])
+        pixels, labels, names = file["images"], torch.as_tensor(file["labels"]), tuple(file["names"].tolist())
 
     def batch_of(chosen: Tensor) -> Tensor:
         return augment(to_tensor(pixels[chosen], model.input), shift=0.07, flip=True, generator=generator)
 
-    net = build_module(model, model.labels)
+    net = build_module(model, names)
     trained(net, labels, batch_of, steps=STEPS, batch=BATCH, rate=RATE, generator=generator)
     save_file(net.state_dict(), given.folder / "vit_fashion.safetensors")
-    test = load_samples(
-        given.folder / "fashion_test.npz", model.input, classes=model.labels, split="test", progress=Silent()
-    )
+    test = load_samples(given.folder / "fashion_test.npz", model.input, classes=names, split="test", progress=Silent())
     right = logits_of(Classifier(module=net, input=model.input, labels=test.classes), test).argmax(1) == test.labels
     print(f"{right.mean():.2%} of {len(right)} test images")
     for label, name in enumerate(test.classes):

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from edgec.compress import learngene, oefsmc
 from edgec.compress.chain import in_stages
 from edgec.compress.config import Basis, LearngeneConfig, OefsmcConfig
+from edgec.compress.fit import fitted
 from edgec.compress.flops import total_flops
 from edgec.compress.job import CompressJob
 from edgec.compress.learngenes import Learngenes, coefficients, fit
 from edgec.compress.methods import methods
+from edgec.compress.price import MultiplyAdds
 from edgec.compress.recovery import recover_together
 from edgec.compress.sequence import layer_sequence, layers_of_depth
 from edgec.core.classifier import Classifier
@@ -195,11 +197,24 @@ def test_a_transformers_layers_are_found_in_the_order_in_which_they_run(images: 
     assert layer_sequence(tiny_vit(), images) == LAYERS
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224"])
-def test_timms_transformers_are_sequences(name: str) -> None:
-    timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'edgec[timm]'")
-    net = timm.create_model(name, img_size=56, depth=3, num_classes=10).eval()
-    assert layer_sequence(net, torch.rand(2, 3, 56, 56)) == tuple(f"blocks.{i}" for i in range(3))
+class TestTimm:
+    """Small nets of timm, with random weights."""
+
+    @pytest.fixture
+    def net_of(self) -> Callable[[str], nn.Module]:
+        timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'edgec[timm]'")
+        return lambda name: timm.create_model(name, img_size=56, depth=3, num_classes=10).eval()
+
+    @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+    def test_its_transformers_are_sequences(self, net_of: Callable[[str], nn.Module], name: str) -> None:
+        net, images = net_of(name), torch.rand(2, 3, 56, 56)
+        layers = layer_sequence(net, images)
+        assert layers == tuple(f"blocks.{i}" for i in range(3))
+        assert Learngenes.of(net, layers, LearngeneConfig()).recomposed(2)(images).shape == (2, 10)
+
+    def test_layers_that_are_given_more_than_tokens_are_refused(self, net_of: Callable[[str], nn.Module]) -> None:
+        with pytest.raises(UnsupportedError, match=re.escape("'blocks.0' is given 'rope' beside its input")):
+            layer_sequence(net_of("eva02_tiny_patch14_224"), torch.rand(2, 3, 56, 56))
 
 
 class Layer(nn.Module):
@@ -280,6 +295,16 @@ def test_the_student_is_as_deep_as_the_budget_lets_it_be(job: CompressJob, tmp_p
     assert (facts["steps"], facts["decomposition_steps"]) == (4, 2)
     save_student(student, tmp_path)
     assert np.array_equal(logits_of(load_student(job.teacher, tmp_path), job.few), logits_of(student, job.few))
+
+
+def test_a_budget_of_latency_is_met_by_depth_alone(job: CompressJob) -> None:
+    price = MultiplyAdds(job.teacher.module, job.example)  # as good a price as milliseconds
+    job = dataclasses.replace(job, latency=price, budget=Budget(keep_latency=0.6, steps=2, flip=False))
+    job = fitted(job, "learngene", progress=Silent())
+    assert (job.base, job.widths) == (None, None)
+    facts = run(job).history[-1].facts
+    assert facts["layers"] == [LAYERS[0], LAYERS[3]]
+    assert facts["latency_ms"] <= 0.6 * facts["teacher_latency_ms"]
 
 
 def test_a_depth_that_is_given_counts(job: CompressJob) -> None:

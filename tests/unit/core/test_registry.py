@@ -37,7 +37,12 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
 def test_a_registered_function_is_found_with_its_config_and_is_left_as_it_was(registry: Registry) -> None:
     assert registry.register("ours", Config)(min) is min
     entry = registry["ours"]
-    assert (entry.name, entry.function, entry.config) == ("ours", min, Config)
+    assert (entry.name, entry.function, entry.config, entry.requires) == ("ours", min, Config, None)
+
+
+def test_what_a_function_requires_is_found_with_it(registry: Registry) -> None:
+    registry.register("ours", Config, requires=max)(min)
+    assert registry["ours"].requires is max
 
 
 def test_names_are_listed_in_order_whatever_the_order_of_registration(registry: Registry) -> None:

@@ -72,6 +72,12 @@ def test_weights_that_do_not_fit_are_found(rehearsed: Any) -> None:
     assert "weights 'weights.pt' do not fit the model" in outcome.failure[0]
 
 
+def test_a_net_that_the_method_cannot_cut_is_found(rehearsed: Any) -> None:
+    outcome = rehearsed("compress.method=learngene")
+    assert outcome.exit_code == 1
+    assert outcome.failure[0].endswith("must be alike and follow one another: the model has no residual blocks")
+
+
 def test_pictures_that_cannot_be_read_are_found(rehearsed: Any, tmp_path: Path) -> None:
     for path in (tmp_path / "train" / "ant").iterdir():
         path.write_bytes(b"no picture")

@@ -20,10 +20,10 @@ __all__ = ["layer_sequence", "layers_of_depth"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Call:
-    """A layer's call: what it took, the stream of tokens first, what it was told beside, and what it gave."""
+    """What a layer took, the names of what it was given beside, and what it gave."""
 
-    taken: tuple[Tensor, ...]
-    beside: dict[str, Any]
+    taken: Tensor
+    beside: tuple[str, ...]
     given: Tensor
 
 
@@ -46,13 +46,15 @@ def layer_sequence(module: nn.Module, images: Tensor) -> tuple[str, ...]:
     calls = _calls(module, [block.name for block in blocks], images)
     names = tuple(calls)
     for before, after in pairwise(names):
-        if not torch.equal(calls[before].given, calls[after].taken[0]):
+        if not torch.equal(calls[before].given, calls[after].taken):
             raise _refused(f"there is something between '{before}' and '{after}'")
     first = names[0]
-    weights, call = dict(module.get_submodule(first).state_dict()), calls[first]
+    call, weights = calls[first], dict(module.get_submodule(first).state_dict())
+    if call.beside:
+        raise _refused(f"'{first}' is given '{call.beside[0]}' beside its input")
     for name in names[1:]:
         with torch.no_grad():
-            given = functional_call(module.get_submodule(name), weights, call.taken, call.beside)
+            given = functional_call(module.get_submodule(name), weights, (call.taken,))
         if not torch.allclose(given, call.given, rtol=1e-4, atol=1e-5):  # sums in another order
             raise _refused(f"'{name}' gives something else than '{first}' with the same weights")
     return names
@@ -98,7 +100,7 @@ def _calls(module: nn.Module, names: Sequence[str], images: Tensor) -> dict[str,
     calls: dict[str, _Call] = {}
 
     def note(name: str, _: nn.Module, taken: tuple[Tensor, ...], beside: dict[str, Any], given: Tensor) -> None:
-        calls[name] = _Call(taken=taken, beside=beside, given=given)
+        calls[name] = _Call(taken=taken[0], beside=tuple(beside), given=given)
 
     handles = [
         module.get_submodule(name).register_forward_hook(partial(note, name), with_kwargs=True) for name in names
