@@ -180,7 +180,7 @@ def test_what_one_depth_learns_all_know(job: CompressJob, images: Tensor) -> Non
 
 def test_learning_brings_every_depth_nearer_to_the_teacher(job: CompressJob) -> None:
     images = to_tensor(job.few.decoded(), job.teacher.input)
-    config = LearngeneConfig(**{**QUICK, "learning_rate": 0.05})
+    config = LearngeneConfig(**{**QUICK, "learning_rate": 0.2})
     fitted = learngenes_of(job.teacher.module, 3)
     learned = learngene.decomposed(job, LAYERS, config, steps=40, progress=Silent())
     with torch.no_grad():
@@ -188,6 +188,15 @@ def test_learning_brings_every_depth_nearer_to_the_teacher(job: CompressJob) -> 
         for depth in range(1, DEPTH):
             errors = [(one.recomposed(depth)(images).softmax(1) - wanted).square().sum() for one in (fitted, learned)]
             assert errors[1] < errors[0]
+
+
+def test_components_learn_at_a_share_of_the_rate_of_recovery(job: CompressJob) -> None:
+    def learned(**fields: float) -> Learngenes:
+        return learngene.decomposed(job, LAYERS, LearngeneConfig(**QUICK, **fields), steps=2, progress=Silent())
+
+    by_share, whole = learned(decompose_rate=0.1, learning_rate=0.4), learned(decompose_rate=1.0, learning_rate=0.04)
+    for key, tensor in whole.components.items():
+        np.testing.assert_allclose(by_share.components[key].detach(), tensor.detach(), atol=1e-6)  # 0.1 * 0.4
 
 
 # ---- which nets are sequences

@@ -83,6 +83,7 @@ class LearngeneConfig(DistillConfig):
         depths: Of the nets that the components learn as, in turns, a step each; where none are given, a quarter, a
             half, three quarters of the teacher's, and all of it. The paper has all of it alone.
         decompose: Share of the steps that the components learn in, before the net that ships recovers by itself.
+        decompose_rate: Share of recovery's learning rate that they learn at: their gradients are sums over the layers.
     """
 
     components: int = Field(default=4, ge=1)
@@ -90,6 +91,7 @@ class LearngeneConfig(DistillConfig):
     depth: int | None = Field(default=None, ge=1)
     depths: tuple[PositiveInt, ...] = ()
     decompose: float = Field(default=0.5, ge=0, le=1)
+    decompose_rate: float = Field(default=0.25, gt=0)
 
 
 class FskdConfig(Frozen):

@@ -86,8 +86,9 @@ def decomposed(
     whole = len(layers)
     depths = config.depths or sorted({math.ceil(whole * share) for share in (0.25, 0.5, 0.75, 1)})
     _require_layers(max(depths), whole, "depths")
-    nets = recover_together(learngenes.learning(depths), _for_steps(job, steps), config, progress=progress)
-    return learngenes.learned(nets[0])
+    nets, share = learngenes.learning(depths), config.decompose_rate
+    learned = recover_together(nets, _for_steps(job, steps), config, rate_share=share, progress=progress)
+    return learngenes.learned(learned[0])
 
 
 def depth_within(job: CompressJob, layers: Sequence[str], config: LearngeneConfig) -> int:

@@ -33,9 +33,14 @@ def recover(student: nn.Module, job: CompressJob, config: DistillConfig, *, prog
 
 
 def recover_together(
-    students: Sequence[nn.Module], job: CompressJob, config: DistillConfig, *, progress: Progress
+    students: Sequence[nn.Module],
+    job: CompressJob,
+    config: DistillConfig,
+    *,
+    rate_share: float = 1.0,
+    progress: Progress,
 ) -> tuple[nn.Module, ...]:
-    """As `recover`, with several students that share parameters and take turns."""
+    """As `recover`, with several students that share parameters and take turns, at a share of the learning rate."""
     auxiliary = job.auxiliary
     if auxiliary is None:
         few = streamed(job.few, job.teacher.input)
@@ -51,7 +56,7 @@ def recover_together(
         students,
         job.teacher.module,
         pools,
-        config,
+        config.model_copy(update={"learning_rate": rate_share * config.learning_rate}),
         budget=job.budget,
         fabric=job.fabric,
         generator=torch.Generator().manual_seed(job.seed),
