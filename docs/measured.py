@@ -35,6 +35,7 @@ COMMANDS = {
     "digits": "python benchmarks/build.py --seeds 6",
     "gaps": "python benchmarks/gaps.py",
     "gains": "python benchmarks/gains.py cifar10-resnet20 --samples 50 10 --set compress.steps=150",
+    "ablation": "python benchmarks/ablation.py cifar10-resnet20 --steps 300 --seeds 0 1",
     "chain": "python benchmarks/gains.py cifar10-resnet20 --variants one-cut two-cuts --set compress.keep_flops=0.25",
     "exported": "python benchmarks/exported.py --config cifar10-resnet56 --only u8s8 s8s8 --set compress.method=none",
     "gate_errors": "python benchmarks/gate_errors.py --bundles 1000",
@@ -446,6 +447,15 @@ def _deck() -> str:
     return table("deck", by=("set", "steps and images", "members", "model"), columns=columns)
 
 
+def _ablation() -> str:
+    """How far candidates agree with their teacher on images that nobody learned from."""
+    columns = (
+        Column(head="agreement", quantity="agreement", form=percent),
+        Column(head="worst class", quantity="worst class", form=percent),
+    )
+    return table("ablation", by=("set", "steps", "candidate"), columns=columns)
+
+
 def _tuning() -> str:
     columns = (
         Column(head="rank correlation with test images", quantity="rank correlation", form=plain_number),
@@ -479,6 +489,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "numbers": _numbers,
     "pixels": _pixels,
     "results-commands": _commands,
+    "results-ablation": _ablation,
     "results-chain": lambda: _variants("chain"),
     "results-several-teachers": _several_teachers,
     "results-gains": lambda: _variants("gains"),
