@@ -9,7 +9,7 @@ import pytest
 
 from edgec.core.progress import Silent
 from edgec.evaluate.corruptions import KINDS
-from edgec.learn.config import Budget
+from edgec.learn.config import Budget, DeckConfig
 from edgec.pipeline import robustness
 from edgec.pipeline.config import EvaluateConfig
 from edgec.quantize.config import QuantizeConfig
@@ -17,9 +17,15 @@ from edgec.quantize.config import QuantizeConfig
 
 def sources(robust: str = "none", **asked: int) -> Any:
     data = SimpleNamespace(ood="pool", ood_count=3, max_unreadable=0.25)
-    learning = {"compress": Budget.model_validate({"robust": robust}), "quantize": QuantizeConfig()}
+    learning = {
+        "compress": Budget.model_validate({"robust": robust}),
+        "quantize": QuantizeConfig(),
+        "deck": DeckConfig(),
+    }
     config = SimpleNamespace(evaluate=EvaluateConfig(**asked), seed=4, **learning)
-    plan = SimpleNamespace(config=config, data=data, model=SimpleNamespace(input="spec"), compresses=True)
+    plan = SimpleNamespace(
+        config=config, data=data, model=SimpleNamespace(input="spec"), compresses=True, is_deck=False
+    )
     return SimpleNamespace(plan=plan, progress=Silent(), test="test")
 
 
